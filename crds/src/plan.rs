@@ -1,0 +1,142 @@
+//! Plan: a DAG of steps. Without `taskRef` it is a template; with it, the operator's stamped copy.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::meta::{OwnedReference, duration, free_object};
+
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "Plan",
+    namespaced,
+    derive = "PartialEq",
+    shortname = "cplan",
+    category = "countersign",
+    doc = "A DAG of steps: a template, or (with taskRef) the immutable copy that a Task runs.",
+    printcolumn(name = "Task", type_ = "string", json_path = ".spec.taskRef.name"),
+    printcolumn(name = "Digest", type_ = "string", json_path = ".spec.digest", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".spec.taskRef.name"
+)]
+#[x_kube(
+    validation = Rule::new("has(self.taskRef) == has(self.digest)")
+        .message("spec.digest goes with spec.taskRef; both are the operator's, leave both out of a template"),
+    validation = Rule::new("has(self.taskRef) == has(oldSelf.taskRef) && (!has(self.taskRef) || (self.taskRef == oldSelf.taskRef && self.digest == oldSelf.digest))")
+        .message("spec.taskRef and spec.digest are immutable")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanSpec {
+    /// Set by the operator on a Task's own copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_ref: Option<OwnedReference>,
+    /// SHA-256 over the RFC 8785 JSON of `steps` and `parallelism`; set with `taskRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub digest: Option<String>,
+    /// How many steps may run at once.
+    #[serde(default = "default_parallelism")]
+    #[schemars(range(min = 1, max = 100))]
+    pub parallelism: u32,
+    #[schemars(schema_with = "steps")]
+    pub steps: Vec<Step>,
+}
+
+/// A Plan's content, as a Task carries it inline.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PlanTemplate {
+    /// How many steps may run at once.
+    #[serde(default = "default_parallelism")]
+    #[schemars(range(min = 1, max = 100))]
+    pub parallelism: u32,
+    #[schemars(schema_with = "steps")]
+    pub steps: Vec<Step>,
+}
+
+fn default_parallelism() -> u32 {
+    10
+}
+
+/// The name is the key of the list, so that the API server itself refuses a second step of a name.
+fn steps(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let item = generator.subschema_for::<Step>();
+    schemars::json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 2000,
+        "items": item,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+    })
+}
+
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Step {
+    /// What expressions call it: `steps.NAME.output`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z][a-z0-9_]*$"))]
+    pub name: String,
+    /// The Skill that does the work.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub skill: String,
+    /// What the Skill gets; strings may hold `${cel}` over `task.parameters`, `steps.NAME.output`
+    /// and `plan`.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "free_object")]
+    pub input: Map<String, Value>,
+    /// Steps that must have finished well before this one starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub needs: Vec<String>,
+    /// A CEL expression; where it is false the step is skipped and its output is null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub when: Option<String>,
+    /// Tries again what failed; honoured only for Skills that are idempotent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// How long one attempt may run; the Skill's own where it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration")]
+    pub timeout: Option<String>,
+    /// `Always` asks for a signature whatever Policy says; a Plan can only tighten.
+    #[serde(default)]
+    pub approval: StepApproval,
+}
+
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retry {
+    /// How many attempts may follow the first.
+    #[schemars(range(min = 1, max = 10))]
+    pub limit: u32,
+    /// The pause before the second attempt; it doubles from there, with up to half of it as jitter.
+    #[serde(default = "default_backoff")]
+    #[schemars(schema_with = "duration")]
+    pub backoff: String,
+    /// The longest pause.
+    #[serde(default = "default_max_backoff")]
+    #[schemars(schema_with = "duration")]
+    pub max_backoff: String,
+}
+
+fn default_backoff() -> String {
+    "1s".into()
+}
+
+fn default_max_backoff() -> String {
+    "5m".into()
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum StepApproval {
+    /// A signature where a Policy rule asks for one.
+    #[default]
+    Policy,
+    /// A signature in any case.
+    Always,
+}

@@ -1,0 +1,199 @@
+//! Task: a request for work, from `kubectl apply`, a GitOps repository or an agent.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::meta::{LocalReference, Priority, conditions, free_object};
+use crate::plan::PlanTemplate;
+
+/// What is wanted, and how it is to be handled. Only `suspend`, `cancel`, `deadline` and
+/// `ttlSecondsAfterFinished` may change later: a changed request is a new Task.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "countersign.dev",
+    version = "v1alpha1",
+    kind = "Task",
+    namespaced,
+    status = "TaskStatus",
+    derive = "PartialEq",
+    shortname = "ctask",
+    category = "countersign",
+    doc = "A request for work that is judged, signed for where a Policy says so, run once and recorded.",
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].reason"),
+    printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Succeeded\")].message",
+        priority = 1
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    selectable = ".spec.type",
+    selectable = ".spec.planRef.name",
+    selectable = ".spec.agentRef.name"
+)]
+#[x_kube(
+    validation = Rule::new("[has(self.type), has(self.planRef), has(self.plan)].filter(x, x).size() == 1")
+        .message("set exactly one of spec.type, spec.planRef and spec.plan"),
+    validation = Rule::new("has(self.type) == has(oldSelf.type) && (!has(self.type) || self.type == oldSelf.type)")
+        .message("spec.type is immutable; create a new Task"),
+    validation = Rule::new("has(self.planRef) == has(oldSelf.planRef) && (!has(self.planRef) || self.planRef == oldSelf.planRef)")
+        .message("spec.planRef is immutable; create a new Task"),
+    validation = Rule::new("has(self.agentRef) == has(oldSelf.agentRef) && (!has(self.agentRef) || self.agentRef == oldSelf.agentRef)")
+        .message("spec.agentRef is immutable; create a new Task"),
+    validation = Rule::new("has(self.goal) == has(oldSelf.goal) && (!has(self.goal) || self.goal == oldSelf.goal)")
+        .message("spec.goal is immutable; create a new Task"),
+    validation = Rule::new("has(self.priority) == has(oldSelf.priority) && (!has(self.priority) || self.priority == oldSelf.priority)")
+        .message("spec.priority is immutable; create a new Task"),
+    validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)")
+        .message("spec.cancel cannot be taken back; create a new Task")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TaskSpec {
+    /// What the work is for, in words. Policy sees it as `task.goal`; it changes nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub goal: Option<String>,
+    /// The kind of work. The template Plan that carries it as the label `countersign.dev/type` is
+    /// used; where none does, a one-step Plan with the Skill `generic-action`.
+    #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z][a-z0-9_]*$"))]
+    pub task_type: Option<String>,
+    /// What the Plan's expressions see as `task.parameters`; at most 64 KiB of JSON. Immutable.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[schemars(schema_with = "free_object")]
+    pub parameters: Map<String, Value>,
+    /// A template Plan in the Task's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_ref: Option<LocalReference>,
+    /// The Plan itself, inline. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanTemplate>,
+    /// The Agent on whose behalf the work is done; its allowed skills bind the Plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_ref: Option<LocalReference>,
+    /// Overrides the Agent's priority for Policy's eyes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
+    /// While true nothing new starts; what runs goes on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub suspend: bool,
+    /// Ends the Task: running pods are ended and the record says so. Cannot be taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cancel: bool,
+    /// After this instant the Task fails and what runs is ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Time>,
+    /// The Task object is deleted this long after it finished; its record stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 31_536_000))]
+    pub ttl_seconds_after_finished: Option<i64>,
+}
+
+/// A bounded view of the record: whatever the size of the Plan, below 256 KiB.
+///
+/// The phase is the reason of the condition `Succeeded`: Pending, Planning, Executing and
+/// WaitingApproval while its status is Unknown, Completed when True, Failed, Rejected or Cancelled
+/// when False.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Progress>,
+    /// At most 200 steps: those under way and those that went wrong first, then in the Plan's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200))]
+    pub steps: Vec<StepStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Time>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+}
+
+/// The stamped Plan that this Task runs.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanStatus {
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// SHA-256 over the RFC 8785 JSON of the Plan's steps.
+    #[schemars(length(max = 71))]
+    pub digest: String,
+}
+
+/// How many steps are where.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct Progress {
+    /// `finished/total`, for the printer column.
+    #[schemars(length(max = 16))]
+    pub summary: String,
+    pub total: u32,
+    pub finished: u32,
+    pub running: u32,
+    pub waiting_approval: u32,
+    pub failed: u32,
+    /// Steps that `status.steps` leaves out; the record has them all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub omitted: u32,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StepState {
+    Pending,
+    Blocked,
+    WaitingApproval,
+    Ready,
+    Running,
+    Succeeded,
+    Failed,
+    Skipped,
+    Rejected,
+    Unknown,
+}
+
+/// One step; outputs never enter it, only their hash and size.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    #[schemars(length(max = 63))]
+    pub name: String,
+    pub state: StepState,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub message: Option<String>,
+    /// The Approval that this step waits for or ran under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub approval: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub input_digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 71))]
+    pub output_digest: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Time>,
+}
