@@ -1,0 +1,170 @@
+//! What each [`Change`] does to a [`TaskRecord`]. A change that does not fit is refused, never bent.
+
+use thiserror::Error;
+
+use super::{
+    ApprovalRecord, ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, StepOutcome, StepRecord,
+    TaskRecord,
+};
+
+/// A change that cannot follow from the record it was meant for: a defect in the core, or a stale view.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("task {task}: {change} does not fit the record: {problem}")]
+pub struct ApplyError {
+    pub task: String,
+    pub change: &'static str,
+    pub problem: String,
+}
+
+impl TaskRecord {
+    /// Applies one change. The record is unchanged where an error is returned.
+    pub fn apply(&mut self, change: &Change) -> Result<(), ApplyError> {
+        let task = self.name.clone();
+        let refuse =
+            |change, problem: &str| Err(ApplyError { task: task.clone(), change, problem: problem.to_owned() });
+        if self.finished.is_some() {
+            return refuse("change", "the task is finished");
+        }
+        match change {
+            Change::Adopt { .. } => return refuse("adopt", "the task is adopted already"),
+            Change::Stamp { plan, at: _ } => {
+                if self.plan.is_some() {
+                    return refuse("stamp", "the plan is stamped already");
+                }
+                self.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRecord::open())).collect();
+                self.plan = Some(plan.clone());
+            }
+            Change::RequestApproval { name, step, attempt, digest, binding, risk, rules, expires_at, at } => {
+                if self.approvals.contains_key(name) {
+                    return refuse("requestApproval", "an approval of that name exists");
+                }
+                let approval = ApprovalRecord {
+                    name: name.clone(),
+                    step: step.clone(),
+                    attempt: *attempt,
+                    digest: *digest,
+                    binding: binding.clone(),
+                    risk: *risk,
+                    rules: rules.clone(),
+                    requested_at: *at,
+                    expires_at: *expires_at,
+                    state: ApprovalState::Requested,
+                };
+                self.approvals.insert(name.clone(), approval);
+            }
+            Change::DecideApproval { name, decision, at: _ } => {
+                let Some(approval) = self.approvals.get_mut(name).filter(|a| a.state == ApprovalState::Requested)
+                else {
+                    return refuse("decideApproval", "it is not waiting for a decision");
+                };
+                let decision = decision.clone();
+                approval.state = if decision.approved {
+                    ApprovalState::Approved { decision }
+                } else {
+                    ApprovalState::Rejected { decision }
+                };
+            }
+            Change::ExpireApproval { name, at: _ } => {
+                let Some(approval) = self.approvals.get_mut(name).filter(|a| a.state == ApprovalState::Requested)
+                else {
+                    return refuse("expireApproval", "it is not waiting for a decision");
+                };
+                approval.state = ApprovalState::Expired;
+            }
+            Change::SupersedeApproval { name, changed, at: _ } => {
+                let Some(approval) = self.approvals.get_mut(name).filter(|a| a.is_open()) else {
+                    return refuse("supersedeApproval", "it is not open");
+                };
+                approval.state = ApprovalState::Superseded { changed: changed.clone() };
+            }
+            Change::WithdrawApproval { name, at: _ } => {
+                let Some(approval) = self.approvals.get_mut(name).filter(|a| a.is_open()) else {
+                    return refuse("withdrawApproval", "it is not open");
+                };
+                approval.state = ApprovalState::Withdrawn;
+            }
+            Change::Intend { step, number, key, digest, input_digest, approval, launch, rules: _, at } => {
+                let Some(record) = self.steps.get_mut(step).filter(|s| s.is_open()) else {
+                    return refuse("intend", "the step is not open");
+                };
+                if record.live_attempt().is_some() || record.next_number() != *number {
+                    return refuse("intend", "another attempt is under way, or the number is taken");
+                }
+                if let Some(name) = approval {
+                    let Some(used) = self.approvals.get_mut(name) else {
+                        return refuse("intend", "its approval does not exist");
+                    };
+                    let ApprovalState::Approved { decision } = &used.state else {
+                        return refuse("intend", "its approval is not approved");
+                    };
+                    used.state = ApprovalState::Consumed { decision: decision.clone() };
+                }
+                record.not_before = None;
+                record.attempts.push(AttemptRecord {
+                    number: *number,
+                    key: key.clone(),
+                    digest: *digest,
+                    input_digest: *input_digest,
+                    approval: approval.clone(),
+                    intended_at: *at,
+                    state: AttemptState::Intended,
+                    launch: Some(launch.as_ref().clone()),
+                });
+            }
+            Change::Admit { step, number, pod_uid, at } => {
+                let attempt = self.attempt_mut(step, *number);
+                let Some(attempt) = attempt.filter(|a| a.state == AttemptState::Intended) else {
+                    return refuse("admit", "the attempt is not waiting for its pod");
+                };
+                attempt.state = AttemptState::Admitted { pod_uid: pod_uid.clone(), at: *at };
+            }
+            Change::FinishAttempt { step, number, outcome, message, output: _, retry_at, at } => {
+                let attempt = self.attempt_mut(step, *number);
+                let Some(attempt) = attempt.filter(|a| !a.is_finished()) else {
+                    return refuse("finishAttempt", "the attempt is not under way");
+                };
+                let pod_uid = match &attempt.state {
+                    AttemptState::Admitted { pod_uid, .. } => Some(pod_uid.clone()),
+                    AttemptState::Intended | AttemptState::Finished { .. } => None,
+                };
+                if pod_uid.is_none() && *outcome == AttemptOutcome::Succeeded {
+                    return refuse("finishAttempt", "an attempt that was never let in cannot have succeeded");
+                }
+                attempt.state =
+                    AttemptState::Finished { outcome: *outcome, message: message.clone(), pod_uid, at: *at };
+                attempt.launch = None;
+                if let Some(record) = self.steps.get_mut(step) {
+                    record.not_before = *retry_at;
+                }
+            }
+            Change::FinishStep { step, outcome, reason, message, output, rules: _, at } => {
+                let Some(record) = self.steps.get_mut(step).filter(|s| s.is_open()) else {
+                    return refuse("finishStep", "the step is not open");
+                };
+                if *outcome == StepOutcome::Open || record.live_attempt().is_some() {
+                    return refuse("finishStep", "an attempt is under way, or the outcome is none");
+                }
+                record.state = *outcome;
+                record.reason = reason.clone();
+                record.message = message.clone();
+                record.output = output.clone();
+                record.not_before = None;
+                record.finished_at = Some(*at);
+            }
+            Change::End { ending } => {
+                self.ending = Some(ending.clone());
+            }
+            Change::Finish { finished } => {
+                if self.steps.values().any(StepRecord::is_open) {
+                    return refuse("finish", "a step is open");
+                }
+                self.finished = Some(finished.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn attempt_mut(&mut self, step: &str, number: u32) -> Option<&mut AttemptRecord> {
+        self.steps.get_mut(step)?.attempts.iter_mut().find(|a| a.number == number)
+    }
+}

@@ -1,0 +1,137 @@
+//! Every way in which a record can change. Each change is also one audit entry, so it carries what a
+//! reader needs to know why.
+
+use countersign_crds::{Decision, RiskClass};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{AttemptOutcome, Ending, Finished, Launch, OutputReference, RecordedPlan, RuleDecision, StepOutcome};
+use crate::digest::Digest;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Change {
+    /// The Task is known; always the first change of a record.
+    Adopt {
+        uid: String,
+        namespace: String,
+        name: String,
+        spec: Value,
+        at: Timestamp,
+    },
+    /// The Plan is stamped and every step is open.
+    Stamp {
+        plan: RecordedPlan,
+        at: Timestamp,
+    },
+    /// People are asked to sign.
+    RequestApproval {
+        name: String,
+        step: String,
+        attempt: u32,
+        digest: Digest,
+        binding: Value,
+        risk: RiskClass,
+        rules: Vec<RuleDecision>,
+        expires_at: Timestamp,
+        at: Timestamp,
+    },
+    /// A person signed, for or against.
+    DecideApproval {
+        name: String,
+        decision: Decision,
+        at: Timestamp,
+    },
+    ExpireApproval {
+        name: String,
+        at: Timestamp,
+    },
+    /// What would run changed; the signature is void. `changed` names the fields of the binding.
+    SupersedeApproval {
+        name: String,
+        changed: Vec<String>,
+        at: Timestamp,
+    },
+    /// The Task ended before the Approval was used.
+    WithdrawApproval {
+        name: String,
+        at: Timestamp,
+    },
+    /// An attempt will be made; consumes its Approval, if it needed one.
+    Intend {
+        step: String,
+        number: u32,
+        key: String,
+        digest: Digest,
+        input_digest: Digest,
+        approval: Option<String>,
+        launch: Box<Launch>,
+        rules: Vec<RuleDecision>,
+        at: Timestamp,
+    },
+    /// Exactly this pod may run the attempt.
+    Admit {
+        step: String,
+        number: u32,
+        pod_uid: String,
+        at: Timestamp,
+    },
+    /// The attempt is over. `retry_at` is set where another one is owed.
+    FinishAttempt {
+        step: String,
+        number: u32,
+        outcome: AttemptOutcome,
+        message: Option<String>,
+        output: Option<Output>,
+        retry_at: Option<Timestamp>,
+        at: Timestamp,
+    },
+    /// The step is over.
+    FinishStep {
+        step: String,
+        outcome: StepOutcome,
+        reason: Option<String>,
+        message: Option<String>,
+        output: Option<OutputReference>,
+        rules: Vec<RuleDecision>,
+        at: Timestamp,
+    },
+    /// Nothing new starts from here on.
+    End {
+        ending: Ending,
+    },
+    /// The Task is over; always the last change of a record.
+    Finish {
+        finished: Finished,
+    },
+}
+
+/// A step's output: canonical JSON, and its digest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Output {
+    pub reference: OutputReference,
+    /// Left out of the audit entry, which holds the digest; the store keeps it in a table of its own.
+    #[serde(skip)]
+    pub value: Value,
+}
+
+impl Change {
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Change::Adopt { at, .. }
+            | Change::Stamp { at, .. }
+            | Change::RequestApproval { at, .. }
+            | Change::DecideApproval { at, .. }
+            | Change::ExpireApproval { at, .. }
+            | Change::SupersedeApproval { at, .. }
+            | Change::WithdrawApproval { at, .. }
+            | Change::Intend { at, .. }
+            | Change::Admit { at, .. }
+            | Change::FinishAttempt { at, .. }
+            | Change::FinishStep { at, .. } => *at,
+            Change::End { ending } => ending.at,
+            Change::Finish { finished } => finished.at,
+        }
+    }
+}

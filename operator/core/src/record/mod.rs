@@ -1,0 +1,290 @@
+//! The record of one Task: what was decided and what came of it.
+//!
+//! PostgreSQL keeps it; this module says what it is and how a [`Change`] alters it. The store applies
+//! the same changes in SQL, and a test holds the two against each other.
+
+mod apply;
+mod change;
+
+pub use apply::ApplyError;
+pub use change::{Change, Output};
+
+use std::collections::BTreeMap;
+
+use countersign_crds::{Decision, Effect, PolicyMode, RiskClass, SkillSpec, Step};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::digest::Digest;
+
+/// Everything that is known of one Task.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+    /// How many transactions have changed this record; each one names the version it saw.
+    pub version: i64,
+    pub adopted_at: Timestamp,
+    pub plan: Option<RecordedPlan>,
+    pub steps: BTreeMap<String, StepRecord>,
+    pub approvals: BTreeMap<String, ApprovalRecord>,
+    pub ending: Option<Ending>,
+    pub finished: Option<Finished>,
+}
+
+/// The Plan as it was stamped, with the parameters that its expressions see.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RecordedPlan {
+    /// The name of the stamped Plan object.
+    pub name: String,
+    pub digest: Digest,
+    /// `plan NAME`, `inline` or `generic`: where the steps came from.
+    pub source: String,
+    pub parallelism: u32,
+    pub steps: Vec<Step>,
+    pub parameters: Map<String, Value>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    pub state: StepOutcome,
+    pub reason: Option<String>,
+    pub message: Option<String>,
+    /// In order of their number, which starts at 1 and has no gaps.
+    pub attempts: Vec<AttemptRecord>,
+    /// The earliest instant of the next attempt, where one is owed.
+    pub not_before: Option<Timestamp>,
+    pub output: Option<OutputReference>,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What became of a step; `Open` until it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StepOutcome {
+    Open,
+    Succeeded,
+    Failed,
+    Skipped,
+    Rejected,
+    Unknown,
+}
+
+/// One try at a step: one key, one Job, one row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AttemptRecord {
+    pub number: u32,
+    /// The Job's name, and the fence: unique for ever.
+    pub key: String,
+    /// The digest of everything that determined what ran.
+    pub digest: Digest,
+    pub input_digest: Digest,
+    pub approval: Option<String>,
+    pub intended_at: Timestamp,
+    pub state: AttemptState,
+    /// What to run; the store returns it only while the attempt is not finished.
+    pub launch: Option<Launch>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum AttemptState {
+    /// Recorded; its pod, if there is one, is still behind its gate.
+    Intended,
+    /// Exactly this pod was let in.
+    Admitted {
+        pod_uid: String,
+        at: Timestamp,
+    },
+    Finished {
+        outcome: AttemptOutcome,
+        message: Option<String>,
+        pod_uid: Option<String>,
+        at: Timestamp,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AttemptOutcome {
+    Succeeded,
+    Failed,
+    TimedOut,
+    /// Ended because the Task was cancelled, deleted or past its deadline.
+    Cancelled,
+    /// Never let in: what would run was no longer what was decided.
+    Voided,
+    /// Never started within the time allowed for it.
+    NotStarted,
+    /// It was let in and its result cannot be known.
+    Unknown,
+}
+
+/// What one attempt runs, frozen when it was decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    pub skill: String,
+    pub contract: SkillSpec,
+    pub input: Map<String, Value>,
+    /// The image of the main container, by digest.
+    pub image: String,
+    pub timeout_seconds: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputReference {
+    pub digest: Digest,
+    pub bytes: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ApprovalRecord {
+    pub name: String,
+    pub step: String,
+    pub attempt: u32,
+    pub digest: Digest,
+    /// What the digest is of, so that a difference can be named.
+    pub binding: Value,
+    /// What the Approval shows beside the binding.
+    pub risk: RiskClass,
+    pub rules: Vec<RuleDecision>,
+    pub requested_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub state: ApprovalState,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum ApprovalState {
+    Requested,
+    Approved {
+        decision: Decision,
+    },
+    Rejected {
+        decision: Decision,
+    },
+    Expired,
+    /// What would run is no longer what was asked for; the fields that differ.
+    Superseded {
+        changed: Vec<String>,
+    },
+    /// An attempt runs or ran under it; it never serves again.
+    Consumed {
+        decision: Decision,
+    },
+    /// The Task ended before anybody decided.
+    Withdrawn,
+}
+
+/// One Policy rule that matched, and what it saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RuleDecision {
+    /// `NAMESPACE/NAME`; `plan` where the step itself asks, `agent` where its Agent forbids, `default`
+    /// where no rule matched.
+    pub policy: String,
+    pub rule: String,
+    pub effect: Effect,
+    pub mode: PolicyMode,
+    pub risk: RiskClass,
+    pub message: Option<String>,
+    /// The members that the rule's expression names, with the values they had.
+    pub saw: Map<String, Value>,
+    /// The digest of the set of policies that this rule stood in.
+    pub policies: Digest,
+}
+
+/// Why a Task is being brought to its end before its steps were done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    pub cause: EndingCause,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndingCause {
+    Cancelled,
+    DeadlineExceeded,
+    /// The Task object is gone.
+    Deleted,
+    /// A step did not end well; what runs may finish, nothing new starts.
+    StepFailed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    pub outcome: TaskOutcome,
+    /// CamelCase, for machines.
+    pub reason: String,
+    pub message: String,
+    pub at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TaskOutcome {
+    Completed,
+    Failed,
+    Rejected,
+    Cancelled,
+}
+
+impl TaskRecord {
+    pub fn adopt(uid: String, namespace: String, name: String, at: Timestamp) -> TaskRecord {
+        TaskRecord {
+            uid,
+            namespace,
+            name,
+            version: 0,
+            adopted_at: at,
+            plan: None,
+            steps: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            ending: None,
+            finished: None,
+        }
+    }
+}
+
+impl StepRecord {
+    pub fn open() -> StepRecord {
+        StepRecord {
+            state: StepOutcome::Open,
+            reason: None,
+            message: None,
+            attempts: Vec::new(),
+            not_before: None,
+            output: None,
+            finished_at: None,
+        }
+    }
+
+    /// The attempt that is under way, if one is.
+    pub fn live_attempt(&self) -> Option<&AttemptRecord> {
+        self.attempts.last().filter(|a| !a.is_finished())
+    }
+
+    pub fn next_number(&self) -> u32 {
+        self.attempts.last().map_or(1, |a| a.number + 1)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.state == StepOutcome::Open
+    }
+}
+
+impl AttemptRecord {
+    pub fn is_finished(&self) -> bool {
+        matches!(self.state, AttemptState::Finished { .. })
+    }
+}
+
+impl ApprovalRecord {
+    /// Whether people may still decide it or an attempt may still use it.
+    pub fn is_open(&self) -> bool {
+        match self.state {
+            ApprovalState::Requested | ApprovalState::Approved { .. } => true,
+            ApprovalState::Rejected { .. }
+            | ApprovalState::Expired
+            | ApprovalState::Superseded { .. }
+            | ApprovalState::Consumed { .. }
+            | ApprovalState::Withdrawn => false,
+        }
+    }
+}
