@@ -188,25 +188,8 @@ impl Parser<'_> {
                 Node::Object(nodes.collect::<Result<_, TemplateError>>()?)
             }
         };
-        // A string without expressions may still hold an escape.
-        if self.expressions == before && !value.is_string() {
-            return Ok(match node {
-                Node::List(_) | Node::Object(_) => self.constant(node),
-                other => other,
-            });
-        }
-        Ok(node)
-    }
-
-    /// Joins constants, so that resolving copies them as one.
-    fn constant(&self, node: Node) -> Node {
-        match node {
-            Node::List(items) => Node::Constant(items.into_iter().map(known).collect()),
-            Node::Object(members) => {
-                Node::Constant(Value::Object(members.into_iter().map(|(key, member)| (key, known(member))).collect()))
-            }
-            other => other,
-        }
+        // Constants are joined, so that resolving copies them as one.
+        Ok(if self.expressions == before { Node::Constant(constant(node)) } else { node })
     }
 
     fn text(&mut self, path: &JsonPath, text: &str) -> Result<Node, TemplateError> {
@@ -316,12 +299,15 @@ impl Resolver<'_> {
 }
 
 /// The value of a node that has no expression below.
-fn known(node: Node) -> Value {
+fn constant(node: Node) -> Value {
     match node {
         Node::Constant(value) => value,
-        Node::Value(_) | Node::Text(_) | Node::List(_) | Node::Object(_) => {
-            unreachable!("only nodes without expressions are joined")
+        Node::List(items) => items.into_iter().map(constant).collect(),
+        Node::Object(members) => {
+            let members = members.into_iter();
+            Value::Object(members.map(|(key, node)| (key, constant(node))).collect())
         }
+        Node::Value(_) | Node::Text(_) => unreachable!("these hold expressions"),
     }
 }
 

@@ -154,7 +154,7 @@ fn patterns_take_linear_time_and_bounded_memory() {
     let variables = task(json!({ "text": "a".repeat(50_000) + "!", "list": (0..200).collect::<Vec<_>>() }));
     for pattern in ["^(a+)+$", "^(a|a)*$", "^(a|aa)+$", "^(([a-z])+.)+[A-Z]$"] {
         let source = format!("task.text.matches('{pattern}')");
-        assert_eq!(run(&source, &variables), Ok(json!(pattern.ends_with(".)+[A-Z]$") && false)));
+        assert_eq!(run(&source, &variables), Ok(json!(false)), "{source}");
     }
     let huge = "task.text.matches('((((a{100}){100}){100}){100})')";
     assert!(matches!(run(huge, &variables), Err(EvalError::Failed(_))));

@@ -22,14 +22,15 @@ pub(super) enum Unrepresentable {
 
 /// Says what went wrong without repeating values, which may be long or not for everyone.
 pub(super) fn explain(error: &ExecutionError, references: &BTreeSet<Path>, variables: &Variables) -> EvalError {
-    let missing = match error {
-        ExecutionError::NoSuchKey(key) => missing_key(key, references, variables),
-        ExecutionError::UndeclaredReference(root) => {
-            Some(EvalError::Failed(format!("the variable {root} is not set here")))
-        }
-        _ => None,
-    };
-    missing.unwrap_or_else(|| EvalError::Failed(describe(error)))
+    if let ExecutionError::UndeclaredReference(root) = error {
+        return EvalError::Failed(format!("the variable {root} is not set here"));
+    }
+    if let ExecutionError::NoSuchKey(key) = error
+        && let Some(missing) = missing_key(key, references, variables)
+    {
+        return missing;
+    }
+    EvalError::Failed(describe(error))
 }
 
 /// Finds which of the references ends at the key that is not there.
@@ -57,6 +58,10 @@ fn missing_key(key: &str, references: &BTreeSet<Path>, variables: &Variables) ->
     })
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the errors of the crate are open; one that is not known here is shown as it is"
+)]
 fn describe(error: &ExecutionError) -> String {
     const LONGEST: usize = 300;
     match error {
@@ -78,8 +83,16 @@ fn describe(error: &ExecutionError) -> String {
         ExecutionError::UnsupportedIndex(index, value) => {
             format!("cannot index {} with {}", type_name(value), type_name(index))
         }
+        ExecutionError::UnsupportedKeyType(value) => {
+            format!("a {} cannot be a key", type_name(value))
+        }
+        ExecutionError::UnsupportedTargetType { target } => {
+            format!("a {} cannot be used here", type_name(target))
+        }
+        ExecutionError::DuplicateKey(_) => "a key occurs twice in a map".to_owned(),
         ExecutionError::FunctionError { function, message } => {
-            let message: String = message.chars().take(LONGEST).collect();
+            let words: Vec<_> = message.split_whitespace().collect();
+            let message: String = words.join(" ").chars().take(LONGEST).collect();
             format!("{function}: {message}")
         }
         other => other.to_string().chars().take(LONGEST).collect(),
@@ -108,10 +121,7 @@ fn no_overload(function: &str, types: &[String]) -> String {
 
 /// The name that the language has for the type; the crate calls a double a float.
 fn type_name(value: &cel::Value) -> String {
-    match value.type_of() {
-        cel::objects::ValueType::Float => "double".to_owned(),
-        other => other.to_string(),
-    }
+    if matches!(value, cel::Value::Float(_)) { "double".to_owned() } else { value.type_of().to_string() }
 }
 
 fn is_number(name: &str) -> bool {

@@ -230,6 +230,13 @@ mod tests {
             ),
             ("task.parameters.amount + 'x'", "cannot apply + to int and string"),
             ("task.parameters.to < 3", "cannot apply < to string and int"),
+            ("{1.5: 1}", "a double cannot be a key"),
+            ("{'a': 1, 'a': 2}", "a key occurs twice in a map"),
+            ("int('x')", "int: string parse error: invalid digit found in string"),
+            (
+                "task.parameters.to.matches('(')",
+                "matches: '(' not a valid regex: regex parse error: ( ^ error: unclosed group",
+            ),
             ("1 in task.parameters.amount", "cannot apply in to int and int"),
             ("task.parameters.amount[0]", "cannot index int with int"),
             ("task.parameters.amount / 0", "division by zero"),

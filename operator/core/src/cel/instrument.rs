@@ -81,13 +81,15 @@ fn instrument_comprehension(comprehension: ComprehensionExpr) -> ComprehensionEx
 fn count_step(step: &mut CallExpr, nodes: u64) -> bool {
     let counted = match (step.func_name.as_str(), step.args.as_mut_slice()) {
         (operators::CONDITIONAL, [condition, _, _]) => condition,
-        (operators::ADD, [_, items]) => match &mut items.expr {
-            Expr::List(list) => match list.elements.first_mut() {
-                Some(element) => element,
-                None => return false,
-            },
-            _ => return false,
-        },
+        (operators::ADD, [_, items]) => {
+            let Expr::List(list) = &mut items.expr else {
+                return false;
+            };
+            let Some(element) = list.elements.first_mut() else {
+                return false;
+            };
+            element
+        }
         _ => return false,
     };
     *counted = ticked(nodes, std::mem::take(counted));

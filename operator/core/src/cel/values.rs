@@ -41,6 +41,9 @@ impl Variables {
     }
 }
 
+/// Root variables by name, as CEL values that borrow from the JSON.
+type Roots<'v> = Vec<(String, Box<dyn Val + 'v>)>;
+
 /// The parts of the variables that an expression reads, so that nothing else is converted for it.
 #[derive(Debug, Default)]
 pub(super) struct Selection {
@@ -63,10 +66,7 @@ impl Selection {
     }
 
     /// The selected roots that are set, as CEL values.
-    pub(super) fn convert<'v>(
-        &self,
-        variables: &'v Variables,
-    ) -> Result<Vec<(String, Box<dyn Val + 'v>)>, ExecutionError> {
+    pub(super) fn convert<'v>(&self, variables: &'v Variables) -> Result<Roots<'v>, ExecutionError> {
         self.members
             .iter()
             .filter_map(|(root, below)| {

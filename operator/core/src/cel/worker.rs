@@ -151,7 +151,7 @@ mod tests {
     fn a_worker_serves_again_and_survives_a_panic() {
         let pool = Pool::default();
         let first = pool.run(LONG, || thread::current().id()).unwrap();
-        let panicked = pool.run(LONG, || panic!("as {}", "asked")).map(|()| ());
+        let panicked: Result<(), _> = pool.run(LONG, || panic!("as {}", "asked"));
         assert!(matches!(panicked, Err(Overrun::Panicked(message)) if message == "as asked"));
         assert_eq!(pool.run(LONG, || thread::current().id()).unwrap(), first);
     }
