@@ -154,12 +154,15 @@ impl ParseError {
         let Some(error) = error else {
             return Self::whole("not a CEL expression");
         };
-        // The parser lists every token that it would have taken, which helps nobody.
+        // The parser lists every token that it would have taken, and speaks of its own types.
         let message = error.msg.split(" expecting {").next().unwrap_or_default();
-        let mut message: String = message.chars().take(LONGEST).collect();
-        if message == "UNKNOWN" {
-            "not a CEL expression".clone_into(&mut message);
-        }
+        let message = if message.contains("Recursion limit") {
+            "nested too deep".to_owned()
+        } else if message == "UNKNOWN" || message.contains("Context") {
+            "not a CEL expression".to_owned()
+        } else {
+            message.chars().take(LONGEST).collect()
+        };
         let (line, column) = error.pos;
         Self {
             position: usize::try_from(line).ok().zip(usize::try_from(column).ok()).filter(|(line, _)| *line > 0),
@@ -277,6 +280,8 @@ mod tests {
             ("'é€😀' == ", "1:10: Syntax error: mismatched input '<EOF>'"),
             ("task.?a", "1:5: unsupported syntax '.?'"),
             ("Message{field: 1}", "1:8: messages are not available; write a map, {\"key\": value}"),
+            ("1 ? 2", "1:1: not a CEL expression"),
+            (&"(".repeat(200), "1:97: nested too deep"),
             ("", "the expression is empty"),
             (" \n ", "the expression is empty"),
         ] {

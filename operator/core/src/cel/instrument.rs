@@ -1,12 +1,12 @@
 //! Rewrites a parsed expression so that evaluating it is counted by [`super::meter`].
 
-use super::meter::{ADD, MATCHES_NODES, RANGE, TICK, WEIGH};
+use super::meter::{ADD, MATCHES_NODES, RANGE, SCAN, TICK, WEIGH};
 use cel::IdedExpr;
 use cel::common::ast::operators;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue};
 
 /// The same expression, in which everything that can make it large or slow is counted: the
-/// iterations of comprehensions, the elements of lists and maps, and `+`.
+/// iterations of comprehensions, the elements of lists and maps, `+`, and what is searched.
 pub(super) fn instrument(node: IdedExpr) -> IdedExpr {
     let IdedExpr { id, expr } = node;
     let expr = match expr {
@@ -47,7 +47,25 @@ fn instrument_call(mut call: CallExpr) -> Expr {
     if call.func_name == operators::ADD && !call.args.first().is_some_and(is_accumulator) {
         call.func_name = ADD.to_owned();
     }
+    if let Some(searched) = searched(&mut call)
+        && !matches!(searched.expr, Expr::Literal(_))
+    {
+        *searched = self::call(SCAN, vec![std::mem::take(searched)]);
+    }
     Expr::Call(call)
+}
+
+/// The operand that a call reads through, in a time that depends on its size.
+fn searched(call: &mut CallExpr) -> Option<&mut IdedExpr> {
+    match call.func_name.as_str() {
+        operators::IN => call.args.get_mut(1),
+        operators::EQUALS | operators::NOT_EQUALS => call.args.first_mut(),
+        "contains" | "matches" => match call.target.as_deref_mut() {
+            Some(target) => Some(target),
+            None => call.args.first_mut(),
+        },
+        _ => None,
+    }
 }
 
 fn instrument_comprehension(comprehension: ComprehensionExpr) -> ComprehensionExpr {

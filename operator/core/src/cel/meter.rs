@@ -10,18 +10,21 @@ use std::cell::RefCell;
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
-/// The most that one evaluation may cost. A byte copied costs 1, a node of an expression evaluated
-/// in a comprehension [`NODE_COST`]; so this is also about the memory that it can take.
-pub const COST_LIMIT: u64 = 64 << 20;
+/// The most that one evaluation may cost: some 100,000 steps of a comprehension. A byte copied costs
+/// 1, a byte searched or compared a quarter of it, a node evaluated for an element of a list 64; so this is also
+/// about the memory that it can take. It is reached in less than [`super::DEFAULT_LIMIT`] on a
+/// machine that is not overloaded.
+pub const COST_LIMIT: u64 = 32 << 20;
 
 /// About the time of evaluating one node, in the time of copying bytes.
 const NODE_COST: u64 = 64;
 
 /// Nodes that stand for a call of `matches`, which compiles its pattern anew each time.
-pub(super) const MATCHES_NODES: u64 = 256;
+pub(super) const MATCHES_NODES: u64 = 512;
 
 pub(super) const ADD: &str = "@add";
 pub(super) const RANGE: &str = "@range";
+pub(super) const SCAN: &str = "@scan";
 pub(super) const TICK: &str = "@tick";
 pub(super) const WEIGH: &str = "@weigh";
 
@@ -81,6 +84,7 @@ pub(super) fn environment() -> Arc<Env> {
         for (name, arguments, function) in [
             (TICK, vec![UINT_TYPE, DYN_TYPE], tick as cel::common::functions::Function),
             (WEIGH, vec![DYN_TYPE], weigh),
+            (SCAN, vec![DYN_TYPE], scan),
             (RANGE, vec![DYN_TYPE], range),
             (ADD, vec![DYN_TYPE, DYN_TYPE], add),
         ] {
@@ -106,6 +110,13 @@ fn tick<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, Executi
 fn weigh<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let value = args.pop().ok_or_else(missing)?;
     charge(weight(value.as_ref()))?;
+    Ok(value)
+}
+
+/// `@scan(x)` is `x`, and costs what reading through it does: it is about to be searched or compared.
+fn scan<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let value = args.pop().ok_or_else(missing)?;
+    charge(weight(value.as_ref()) / 4)?;
     Ok(value)
 }
 

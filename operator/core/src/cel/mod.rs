@@ -5,8 +5,12 @@
 //! thousand terms ends a small stack, and nested `all` takes exponential time. Here
 //!
 //! - [`Expression::parse`] bounds the text, the nesting of comprehensions and the names it may use,
-//! - [`meter`] counts the work of one evaluation, the same on every machine,
+//! - a meter counts the work of one evaluation, the same on every machine, up to [`COST_LIMIT`],
 //! - [`Fence`] evaluates on threads with a large stack and a time limit.
+//!
+//! A JSON integer is an `int`, any other JSON number a `double`, and CEL mixes the two in comparisons
+//! but not in arithmetic: write `double(task.parameters.amount) * 1.5`. Going through a map gives its
+//! keys in order.
 
 mod analysis;
 mod expression;
