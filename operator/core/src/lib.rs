@@ -1,11 +1,23 @@
 //! The pure core of Countersign: no clock, no client, no randomness, no files.
 //!
-//! The leaf modules know nothing of Tasks; the rest is built on them.
+//! The leaf modules (`cel`, `digest`, `json`, `schema`, `template`, `time`) know nothing of Tasks; the rest
+//! is built on them. [`decide`] is where everything that happens is decided.
 
 pub mod cel;
+pub mod check;
+pub mod decide;
 pub mod digest;
+pub mod effect;
 pub mod json;
+pub mod judge;
+mod names;
+pub mod observed;
+mod plan;
+pub mod policy;
+mod problem;
 pub mod record;
+pub mod sandbox;
 pub mod schema;
+pub mod status;
 pub mod template;
 pub mod time;

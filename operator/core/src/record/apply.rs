@@ -72,8 +72,11 @@ impl TaskRecord {
                 approval.state = ApprovalState::Expired;
             }
             Change::SupersedeApproval { name, changed, at: _ } => {
-                let Some(approval) = self.approvals.get_mut(name).filter(|a| a.is_open()) else {
-                    return refuse("supersedeApproval", "it is not open");
+                // A consumed one is superseded when its attempt was voided before its pod was let in.
+                let voidable =
+                    |a: &&mut ApprovalRecord| a.is_open() || matches!(a.state, ApprovalState::Consumed { .. });
+                let Some(approval) = self.approvals.get_mut(name).filter(voidable) else {
+                    return refuse("supersedeApproval", "it is neither open nor consumed");
                 };
                 approval.state = ApprovalState::Superseded { changed: changed.clone() };
             }

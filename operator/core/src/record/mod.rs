@@ -273,6 +273,15 @@ impl AttemptRecord {
     pub fn is_finished(&self) -> bool {
         matches!(self.state, AttemptState::Finished { .. })
     }
+
+    /// Whether its pod was let in at some time.
+    pub fn launched(&self) -> bool {
+        match &self.state {
+            AttemptState::Intended => false,
+            AttemptState::Admitted { .. } => true,
+            AttemptState::Finished { pod_uid, .. } => pod_uid.is_some(),
+        }
+    }
 }
 
 impl ApprovalRecord {

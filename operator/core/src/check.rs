@@ -1,0 +1,58 @@
+//! What can be known to be wrong with an object before it is admitted, beyond its schema.
+
+use countersign_crds::{PlanSpec, PolicySpec, SkillSpec, TaskSpec};
+use serde_json::{Map, Value, json};
+
+use crate::json::strict;
+use crate::plan::check_steps;
+use crate::policy::compile_rule;
+pub use crate::problem::Problem;
+use crate::schema::Schema;
+use crate::time::GoDuration;
+
+/// The most bytes of JSON that a Task's parameters may have.
+pub const PARAMETERS_LIMIT_BYTES: usize = 64 * 1024;
+
+type Checked = Result<(), Vec<Problem>>;
+
+fn checked(problems: Vec<Problem>) -> Checked {
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+pub fn task(spec: &TaskSpec) -> Checked {
+    let mut problems = Vec::new();
+    let parameters = Value::Object(spec.parameters.clone());
+    if let Err(error) = strict::check(&parameters) {
+        problems.push(Problem::new("spec.parameters", error.to_string()));
+    }
+    let bytes = parameters.to_string().len();
+    if bytes > PARAMETERS_LIMIT_BYTES {
+        let message = format!("{bytes} bytes of JSON; at most {PARAMETERS_LIMIT_BYTES}, so pass a reference instead");
+        problems.push(Problem::new("spec.parameters", message));
+    }
+    if let Some(plan) = &spec.plan {
+        problems.extend(check_steps(&plan.steps, "spec.plan.steps", Some(&spec.parameters)));
+    }
+    checked(problems)
+}
+
+pub fn plan(spec: &PlanSpec) -> Checked {
+    checked(check_steps(&spec.steps, "spec.steps", None))
+}
+
+pub fn policy(spec: &PolicySpec) -> Checked {
+    let wrong = |(index, rule)| compile_rule(rule, &format!("spec.rules[{index}].match")).err();
+    checked(spec.rules.iter().enumerate().filter_map(wrong).collect())
+}
+
+pub fn skill(spec: &SkillSpec) -> Checked {
+    let schema = |field: &str, schema: &Map<String, Value>| {
+        let error = Schema::compile(&json!(schema)).err()?;
+        Some(Problem::new(field, format!("is not a JSON Schema: {error}")))
+    };
+    let timeout =
+        GoDuration::parse_within(&spec.timeout, GoDuration::from_secs(1), GoDuration::from_secs(24 * 60 * 60));
+    let timeout = timeout.err().map(|error| Problem::new("spec.timeout", error.to_string()));
+    let schemas = [("spec.input", &spec.input), ("spec.output", &spec.output)];
+    checked(schemas.into_iter().filter_map(|(field, map)| schema(field, map)).chain(timeout).collect())
+}

@@ -1,0 +1,148 @@
+//! The deeds that are owed to a record: what it says should be in the cluster and is not, and the reverse.
+
+use countersign_crds::{ApprovalSpec, EffectClass, OwnedReference, PlanSpec, RuleReference, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Map;
+
+use super::view::View;
+use crate::effect::Act;
+use crate::observed::{PodState, TaskView};
+use crate::record::{
+    ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, EndingCause, RecordedPlan, TaskRecord,
+};
+use crate::status;
+
+pub(super) fn acts(view: &View<'_>, record: &TaskRecord) -> Vec<Act> {
+    let mut acts = Vec::new();
+    if let Some(task) = &view.observed.task {
+        acts.extend(plan(view, record, task));
+        acts.extend(record.approvals.values().filter_map(|approval| report_or_create(view, record, approval)));
+    }
+    for step in record.steps.values() {
+        for attempt in &step.attempts {
+            acts.extend(attempt_act(view, record, attempt));
+        }
+    }
+    if view.observed.task.is_some() && status::ttl_expires_at(view.observed, record).is_some_and(|at| at <= view.now) {
+        acts.push(Act::DeleteTask);
+    }
+    acts
+}
+
+fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<Act> {
+    let RecordedPlan { name, digest, source: _, parallelism, steps, parameters: _ } = record.plan.as_ref()?;
+    if view.observed.plan_stamped || record.finished.is_some() {
+        return None;
+    }
+    let spec = PlanSpec {
+        task_ref: Some(owner(task)),
+        digest: Some(digest.to_string()),
+        parallelism: *parallelism,
+        steps: steps.clone(),
+    };
+    Some(Act::CreatePlan { name: name.clone(), spec })
+}
+
+fn owner(task: &TaskView) -> OwnedReference {
+    OwnedReference { name: task.name.clone(), uid: task.uid.clone() }
+}
+
+fn report_or_create(view: &View<'_>, record: &TaskRecord, approval: &ApprovalRecord) -> Option<Act> {
+    let name = approval.name.clone();
+    let Some(seen) = view.observed.approvals.get(&name) else {
+        let task = view.observed.task.as_ref()?;
+        return approval
+            .is_open()
+            .then(|| Act::CreateApproval { name, spec: Box::new(approval_spec(task, record, approval)) });
+    };
+    let (reason, _) = status::approval_reason(&approval.state);
+    if seen.reported.as_deref() == Some(reason) {
+        return None;
+    }
+    let status = status::approval_status(view.now, approval, seen.generation);
+    Some(Act::ReportApproval { name, status })
+}
+
+fn approval_spec(task: &TaskView, _record: &TaskRecord, approval: &ApprovalRecord) -> ApprovalSpec {
+    let binding = &approval.binding;
+    let text = |pointer: &str| binding.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    let effect = binding
+        .pointer("/skill/spec/effect")
+        .and_then(|value| serde_json::from_value(value.clone()).ok())
+        .unwrap_or(EffectClass::Irreversible);
+    let rule = |rule: &crate::record::RuleDecision| RuleReference {
+        policy: rule.policy.clone(),
+        rule: rule.rule.clone(),
+        message: rule.message.clone(),
+    };
+    ApprovalSpec {
+        task_ref: owner(task),
+        step: approval.step.clone(),
+        attempt: approval.attempt,
+        digest: approval.digest.to_string(),
+        subject: Subject {
+            skill: text("/skill/name"),
+            effect,
+            risk: approval.risk,
+            input: binding.get("input").and_then(|v| v.as_object()).cloned().unwrap_or_else(Map::new),
+            image: text("/image"),
+            rules: approval.rules.iter().take(64).map(rule).collect(),
+        },
+        expires_at: Time(approval.expires_at),
+        approved: None,
+        reason: None,
+        decisions: Vec::new(),
+    }
+}
+
+fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord) -> Option<Act> {
+    let key = attempt.key.clone();
+    let there = view.observed.jobs.contains(&key);
+    let delete = || there.then(|| Act::DeleteJob { key: key.clone() });
+    match &attempt.state {
+        AttemptState::Intended => {
+            let launch = attempt.launch.as_ref()?;
+            let seen = there || view.observed.pods_of(&key).next().is_some();
+            let step = step_of(record, attempt)?;
+            (!seen && view.observed.task.is_some()).then(|| Act::CreateJob {
+                key: key.clone(),
+                step,
+                launch: Box::new(launch.clone()),
+            })
+        }
+        AttemptState::Admitted { pod_uid, .. } => {
+            if ends_what_runs(record) {
+                return delete();
+            }
+            let launch = attempt.launch.as_ref()?;
+            let pod = view.observed.pods_of(&key).find(|pod| pod.uid == *pod_uid)?;
+            (pod.state == PodState::Gated).then(|| Act::AdmitPod {
+                key: key.clone(),
+                pod: pod.name.clone(),
+                pod_uid: pod_uid.clone(),
+                launch: Box::new(launch.clone()),
+            })
+        }
+        AttemptState::Finished { outcome, .. } => match outcome {
+            // Those may still have a pod, now or later.
+            AttemptOutcome::Voided
+            | AttemptOutcome::NotStarted
+            | AttemptOutcome::Cancelled
+            | AttemptOutcome::Unknown => delete(),
+            // Those are over and kept for a look until their time to live is up.
+            AttemptOutcome::Succeeded | AttemptOutcome::Failed | AttemptOutcome::TimedOut => None,
+        },
+    }
+}
+
+fn step_of(record: &TaskRecord, attempt: &AttemptRecord) -> Option<String> {
+    let holds = |attempts: &[AttemptRecord]| attempts.iter().any(|other| other.key == attempt.key);
+    record.steps.iter().find(|(_, step)| holds(&step.attempts)).map(|(name, _)| name.clone())
+}
+
+fn ends_what_runs(record: &TaskRecord) -> bool {
+    record.ending.as_ref().is_some_and(|ending| match ending.cause {
+        EndingCause::Cancelled | EndingCause::DeadlineExceeded | EndingCause::Deleted => true,
+        EndingCause::StepFailed => false,
+    })
+}

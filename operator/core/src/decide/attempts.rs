@@ -1,0 +1,198 @@
+//! Attempts under way: which pod may run one, and what came of it.
+
+use jiff::SignedDuration;
+
+use super::Waits;
+use super::launch::changed;
+use super::outcome::{self, Result as PodResult};
+use super::view::View;
+use crate::judge::Judgement;
+use crate::observed::PodState;
+use crate::record::{
+    AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
+};
+
+/// How long past its timeout a pod may take to say how it ended, and a cancelled one to end.
+pub(super) const GRACE: SignedDuration = SignedDuration::from_secs(60);
+
+pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (step, steps) in &record.steps {
+        let Some(attempt) = steps.live_attempt() else { continue };
+        let Some(launch) = &attempt.launch else { continue };
+        let next = match &attempt.state {
+            AttemptState::Intended => intended(view, record, step, attempt),
+            AttemptState::Admitted { pod_uid, at } => admitted(view, record, attempt, launch, pod_uid, *at),
+            AttemptState::Finished { .. } => None,
+        };
+        match next {
+            None => {}
+            Some(Next::Admit { pod_uid }) => {
+                changes.push(Change::Admit { step: step.clone(), number: attempt.number, pod_uid, at: view.now });
+            }
+            Some(Next::Void { changed }) => {
+                let approval = attempt.approval.clone();
+                let supersede = |name| Change::SupersedeApproval { name, changed: changed.clone(), at: view.now };
+                changes.extend(approval.map(supersede));
+                let message =
+                    format!("not started: what would run is no longer what was decided ({})", changed.join(", "));
+                let result = PodResult { outcome: AttemptOutcome::Voided, message: Some(message), output: None };
+                changes.extend(over(view, record, step, attempt, launch, result));
+            }
+            Some(Next::Over(result)) => changes.extend(over(view, record, step, attempt, launch, result)),
+        }
+    }
+    changes
+}
+
+enum Next {
+    Admit {
+        pod_uid: String,
+    },
+    /// What would run is no longer what was decided; the members that differ, where they are known.
+    Void {
+        changed: Vec<String>,
+    },
+    Over(PodResult),
+}
+
+fn over_with(outcome: AttemptOutcome, message: impl Into<String>) -> Option<Next> {
+    Some(Next::Over(PodResult { outcome, message: Some(message.into()), output: None }))
+}
+
+fn called_off(record: &TaskRecord) -> Option<EndingCause> {
+    record.ending.as_ref().map(|ending| ending.cause)
+}
+
+/// No pod was let in yet, so nothing of it has run.
+fn intended(view: &View<'_>, record: &TaskRecord, step: &str, attempt: &AttemptRecord) -> Option<Next> {
+    let mut pods: Vec<_> = view.observed.pods_of(&attempt.key).collect();
+    pods.sort_by(|a, b| a.uid.cmp(&b.uid));
+    if let Some(loose) = pods.iter().find(|pod| pod.state != PodState::Gated) {
+        let message = format!("pod {} ran without being let in: somebody removed its gate", loose.name);
+        return over_with(AttemptOutcome::Unknown, message);
+    }
+    if let Some(cause) = called_off(record) {
+        let (_, message) = super::ending::explain(cause);
+        return over_with(AttemptOutcome::Voided, format!("not started: {message}"));
+    }
+    let steps = &record.plan.as_ref()?.steps;
+    let spec = steps.iter().find(|spec| spec.name == step)?;
+    match view.judge(record, spec, attempt.number)? {
+        // Nothing can be concluded at this moment, so nothing is let in either.
+        Judgement::NotYet { .. } => return late(view, attempt),
+        Judgement::Permitted(prepared) | Judgement::NeedsApproval { prepared, .. }
+            if prepared.digest == attempt.digest => {}
+        Judgement::Permitted(prepared) | Judgement::NeedsApproval { prepared, .. } => {
+            let signed = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
+            let changed = signed.map(|approval| changed(&approval.binding, &prepared.binding)).unwrap_or_default();
+            return Some(Next::Void { changed });
+        }
+        Judgement::Skip => return Some(Next::Void { changed: vec!["when".to_owned()] }),
+        Judgement::Invalid { .. } => return Some(Next::Void { changed: vec!["input".to_owned()] }),
+        Judgement::Denied { .. } => return Some(Next::Void { changed: vec!["policies".to_owned()] }),
+    }
+    match pods.first() {
+        Some(pod) => Some(Next::Admit { pod_uid: pod.uid.clone() }),
+        None => late(view, attempt),
+    }
+}
+
+fn late(view: &View<'_>, attempt: &AttemptRecord) -> Option<Next> {
+    if view.now < attempt.intended_at + view.config.start_deadline {
+        return None;
+    }
+    over_with(AttemptOutcome::NotStarted, "no pod appeared for its Job in time; see the Job's events")
+}
+
+/// Exactly one pod was let in; what it did is what the attempt did.
+fn admitted(
+    view: &View<'_>,
+    record: &TaskRecord,
+    attempt: &AttemptRecord,
+    launch: &Launch,
+    pod_uid: &str,
+    at: jiff::Timestamp,
+) -> Option<Next> {
+    let cause = called_off(record).filter(|cause| *cause != EndingCause::StepFailed);
+    let Some(pod) = view.observed.pods_of(&attempt.key).find(|pod| pod.uid == pod_uid) else {
+        return match cause {
+            Some(_) => {
+                over_with(AttemptOutcome::Cancelled, "ended while it ran; what it had done by then is not known")
+            }
+            None => over_with(AttemptOutcome::Unknown, "its pod was removed before it said how it ended"),
+        };
+    };
+    if let (Some(_), Some(ending)) = (cause, &record.ending)
+        && view.now >= ending.at + GRACE
+        && !matches!(pod.state, PodState::Ended(_))
+    {
+        return over_with(AttemptOutcome::Cancelled, "told to end, and did not say in time that it had");
+    }
+    let run = SignedDuration::from_secs(i64::from(launch.timeout_seconds));
+    match &pod.state {
+        PodState::Ended(end) => Some(Next::Over(outcome::examine(&attempt.key, launch, end))),
+        PodState::Gated | PodState::Waiting { .. } if view.now >= at + view.config.start_deadline => {
+            let why = match &pod.state {
+                PodState::Waiting { message: Some(message) } => message.clone(),
+                PodState::Waiting { message: None } | PodState::Gated | PodState::Running | PodState::Ended(_) => {
+                    "the kubelet did not say why".to_owned()
+                }
+            };
+            over_with(AttemptOutcome::NotStarted, format!("its pod did not start in time: {why}"))
+        }
+        PodState::Running if view.now >= at + view.config.start_deadline + run + GRACE => {
+            over_with(AttemptOutcome::Unknown, "past its timeout, and its node does not say how it ended")
+        }
+        PodState::Gated | PodState::Waiting { .. } | PodState::Running => None,
+    }
+}
+
+/// The attempt is over; so is its step, unless another attempt is owed or it was never let in.
+fn over(
+    view: &View<'_>,
+    record: &TaskRecord,
+    step: &str,
+    attempt: &AttemptRecord,
+    launch: &Launch,
+    result: PodResult,
+) -> Vec<Change> {
+    let PodResult { outcome, message, output } = result;
+    let retry_at = record
+        .plan
+        .as_ref()
+        .and_then(|plan| plan.steps.iter().find(|spec| spec.name == step))
+        .filter(|_| record.ending.is_none())
+        .and_then(|spec| outcome::retry_at(view.now, spec, launch, record.steps.get(step)?, attempt, outcome));
+    let reference = output.as_ref().map(|output| output.reference.clone());
+    let mut changes = vec![Change::FinishAttempt {
+        step: step.to_owned(),
+        number: attempt.number,
+        outcome,
+        message: message.clone(),
+        output,
+        retry_at,
+        at: view.now,
+    }];
+    let closed = match outcome {
+        AttemptOutcome::Succeeded => Some((StepOutcome::Succeeded, None)),
+        AttemptOutcome::Voided => None,
+        AttemptOutcome::Unknown => Some((StepOutcome::Unknown, Some("OutcomeUnknown"))),
+        AttemptOutcome::Failed => Some((StepOutcome::Failed, Some("AttemptFailed"))),
+        AttemptOutcome::TimedOut => Some((StepOutcome::Failed, Some("TimedOut"))),
+        AttemptOutcome::NotStarted => Some((StepOutcome::Failed, Some("NotStarted"))),
+        AttemptOutcome::Cancelled => Some((StepOutcome::Failed, Some("Cancelled"))),
+    };
+    if let (Some((outcome, reason)), None) = (closed, retry_at) {
+        changes.push(Change::FinishStep {
+            step: step.to_owned(),
+            outcome,
+            reason: reason.map(str::to_owned),
+            message: message.filter(|_| outcome != StepOutcome::Succeeded),
+            output: reference,
+            rules: Vec::new(),
+            at: view.now,
+        });
+    }
+    changes
+}

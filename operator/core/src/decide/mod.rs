@@ -1,0 +1,124 @@
+//! What to do about one Task, given all that is seen of it. The whole behaviour of the operator is here.
+//!
+//! [`decide`] is a function: no clock, no client, no randomness. Stages turn what is seen into changes of
+//! the record until none follows; the deeds and the status are then read off the record alone, so that
+//! whatever was left undone by a crash is done by the next look.
+
+mod acts;
+mod approvals;
+mod attempts;
+mod ending;
+mod launch;
+mod outcome;
+mod planning;
+mod view;
+mod wake;
+
+pub(crate) use launch::satisfied;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::effect::Decision;
+use crate::judge::{Judge, PolicyJudge};
+use crate::observed::Observed;
+use crate::record::{ApplyError, Change, TaskRecord};
+use crate::status;
+use view::View;
+
+/// What the platform team sets.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The runner's image, by digest.
+    pub runner_image: String,
+    /// How long an attempt's pod may take to start.
+    pub start_deadline: SignedDuration,
+}
+
+/// Planning needs the evaluator, to see whether inputs fit; everything else asks the judge.
+pub struct Bench<'a> {
+    pub judge: &'a dyn Judge,
+    pub fence: &'a crate::cel::Fence,
+}
+
+impl<'a> From<&'a PolicyJudge> for Bench<'a> {
+    fn from(judge: &'a PolicyJudge) -> Self {
+        Bench { judge, fence: judge.fence() }
+    }
+}
+
+/// One look at a Task. `now` has microseconds, as the record keeps no more.
+///
+/// # Errors
+/// A change that does not fit the record: a defect, reported and left alone rather than bent.
+pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Bench<'_>) -> Result<Decision, ApplyError> {
+    let mut record = observed.record.clone();
+    let mut changes = Vec::new();
+    let mut waits = Waits::default();
+    loop {
+        let view = View { now, config, observed, bench };
+        let batch = advance(&view, record.as_ref(), &mut waits);
+        if batch.is_empty() {
+            break;
+        }
+        for change in batch {
+            apply(&mut record, &change)?;
+            changes.push(change);
+        }
+    }
+    let Some(record) = record else {
+        return Ok(Decision { changes, acts: Vec::new(), status: None, wake: None });
+    };
+    let view = View { now, config, observed, bench };
+    let acts = acts::acts(&view, &record);
+    let status = observed.task.as_ref().map(|task| {
+        status::project(now, task, &record, &status::Pauses { suspended: view.suspended(), waits: &waits })
+    });
+    let wake = wake::wake(&view, &record, &waits);
+    Ok(Decision { changes, acts, status, wake })
+}
+
+type Stage = fn(&View<'_>, &TaskRecord, &mut Waits) -> Vec<Change>;
+
+/// What keeps a Task from going on although nothing is wrong with it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waits {
+    /// The Plan cannot be stamped yet: reason and message.
+    pub planning: Option<(&'static str, String)>,
+    /// Steps that cannot be judged at this moment, with why.
+    pub held: std::collections::BTreeMap<String, String>,
+}
+
+fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyError> {
+    match (record.as_mut(), change) {
+        (None, Change::Adopt { uid, namespace, name, spec: _, at }) => {
+            *record = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), *at));
+            Ok(())
+        }
+        (None, _) => Err(ApplyError {
+            task: String::new(),
+            change: "first change",
+            problem: "a record begins with adopt".to_owned(),
+        }),
+        (Some(record), change) => record.apply(change),
+    }
+}
+
+/// The first stage that has something to say speaks; then everything is looked at again.
+fn advance(view: &View<'_>, record: Option<&TaskRecord>, waits: &mut Waits) -> Vec<Change> {
+    let Some(record) = record else {
+        return planning::adopt(view);
+    };
+    if record.finished.is_some() {
+        return Vec::new();
+    }
+    waits.held.clear();
+    let stages: [Stage; 6] =
+        [ending::begin, planning::stamp, attempts::follow, approvals::follow, ending::wind_up, launch::start];
+    for stage in stages {
+        let changes = stage(view, record, waits);
+        if !changes.is_empty() {
+            return changes;
+        }
+    }
+    ending::finish(view, record)
+}

@@ -1,0 +1,40 @@
+//! From a Task to its stamped Plan.
+
+use serde_json::Value;
+
+use super::Waits;
+use super::view::View;
+use crate::plan::{self, Selection};
+use crate::record::{Change, Finished, TaskOutcome, TaskRecord};
+
+pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
+    let Some(task) = &view.observed.task else { return Vec::new() };
+    let spec = serde_json::to_value(&task.spec).unwrap_or(Value::Null);
+    vec![Change::Adopt {
+        uid: task.uid.clone(),
+        namespace: task.namespace.clone(),
+        name: task.name.clone(),
+        spec,
+        at: view.now,
+    }]
+}
+
+pub(super) fn stamp(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> Vec<Change> {
+    waits.planning = None;
+    let Some(task) = &view.observed.task else { return Vec::new() };
+    if record.plan.is_some() || record.ending.is_some() {
+        return Vec::new();
+    }
+    match plan::select(task, view.observed, view.bench.fence) {
+        Selection::Stamp(plan) => vec![Change::Stamp { plan: *plan, at: view.now }],
+        Selection::Wait { reason, message } => {
+            waits.planning = Some((reason, message));
+            Vec::new()
+        }
+        Selection::Refuse { reason, message } => {
+            let reason = reason.to_owned();
+            let finished = Finished { outcome: TaskOutcome::Failed, reason, message, at: view.now };
+            vec![Change::Finish { finished }]
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Everything that the operator does to the cluster, as values. The record's side is [`crate::record::Change`].
+
+use countersign_crds::{ApprovalSpec, ApprovalStatus, PlanSpec, TaskStatus};
+use jiff::Timestamp;
+
+use crate::record::{Change, Launch};
+
+/// What follows from one look at a Task. The shell records the changes, then acts, then reports.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// In one transaction, in this order, before anything else.
+    pub changes: Vec<Change>,
+    pub acts: Vec<Act>,
+    /// `None` where there is no Task object to report on.
+    pub status: Option<TaskStatus>,
+    /// When to look again even if nothing is seen to change.
+    pub wake: Option<Timestamp>,
+}
+
+/// One deed in the Task's namespace. Each is safe to repeat: the name makes a repetition a conflict, and
+/// a conflict is taken as "it is there".
+#[derive(Clone, Debug, PartialEq)]
+pub enum Act {
+    CreatePlan {
+        name: String,
+        spec: PlanSpec,
+    },
+    CreateApproval {
+        name: String,
+        spec: Box<ApprovalSpec>,
+    },
+    ReportApproval {
+        name: String,
+        status: ApprovalStatus,
+    },
+    /// Its pod stays behind the gate until [`Act::AdmitPod`].
+    CreateJob {
+        key: String,
+        step: String,
+        launch: Box<Launch>,
+    },
+    /// Makes the input Secret, then removes the gate of exactly this pod.
+    AdmitPod {
+        key: String,
+        pod: String,
+        pod_uid: String,
+        launch: Box<Launch>,
+    },
+    /// With its pods: what runs is told to end.
+    DeleteJob {
+        key: String,
+    },
+    DeleteTask,
+}
+
+impl Act {
+    /// For metrics: a closed set of names.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Act::CreatePlan { .. } => "create_plan",
+            Act::CreateApproval { .. } => "create_approval",
+            Act::ReportApproval { .. } => "report_approval",
+            Act::CreateJob { .. } => "create_job",
+            Act::AdmitPod { .. } => "admit_pod",
+            Act::DeleteJob { .. } => "delete_job",
+            Act::DeleteTask => "delete_task",
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! What may become of a step that could start now: its condition, its input, its contract, its judgement.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_crds::{AgentSpec, Effect, PolicyMode, Priority, RiskClass, SkillSpec, Step, StepApproval};
+use serde_json::{Map, Value, json};
+
+use crate::cel::{EvalError, Fence, Variables};
+use crate::digest::{self, Digest};
+use crate::observed::TaskView;
+use crate::plan::{CompiledStep, check_schema, task_value, variables};
+use crate::policy::{PolicySet, Verdict};
+use crate::problem;
+use crate::record::{Launch, RecordedPlan, RuleDecision};
+use crate::time::GoDuration;
+
+/// What [`crate::decide`] asks of each step that could start. The real one is [`PolicyJudge`]; the
+/// enumeration tests answer from a table.
+pub trait Judge {
+    fn judge(&self, case: &Case<'_>) -> Judgement;
+}
+
+/// One step that could start, and what its judgement may depend on.
+#[derive(Clone, Copy)]
+pub struct Case<'a> {
+    pub task: &'a TaskView,
+    pub plan: &'a RecordedPlan,
+    pub step: &'a Step,
+    pub attempt: u32,
+    /// Outputs of finished steps.
+    pub outputs: &'a BTreeMap<String, Arc<Value>>,
+    /// The steps that have an output, whether or not `outputs` holds it.
+    pub finished: &'a dyn Fn(&str) -> bool,
+    pub skills: &'a BTreeMap<String, SkillSpec>,
+    pub agent: Option<&'a AgentSpec>,
+    pub policies: &'a PolicySet,
+    pub runner_image: &'a str,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judgement {
+    /// Its `when` is false.
+    Skip,
+    /// It can never run as it stands.
+    Invalid {
+        reason: &'static str,
+        message: String,
+    },
+    Denied {
+        message: String,
+        rules: Vec<RuleDecision>,
+    },
+    /// It cannot be judged at this moment; nothing may be concluded.
+    NotYet {
+        message: String,
+    },
+    Permitted(Box<Prepared>),
+    NeedsApproval {
+        prepared: Box<Prepared>,
+        expires_after: GoDuration,
+    },
+}
+
+/// A step that is ready to run but for a signature: exactly what would run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prepared {
+    pub launch: Launch,
+    pub input_digest: Digest,
+    /// What a signature is bound to.
+    pub binding: Value,
+    /// SHA-256 over RFC 8785 JSON of `binding`.
+    pub digest: Digest,
+    pub risk: RiskClass,
+    pub rules: Vec<RuleDecision>,
+}
+
+/// Judges by the Policies, in CEL.
+#[derive(Clone)]
+pub struct PolicyJudge {
+    fence: Fence,
+}
+
+/// A way out of judging before the end.
+type Early<T> = Result<T, Judgement>;
+
+impl PolicyJudge {
+    pub fn new(fence: Fence) -> PolicyJudge {
+        PolicyJudge { fence }
+    }
+
+    pub fn fence(&self) -> &Fence {
+        &self.fence
+    }
+
+    fn judge_step(&self, case: &Case<'_>) -> Early<Judgement> {
+        let input = self.resolve(case)?;
+        let mut downgraded: Vec<RuleDecision> = Vec::new();
+        let mut name = case.step.skill.clone();
+        // Each Skill is judged once, so a ring of downgrades ends.
+        let mut seen = Vec::new();
+        loop {
+            let contract = contract(case, &name)?;
+            check_agent(case, &name)?;
+            let problems = check_schema(&contract.input, &Value::Object(input.clone()), "");
+            if !problems.is_empty() {
+                return Err(invalid("InvalidInput", problem::join(&problems).trim_start_matches('.').to_owned()));
+            }
+            let verdict = self.verdict(case, &name, contract, &input)?;
+            let mut rules = downgraded.clone();
+            rules.extend(verdict.rules.iter().cloned());
+            match verdict.effect {
+                Effect::Deny => return Err(denied(&rules)),
+                Effect::Downgrade => {
+                    seen.push(name.clone());
+                    let next = contract.downgrade_to.clone().filter(|next| !seen.contains(next));
+                    let Some(next) = next else {
+                        let message = format!(
+                            "a rule asks to downgrade the Skill {name:?}, which has nothing left to be downgraded to; set spec.downgradeTo on it"
+                        );
+                        return Err(Judgement::Denied { message, rules });
+                    };
+                    downgraded = rules;
+                    name = next;
+                }
+                Effect::Allow | Effect::RequireApproval => {
+                    return prepare(case, &name, contract, input, verdict, rules);
+                }
+            }
+        }
+    }
+
+    /// The step's input, if its `when` holds.
+    fn resolve(&self, case: &Case<'_>) -> Early<Map<String, Value>> {
+        let compiled = CompiledStep::compile(case.step, &case.step.name)
+            .map_err(|problems| invalid("InvalidStep", problem::join(&problems)))?;
+        let mut outputs = Vec::new();
+        for step in compiled.referenced_steps() {
+            match case.outputs.get(&step) {
+                Some(output) => outputs.push((step, Arc::clone(output))),
+                None if (case.finished)(&step) => {
+                    return Err(not_yet(format!("the output of step {step:?} is not loaded")));
+                }
+                // Skipped: its output is null.
+                None => outputs.push((step, Arc::new(Value::Null))),
+            }
+        }
+        let digest = case.plan.digest.to_string();
+        let task = task_value(&case.task.namespace, &case.task.name, &case.plan.parameters);
+        let variables = variables(task, (&case.plan.name, &digest), outputs.into_iter());
+        if let Some(when) = &compiled.when {
+            match self.fence.evaluate_bool(when, &variables) {
+                Ok(true) => {}
+                Ok(false) => return Err(Judgement::Skip),
+                Err(error @ EvalError::Saturated) => return Err(not_yet(error.to_string())),
+                Err(error) => return Err(invalid("InvalidExpression", format!("when: {error}"))),
+            }
+        }
+        match compiled.input.resolve(&self.fence, &variables) {
+            Ok(Value::Object(input)) => Ok(input),
+            Ok(_) => Err(invalid("InvalidInput", "input: is not an object".to_owned())),
+            Err(error) => Err(invalid("InvalidInput", format!("input: {error}"))),
+        }
+    }
+
+    fn verdict(&self, case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Early<Verdict> {
+        let variables = policy_variables(case, name, contract, input);
+        case.policies
+            .judge(&case.task.namespace, &variables, &self.fence)
+            .map_err(|error| not_yet(format!("the policies cannot be evaluated now: {error}")))
+    }
+}
+
+impl Judge for PolicyJudge {
+    fn judge(&self, case: &Case<'_>) -> Judgement {
+        self.judge_step(case).unwrap_or_else(|early| early)
+    }
+}
+
+fn invalid(reason: &'static str, message: String) -> Judgement {
+    Judgement::Invalid { reason, message }
+}
+
+fn not_yet(message: String) -> Judgement {
+    Judgement::NotYet { message }
+}
+
+fn contract<'a>(case: &Case<'a>, name: &str) -> Early<&'a SkillSpec> {
+    case.skills.get(name).ok_or_else(|| not_yet(format!("the Skill {name:?} is not installed; install it")))
+}
+
+fn check_agent(case: &Case<'_>, skill: &str) -> Early<()> {
+    let Some(reference) = &case.task.spec.agent_ref else { return Ok(()) };
+    let Some(agent) = case.agent else {
+        return Err(not_yet(format!("there is no Agent {:?} in this namespace; create it", reference.name)));
+    };
+    if agent.allowed_skills.iter().any(|allowed| allowed == skill) {
+        return Ok(());
+    }
+    let message =
+        format!("the Agent {:?} may not use the Skill {skill:?}; add it to its allowedSkills", reference.name);
+    let rule = RuleDecision {
+        policy: "agent".to_owned(),
+        rule: reference.name.clone(),
+        effect: Effect::Deny,
+        mode: PolicyMode::Enforce,
+        risk: RiskClass::default(),
+        message: Some(message),
+        saw: Map::from_iter([("skill.name".to_owned(), json!(skill))]),
+        policies: case.policies.digest(&case.task.namespace),
+    };
+    Err(denied(&[rule]))
+}
+
+fn denied(rules: &[RuleDecision]) -> Judgement {
+    let why = |rule: &RuleDecision| {
+        let message = rule.message.as_deref().unwrap_or("it is denied");
+        format!("policy {}, rule {}: {message}", rule.policy, rule.rule)
+    };
+    let message = rules
+        .iter()
+        .filter(|rule| rule.effect == Effect::Deny && rule.mode == PolicyMode::Enforce)
+        .map(why)
+        .collect::<Vec<_>>()
+        .join("; ");
+    Judgement::Denied { message, rules: rules.to_vec() }
+}
+
+/// What a Policy rule sees.
+fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Variables {
+    let spec = &case.task.spec;
+    let priority = spec.priority.or(case.agent.map(|a| a.priority)).unwrap_or(Priority::Normal);
+    let agent = case.agent.zip(spec.agent_ref.as_ref());
+    let agent = agent.map(|(agent, reference)| json!({"name": reference.name, "priority": agent.priority}));
+    Variables::new()
+        .with("namespace", json!(case.task.namespace))
+        .with(
+            "task",
+            json!({
+                "name": case.task.name,
+                "namespace": case.task.namespace,
+                "type": spec.task_type,
+                "goal": spec.goal,
+                "priority": priority,
+                "parameters": case.plan.parameters,
+            }),
+        )
+        .with(
+            "step",
+            json!({
+                "name": case.step.name,
+                "input": input,
+                "attempt": case.attempt,
+                "approval": case.step.approval,
+            }),
+        )
+        .with(
+            "skill",
+            json!({
+                "name": name,
+                "effect": contract.effect,
+                "idempotent": contract.idempotent,
+                "builtin": contract.builtin.as_ref().map(|b| b.name),
+                "image": contract.image.as_ref().map(|i| &i.reference),
+            }),
+        )
+        .with("agent", json!(agent))
+}
+
+fn prepare(
+    case: &Case<'_>,
+    name: &str,
+    contract: &SkillSpec,
+    input: Map<String, Value>,
+    verdict: Verdict,
+    mut rules: Vec<RuleDecision>,
+) -> Early<Judgement> {
+    let timeout = timeout(case.step, contract).map_err(|message| invalid("InvalidStep", message))?;
+    let image = match &contract.image {
+        Some(image) => image.reference.clone(),
+        None => case.runner_image.to_owned(),
+    };
+    let policies = case.policies.digest(&case.task.namespace);
+    let binding = json!({
+        "version": 1,
+        "task": case.task.uid,
+        "step": case.step,
+        "input": input,
+        "skill": {"name": name, "spec": contract},
+        "image": image,
+        "runner": case.runner_image,
+        "policies": policies,
+        "attempt": case.attempt,
+    });
+    let number = |error: crate::json::strict::StrictError| invalid("InvalidInput", format!("input: {error}"));
+    let digest = digest::of_json(&binding).map_err(number)?;
+    let input_digest = digest::of_json(&Value::Object(input.clone())).map_err(number)?;
+    let plan_asks = case.step.approval == StepApproval::Always;
+    if plan_asks {
+        rules.push(RuleDecision {
+            policy: "plan".to_owned(),
+            rule: case.step.name.clone(),
+            effect: Effect::RequireApproval,
+            mode: PolicyMode::Enforce,
+            risk: RiskClass::default(),
+            message: Some("the step asks for a signature in any case".to_owned()),
+            saw: Map::new(),
+            policies,
+        });
+    }
+    let launch = Launch { skill: name.to_owned(), contract: contract.clone(), input, image, timeout_seconds: timeout };
+    let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules });
+    if plan_asks || verdict.effect == Effect::RequireApproval {
+        return Ok(Judgement::NeedsApproval { prepared, expires_after: verdict.expires_after });
+    }
+    Ok(Judgement::Permitted(prepared))
+}
+
+/// The step's own timeout can shorten the Skill's, never lengthen it.
+fn timeout(step: &Step, contract: &SkillSpec) -> Result<u32, String> {
+    let parse = |field: &str, text: &str| {
+        let least = GoDuration::from_secs(1);
+        let most = GoDuration::from_secs(24 * 60 * 60);
+        GoDuration::parse_within(text, least, most).map_err(|error| format!("{field}: {error}"))
+    };
+    let skill = parse("the Skill's timeout", &contract.timeout)?;
+    let step = step.timeout.as_deref().map(|text| parse("timeout", text)).transpose()?;
+    let seconds = step.map_or(skill, |step| step.min(skill)).get().as_secs();
+    u32::try_from(seconds).map_err(|error| error.to_string())
+}

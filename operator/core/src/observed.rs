@@ -1,0 +1,146 @@
+//! What is seen of the world when one Task is looked at: the input of [`crate::decide`].
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use countersign_crds::{AgentSpec, Decision, PlanTemplate, SkillSpec, TaskSpec};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serde_json::Value;
+
+use crate::policy::PolicySet;
+use crate::record::TaskRecord;
+
+/// One Task and all that bears on it, at one moment. Views may be old, with one exception: a pod that an
+/// attempt was admitted for and that `pods` does not hold was looked for in the API server itself.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// `None` when the Task object is gone.
+    pub task: Option<TaskView>,
+    /// `None` when the Task was never recorded.
+    pub record: Option<TaskRecord>,
+    /// Looked up only while no Plan is stamped.
+    pub template: TemplateLookup,
+    /// Whether the stamped Plan object is there.
+    pub plan_stamped: bool,
+    pub skills: Arc<BTreeMap<String, SkillSpec>>,
+    /// The Agent that the Task names, where it exists.
+    pub agent: Option<AgentSpec>,
+    pub policies: Arc<PolicySet>,
+    pub approvals: BTreeMap<String, ApprovalView>,
+    pub pods: Vec<PodView>,
+    /// The keys of the Jobs that exist.
+    pub jobs: BTreeSet<String>,
+    /// Outputs of finished steps, by step; those that open steps refer to.
+    pub outputs: BTreeMap<String, Arc<Value>>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskView {
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+    pub generation: Option<i64>,
+    pub spec: TaskSpec,
+    /// As last reported, for the times of their last transitions.
+    pub conditions: Vec<Condition>,
+}
+
+/// The template that a Task's `planRef` or `type` leads to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TemplateLookup {
+    /// The record has a Plan, or the Task carries its own.
+    NotNeeded,
+    Found {
+        name: String,
+        template: PlanTemplate,
+    },
+    /// `planRef` names a Plan that is not there.
+    Missing {
+        name: String,
+    },
+    /// `planRef` names a stamped Plan, or several templates carry the type.
+    Ambiguous {
+        message: String,
+    },
+    /// No template carries the Task's type.
+    NoneForType,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApprovalView {
+    pub generation: Option<i64>,
+    pub digest: String,
+    pub decisions: Vec<Decision>,
+    /// The reason of the condition `Approved`, as last reported.
+    pub reported: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodView {
+    pub name: String,
+    pub uid: String,
+    pub key: String,
+    pub state: PodState,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum PodState {
+    /// Behind the gate: nothing of it runs.
+    Gated,
+    /// Let in, no container of the skill has started; why, as the kubelet says it.
+    Waiting {
+        message: Option<String>,
+    },
+    Running,
+    Ended(PodEnd),
+}
+
+/// How a pod ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodEnd {
+    /// The runner's report from the termination message, where there is one that parses.
+    pub report: Option<Report>,
+    /// What Kubernetes says: `OOMKilled`, `Evicted`, `DeadlineExceeded`, `exit code 137`.
+    pub reason: String,
+    /// The output where it was too large for the termination message: from the framed log lines.
+    pub output: Option<Result<Arc<[u8]>, String>>,
+}
+
+/// The runner's report; see runner-image/README.md.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub version: u32,
+    pub attempt: String,
+    pub status: ReportStatus,
+    #[serde(default)]
+    pub message: String,
+    pub output: Option<ReportOutput>,
+    pub finished_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub enum ReportStatus {
+    Succeeded,
+    Failed,
+    TimedOut,
+    OutputTooLarge,
+    OutputInvalid,
+    InputInvalid,
+    Cancelled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct ReportOutput {
+    /// 64 hexadecimal digits.
+    pub sha256: String,
+    pub size: u32,
+    pub inline: Option<String>,
+}
+
+impl Observed {
+    pub(crate) fn pods_of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a PodView> {
+        self.pods.iter().filter(move |pod| pod.key == key)
+    }
+}

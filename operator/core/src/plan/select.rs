@@ -1,0 +1,181 @@
+//! Which Plan a Task runs, and whether everything it needs is installed.
+
+use std::collections::BTreeMap;
+
+use countersign_crds::{PlanTemplate, SkillSpec, Step, StepApproval};
+use serde_json::{Map, Value, json};
+
+use super::graph::{at, check_steps};
+use super::step::{CompiledStep, task_value, variables};
+use crate::cel::Fence;
+use crate::digest::{self, Digest};
+use crate::names;
+use crate::observed::{Observed, TaskView, TemplateLookup};
+use crate::problem::{self, Problem};
+use crate::record::RecordedPlan;
+use crate::schema::Schema;
+
+/// The Skill of the one-step Plan for a type that no template serves.
+const GENERIC_SKILL: &str = "generic-action";
+
+/// What planning came to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Selection {
+    Stamp(Box<RecordedPlan>),
+    /// Something that a person can still install is missing.
+    Wait {
+        reason: &'static str,
+        message: String,
+    },
+    /// It can never run.
+    Refuse {
+        reason: &'static str,
+        message: String,
+    },
+}
+
+/// Chooses the Task's Plan and checks it against what is installed.
+pub fn select(task: &TaskView, observed: &Observed, fence: &Fence) -> Selection {
+    let (source, template) = match source(task, &observed.template) {
+        Ok(found) => found,
+        Err(selection) => return selection,
+    };
+    let parameters = &task.spec.parameters;
+    if let Err(error) = crate::json::strict::check(&Value::Object(parameters.clone())) {
+        let message = format!("spec.parameters: {error}");
+        return Selection::Refuse { reason: "InvalidParameters", message };
+    }
+    let problems = check_steps(&template.steps, "steps", Some(parameters));
+    if !problems.is_empty() {
+        return refuse(&source, &problems);
+    }
+    if let Some(agent) = &task.spec.agent_ref
+        && observed.agent.is_none()
+    {
+        let message = format!("spec.agentRef: there is no Agent {:?} in this namespace; create it", agent.name);
+        return Selection::Wait { reason: "AgentNotFound", message };
+    }
+    if let Some(problem) = missing_skill(&template.steps, &observed.skills) {
+        return Selection::Wait { reason: "SkillNotInstalled", message: format!("{source}: {problem}") };
+    }
+    let digest = match digest_of(&template) {
+        Ok(digest) => digest,
+        Err(error) => {
+            return Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {error}") };
+        }
+    };
+    let name = names::plan(&task.uid, &task.name);
+    let problems = check_static_inputs(task, &template.steps, &observed.skills, (&name, digest), fence);
+    if !problems.is_empty() {
+        return refuse(&source, &problems);
+    }
+    let PlanTemplate { parallelism, steps } = template;
+    let plan = RecordedPlan { name, digest, source, parallelism, steps, parameters: parameters.clone() };
+    Selection::Stamp(Box::new(plan))
+}
+
+/// SHA-256 over RFC 8785 JSON of a Plan's content.
+pub(crate) fn digest_of(template: &PlanTemplate) -> Result<Digest, String> {
+    let value = serde_json::to_value(template).map_err(|error| error.to_string())?;
+    digest::of_json(&value).map_err(|error| error.to_string())
+}
+
+fn refuse(source: &str, problems: &[Problem]) -> Selection {
+    Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {}", problem::join(problems)) }
+}
+
+fn source(task: &TaskView, lookup: &TemplateLookup) -> Result<(String, PlanTemplate), Selection> {
+    if let Some(plan) = &task.spec.plan {
+        return Ok(("inline plan".to_owned(), plan.clone()));
+    }
+    match lookup {
+        TemplateLookup::Found { name, template } => Ok((format!("plan {name}"), template.clone())),
+        TemplateLookup::Missing { name } => {
+            let message = format!("spec.planRef: there is no Plan {name:?} in this namespace; create it");
+            Err(Selection::Wait { reason: "PlanNotFound", message })
+        }
+        TemplateLookup::Ambiguous { message } => {
+            Err(Selection::Wait { reason: "PlanAmbiguous", message: message.clone() })
+        }
+        TemplateLookup::NoneForType => Ok(("generic plan".to_owned(), generic(task))),
+        TemplateLookup::NotNeeded => {
+            let message = "spec: set exactly one of type, planRef and plan".to_owned();
+            Err(Selection::Refuse { reason: "InvalidTask", message })
+        }
+    }
+}
+
+/// One step for a type that no template serves; Policy judges it like any other.
+fn generic(task: &TaskView) -> PlanTemplate {
+    let action = task.spec.task_type.clone().unwrap_or_default();
+    let input = Map::from_iter([
+        ("action".to_owned(), Value::String(action)),
+        ("parameters".to_owned(), Value::String("${task.parameters}".to_owned())),
+    ]);
+    let step = Step {
+        name: "generic_action".to_owned(),
+        skill: GENERIC_SKILL.to_owned(),
+        input,
+        needs: Vec::new(),
+        when: None,
+        retry: None,
+        timeout: None,
+        approval: StepApproval::Policy,
+    };
+    PlanTemplate { parallelism: 1, steps: vec![step] }
+}
+
+fn missing_skill(steps: &[Step], skills: &BTreeMap<String, SkillSpec>) -> Option<Problem> {
+    let (index, step) = steps.iter().enumerate().find(|(_, step)| !skills.contains_key(&step.skill))?;
+    let message = format!("the Skill {:?} is not installed; install it or name another", step.skill);
+    Some(Problem::new(format!("{}.skill", at("steps", index, step)), message))
+}
+
+/// Inputs that need no other step's output are known now, and so is whether the Skill takes them.
+fn check_static_inputs(
+    task: &TaskView,
+    steps: &[Step],
+    skills: &BTreeMap<String, SkillSpec>,
+    (plan, digest): (&str, Digest),
+    fence: &Fence,
+) -> Vec<Problem> {
+    let view = task_value(&task.namespace, &task.name, &task.spec.parameters);
+    let digest = digest.to_string();
+    let mut problems = Vec::new();
+    for (index, step) in steps.iter().enumerate() {
+        let field = at("steps", index, step);
+        let Ok(compiled) = CompiledStep::compile(step, &field) else { continue };
+        // A step that may be skipped may also have an input that makes no sense then.
+        if !compiled.input_is_static() || step.when.is_some() {
+            continue;
+        }
+        let variables = variables(view.clone(), (plan, &digest), std::iter::empty());
+        match compiled.input.resolve(fence, &variables) {
+            Ok(input) => {
+                let schema = skills.get(&step.skill).map(|skill| &skill.input);
+                problems.extend(schema.into_iter().flat_map(|schema| check_schema(schema, &input, &field)));
+            }
+            Err(error) => problems.push(Problem::new(format!("{field}.input"), error.to_string())),
+        }
+    }
+    problems
+}
+
+/// How a value breaks a Skill's schema, with paths below `field`.
+pub(crate) fn check_schema(schema: &Map<String, Value>, value: &Value, field: &str) -> Vec<Problem> {
+    match Schema::compile(&json!(schema)) {
+        Err(error) => vec![Problem::new(field, format!("the Skill's schema does not compile: {error}"))],
+        Ok(schema) => match schema.validate(value) {
+            Ok(()) => Vec::new(),
+            Err(violations) => violations
+                .into_iter()
+                .map(|violation| Problem::new(format!("{field}.input{}", dotted(&violation.path)), violation.message))
+                .collect(),
+        },
+    }
+}
+
+fn dotted(path: &impl ToString) -> String {
+    let path = path.to_string();
+    if path.is_empty() || path.starts_with('[') { path } else { format!(".{path}") }
+}

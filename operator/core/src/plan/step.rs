@@ -1,0 +1,163 @@
+//! One step with its expressions compiled, and what they may see.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use countersign_crds::Step;
+use serde_json::{Map, Value, json};
+
+use crate::cel::{Expression, Path, Variables, Vocabulary};
+use crate::problem::Problem;
+use crate::template::Template;
+
+/// The members of `task` that a Plan's expressions may use.
+const TASK_MEMBERS: [&str; 3] = ["name", "namespace", "parameters"];
+
+/// What a Plan's expressions may use: `task`, `steps` and `plan`.
+fn vocabulary() -> Vocabulary {
+    Vocabulary::new(["task", "steps", "plan"])
+}
+
+/// A step whose `when` and `input` are compiled.
+#[derive(Clone, Debug)]
+pub struct CompiledStep {
+    pub when: Option<Expression>,
+    pub input: Template,
+}
+
+impl CompiledStep {
+    /// Compiles the step's expressions; problems name fields below `field`, the step's own path.
+    pub fn compile(step: &Step, field: &str) -> Result<CompiledStep, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let when = match &step.when {
+            None => None,
+            Some(source) => Expression::parse(source, &vocabulary())
+                .map_err(|error| problems.push(Problem::new(format!("{field}.when"), error.to_string())))
+                .ok(),
+        };
+        let input = Template::parse(&Value::Object(step.input.clone()), &vocabulary())
+            .map_err(|error| problems.push(Problem::new(format!("{field}.input"), error.to_string())))
+            .ok();
+        match input {
+            Some(input) if problems.is_empty() => Ok(CompiledStep { when, input }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The steps whose outputs the expressions name.
+    pub fn referenced_steps(&self) -> BTreeSet<String> {
+        self.paths().iter().filter(|p| p.root() == "steps").filter_map(|p| p.segments().get(1).cloned()).collect()
+    }
+
+    /// What the expressions name that is not there: another step, a parameter, a member.
+    pub fn check_references(
+        &self,
+        field: &str,
+        before: &BTreeSet<&str>,
+        parameters: Option<&Map<String, Value>>,
+    ) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let when = self.when.iter().map(|e| ("when", e.references().clone(), e.required(), e.dynamic().clone()));
+        let input = ("input", self.input.references(), self.input.required(), self.input.dynamic());
+        for (part, references, required, dynamic) in when.chain([input]) {
+            let field = format!("{field}.{part}");
+            for path in &dynamic {
+                problems.push(Problem::new(&field, format!("{path}[…] is computed; name the member itself")));
+            }
+            for path in &references {
+                let complaint = match path.root() {
+                    "steps" => complain_step(path, before),
+                    "task" => complain_task(path, parameters.filter(|_| required.contains(path))),
+                    _ => complain_plan(path),
+                };
+                problems.extend(complaint.map(|message| Problem::new(&field, message)));
+            }
+        }
+        problems
+    }
+
+    /// Whether everything the input needs is known before any step has run.
+    pub fn input_is_static(&self) -> bool {
+        self.input.references().iter().all(|path| path.root() != "steps")
+    }
+
+    fn paths(&self) -> BTreeSet<Path> {
+        let mut paths = self.input.references();
+        paths.extend(self.when.iter().flat_map(|e| e.references().iter().cloned()));
+        paths
+    }
+}
+
+fn complain_step(path: &Path, before: &BTreeSet<&str>) -> Option<String> {
+    let [_, step, rest @ ..] = path.segments() else {
+        return Some("steps is used as a whole; write steps.NAME.output".to_owned());
+    };
+    if !before.contains(step.as_str()) {
+        return Some(format!("{path}: step {step:?} does not come before this one; add it to needs"));
+    }
+    match rest.first().map(String::as_str) {
+        Some("output") => None,
+        _ => Some(format!("{path}: a step has only output; write steps.{step}.output")),
+    }
+}
+
+fn complain_task(path: &Path, parameters: Option<&Map<String, Value>>) -> Option<String> {
+    let [_, member, rest @ ..] = path.segments() else {
+        return None;
+    };
+    if !TASK_MEMBERS.contains(&member.as_str()) {
+        return Some(format!("{path}: task has no {member:?}; it has {}", TASK_MEMBERS.join(", ")));
+    }
+    let (Some(parameters), "parameters", Some(key)) = (parameters, member.as_str(), rest.first()) else {
+        return None;
+    };
+    if parameters.contains_key(key) {
+        return None;
+    }
+    Some(format!("{path}: the Task has no parameter {key:?}; add it to spec.parameters"))
+}
+
+fn complain_plan(path: &Path) -> Option<String> {
+    let [_, member, ..] = path.segments() else {
+        return None;
+    };
+    (!["name", "digest"].contains(&member.as_str()))
+        .then(|| format!("{path}: plan has no {member:?}; it has name, digest"))
+}
+
+/// The variables of a Plan's expressions.
+pub(crate) fn variables(
+    task: Value,
+    plan: (&str, &str),
+    outputs: impl Iterator<Item = (String, Arc<Value>)>,
+) -> Variables {
+    let steps: Map<String, Value> = outputs.map(|(step, output)| (step, json!({"output": output.as_ref()}))).collect();
+    let (name, digest) = plan;
+    Variables::new()
+        .with("task", task)
+        .with("plan", json!({"name": name, "digest": digest}))
+        .with("steps", Value::Object(steps))
+}
+
+/// What a Plan's expressions see as `task`.
+pub(crate) fn task_value(namespace: &str, name: &str, parameters: &Map<String, Value>) -> Value {
+    json!({"namespace": namespace, "name": name, "parameters": parameters})
+}
+
+/// The names of all steps that come before each step, by name.
+pub(crate) fn ancestors(steps: &[Step]) -> BTreeMap<&str, BTreeSet<&str>> {
+    let needs: BTreeMap<&str, &[String]> = steps.iter().map(|s| (s.name.as_str(), s.needs.as_slice())).collect();
+    steps
+        .iter()
+        .map(|step| {
+            let mut before = BTreeSet::new();
+            let mut open: Vec<&str> = step.needs.iter().map(String::as_str).collect();
+            while let Some(name) = open.pop() {
+                if before.insert(name) {
+                    open.extend(needs.get(name).into_iter().flat_map(|n| n.iter().map(String::as_str)));
+                }
+            }
+            (step.name.as_str(), before)
+        })
+        .collect()
+}

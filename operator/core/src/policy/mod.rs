@@ -1,0 +1,18 @@
+//! Policy: which rules bear on a step, and what they say of it.
+//!
+//! Deny > RequireApproval > Downgrade > Allow; no match denies, and so does every error.
+
+mod set;
+mod verdict;
+
+pub use set::{PolicySet, compile_rule};
+pub use verdict::Verdict;
+
+use crate::cel::Vocabulary;
+
+/// What a rule's expression may use.
+pub const VARIABLES: [&str; 5] = ["task", "step", "skill", "agent", "namespace"];
+
+pub(crate) fn vocabulary() -> Vocabulary {
+    Vocabulary::new(VARIABLES)
+}

@@ -1,0 +1,287 @@
+//! The status of a Task and of its Approvals: a bounded view of the record.
+
+use countersign_crds::{ApprovalStatus, PlanStatus, Progress, StepState, StepStatus, Task, TaskStatus};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::decide::{Waits, satisfied};
+use crate::observed::{Observed, TaskView};
+use crate::record::{
+    ApprovalRecord, ApprovalState, AttemptState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
+};
+
+/// How many steps a status lists.
+const LISTED_STEPS: usize = 200;
+/// How many characters a message in a status may have.
+const MESSAGE_CHARS: usize = 256;
+
+/// What holds a Task up although nothing is wrong with it.
+pub(crate) struct Pauses<'a> {
+    pub suspended: bool,
+    pub waits: &'a Waits,
+}
+
+/// The Task's status, read off the record.
+pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, pauses: &Pauses<'_>) -> TaskStatus {
+    let steps: Vec<StepStatus> = record.plan.iter().flat_map(|plan| step_statuses(plan, record, pauses)).collect();
+    let progress = record.plan.as_ref().map(|_| progress(&steps));
+    let mut conditions = Vec::new();
+    let mut add = |kind: &str, status: &str, reason: &str, message: String| {
+        let last = task.conditions.iter().find(|c| c.type_ == kind && c.status == status);
+        conditions.push(Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: bounded(&message, 1024),
+            observed_generation: task.generation,
+            last_transition_time: last.map_or(Time(now), |c| c.last_transition_time.clone()),
+        });
+    };
+    match (&record.plan, &pauses.waits.planning) {
+        (Some(plan), _) => add("Planned", "True", "Stamped", format!("{}, {} steps", plan.source, plan.steps.len())),
+        (None, Some((reason, message))) => add("Planned", "False", reason, message.clone()),
+        (None, None) => match &record.finished {
+            Some(finished) => add("Planned", "False", &finished.reason, finished.message.clone()),
+            None => add("Planned", "Unknown", "Planning", "the Plan is being made".to_owned()),
+        },
+    }
+    if pauses.suspended && record.finished.is_none() {
+        add("Suspended", "True", "Suspended", "nothing new starts; unset spec.suspend on the Task or its Agent".into());
+    }
+    let (status, phase, message) = phase(record, &steps, pauses);
+    add("Succeeded", status, phase, message);
+    TaskStatus {
+        observed_generation: task.generation,
+        conditions,
+        plan: record.plan.as_ref().map(|plan| PlanStatus { name: plan.name.clone(), digest: plan.digest.to_string() }),
+        progress,
+        steps: listed(steps),
+        started_at: Some(Time(record.adopted_at)),
+        finished_at: record.finished.as_ref().map(|finished| Time(finished.at)),
+    }
+    .with_omitted()
+}
+
+trait WithOmitted {
+    fn with_omitted(self) -> Self;
+}
+
+impl WithOmitted for TaskStatus {
+    fn with_omitted(mut self) -> TaskStatus {
+        if let Some(progress) = &mut self.progress {
+            let listed = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
+            progress.omitted = progress.total.saturating_sub(listed);
+        }
+        self
+    }
+}
+
+/// The phase of a Task, as its status last said: the reason of its condition `Succeeded`.
+pub fn phase_of(task: &Task) -> &str {
+    let conditions = task.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    conditions.iter().find(|c| c.type_ == "Succeeded").map_or("Pending", |c| c.reason.as_str())
+}
+
+fn phase(record: &TaskRecord, steps: &[StepStatus], pauses: &Pauses<'_>) -> (&'static str, &'static str, String) {
+    if let Some(finished) = &record.finished {
+        let (status, phase) = match finished.outcome {
+            TaskOutcome::Completed => ("True", "Completed"),
+            TaskOutcome::Failed => ("False", "Failed"),
+            TaskOutcome::Rejected => ("False", "Rejected"),
+            TaskOutcome::Cancelled => ("False", "Cancelled"),
+        };
+        let message = match finished.outcome {
+            TaskOutcome::Completed => finished.message.clone(),
+            TaskOutcome::Failed | TaskOutcome::Rejected | TaskOutcome::Cancelled => {
+                format!("{}: {}", finished.reason, finished.message)
+            }
+        };
+        return (status, phase, message);
+    }
+    if record.plan.is_none() {
+        let message = match &pauses.waits.planning {
+            Some((reason, message)) => format!("{reason}: {message}"),
+            None => "the Plan is being made".to_owned(),
+        };
+        return ("Unknown", "Planning", message);
+    }
+    let running = steps.iter().filter(|step| step.state == StepState::Running).count();
+    let waiting: Vec<&str> =
+        steps.iter().filter(|s| s.state == StepState::WaitingApproval).filter_map(|s| s.approval.as_deref()).collect();
+    if running == 0 && !waiting.is_empty() {
+        return ("Unknown", "WaitingApproval", format!("waiting for approval {}", waiting.join(", ")));
+    }
+    ("Unknown", "Executing", format!("{running} running, {} waiting for approval", waiting.len()))
+}
+
+fn progress(steps: &[StepStatus]) -> Progress {
+    let count = |wanted: &[StepState]| {
+        u32::try_from(steps.iter().filter(|step| wanted.contains(&step.state)).count()).unwrap_or(u32::MAX)
+    };
+    let total = u32::try_from(steps.len()).unwrap_or(u32::MAX);
+    let failed = count(&[StepState::Failed, StepState::Rejected, StepState::Unknown]);
+    let finished = failed + count(&[StepState::Succeeded, StepState::Skipped]);
+    Progress {
+        summary: format!("{finished}/{total}"),
+        total,
+        finished,
+        running: count(&[StepState::Running]),
+        waiting_approval: count(&[StepState::WaitingApproval]),
+        failed,
+        omitted: 0,
+    }
+}
+
+/// Those that a person looks for first, in the Plan's order.
+fn listed(steps: Vec<StepStatus>) -> Vec<StepStatus> {
+    if steps.len() <= LISTED_STEPS {
+        return steps;
+    }
+    let rank = |state: StepState| match state {
+        StepState::Failed | StepState::Rejected | StepState::Unknown => 0,
+        StepState::WaitingApproval => 1,
+        StepState::Running => 2,
+        StepState::Ready => 3,
+        StepState::Succeeded | StepState::Skipped => 4,
+        StepState::Pending | StepState::Blocked => 5,
+    };
+    let mut order: Vec<(usize, StepStatus)> = steps.into_iter().enumerate().collect();
+    order.sort_by_key(|(position, step)| (rank(step.state), *position));
+    order.truncate(LISTED_STEPS);
+    order.sort_by_key(|(position, _)| *position);
+    order.into_iter().map(|(_, step)| step).collect()
+}
+
+fn step_statuses(plan: &RecordedPlan, record: &TaskRecord, pauses: &Pauses<'_>) -> Vec<StepStatus> {
+    let mut approvals: std::collections::BTreeMap<&str, &ApprovalRecord> = std::collections::BTreeMap::new();
+    for approval in record.approvals.values() {
+        let latest = approvals.entry(&approval.step).or_insert(approval);
+        if (approval.attempt, approval.requested_at) > (latest.attempt, latest.requested_at) {
+            *latest = approval;
+        }
+    }
+    let status = |step: &countersign_crds::Step| {
+        let state = record.steps.get(&step.name)?;
+        let approval = approvals.get(step.name.as_str()).copied();
+        Some(step_status(step, state, approval, record, pauses))
+    };
+    plan.steps.iter().filter_map(status).collect()
+}
+
+fn step_status(
+    step: &countersign_crds::Step,
+    record: &StepRecord,
+    approval: Option<&ApprovalRecord>,
+    task: &TaskRecord,
+    pauses: &Pauses<'_>,
+) -> StepStatus {
+    let (state, reason, message) = match record.state {
+        StepOutcome::Open => open_state(step, record, approval, task, pauses),
+        StepOutcome::Succeeded => (StepState::Succeeded, None, None),
+        StepOutcome::Failed => (StepState::Failed, record.reason.clone(), record.message.clone()),
+        StepOutcome::Skipped => (StepState::Skipped, record.reason.clone(), record.message.clone()),
+        StepOutcome::Rejected => (StepState::Rejected, record.reason.clone(), record.message.clone()),
+        StepOutcome::Unknown => (StepState::Unknown, record.reason.clone(), record.message.clone()),
+    };
+    let last = record.attempts.last();
+    StepStatus {
+        name: step.name.clone(),
+        state,
+        attempt: last.map(|attempt| attempt.number),
+        reason,
+        message: message.map(|message| bounded(&message, MESSAGE_CHARS)),
+        approval: approval.map(|approval| approval.name.clone()),
+        input_digest: last.map(|attempt| attempt.input_digest.to_string()),
+        output_digest: record.output.as_ref().map(|output| output.digest.to_string()),
+        output_bytes: record.output.as_ref().map(|output| output.bytes),
+        finished_at: record.finished_at.map(Time),
+    }
+}
+
+fn open_state(
+    step: &countersign_crds::Step,
+    record: &StepRecord,
+    approval: Option<&ApprovalRecord>,
+    task: &TaskRecord,
+    pauses: &Pauses<'_>,
+) -> (StepState, Option<String>, Option<String>) {
+    if record.live_attempt().is_some() {
+        return (StepState::Running, None, None);
+    }
+    if let Some(approval) = approval.filter(|approval| approval.is_open()) {
+        return match approval.state {
+            ApprovalState::Requested => (StepState::WaitingApproval, None, None),
+            ApprovalState::Approved { .. }
+            | ApprovalState::Rejected { .. }
+            | ApprovalState::Expired
+            | ApprovalState::Superseded { .. }
+            | ApprovalState::Consumed { .. }
+            | ApprovalState::Withdrawn => (StepState::Ready, None, None),
+        };
+    }
+    if let Some(held) = pauses.waits.held.get(&step.name) {
+        return (StepState::Pending, Some("Held".to_owned()), Some(held.clone()));
+    }
+    if !step.needs.iter().all(|need| satisfied(task, need)) {
+        return (StepState::Blocked, None, None);
+    }
+    if record.not_before.is_some() {
+        let last = record.attempts.last().and_then(|attempt| match &attempt.state {
+            AttemptState::Finished { message, .. } => message.clone(),
+            AttemptState::Intended | AttemptState::Admitted { .. } => None,
+        });
+        return (StepState::Pending, Some("Retrying".to_owned()), last);
+    }
+    (if pauses.suspended { StepState::Pending } else { StepState::Ready }, None, None)
+}
+
+/// The reason of an Approval's condition `Approved`, and that condition's status.
+pub fn approval_reason(state: &ApprovalState) -> (&'static str, &'static str) {
+    match state {
+        ApprovalState::Requested => ("Pending", "Unknown"),
+        ApprovalState::Approved { .. } => ("Approved", "True"),
+        ApprovalState::Consumed { .. } => ("Consumed", "True"),
+        ApprovalState::Rejected { .. } => ("Rejected", "False"),
+        ApprovalState::Expired => ("Expired", "False"),
+        ApprovalState::Superseded { .. } => ("Superseded", "False"),
+        ApprovalState::Withdrawn => ("Withdrawn", "False"),
+    }
+}
+
+pub(crate) fn approval_status(now: Timestamp, approval: &ApprovalRecord, generation: Option<i64>) -> ApprovalStatus {
+    let (reason, status) = approval_reason(&approval.state);
+    let message = match &approval.state {
+        ApprovalState::Requested => "sign with kubectl patch: spec.approved and spec.reason".to_owned(),
+        ApprovalState::Approved { decision } => format!("approved by {}", decision.user),
+        ApprovalState::Consumed { decision } => format!("approved by {}, and used", decision.user),
+        ApprovalState::Rejected { decision } => format!("rejected by {}", decision.user),
+        ApprovalState::Expired => "nobody signed in time".to_owned(),
+        ApprovalState::Superseded { changed } => {
+            format!("what would run changed since: {}; it counts for nothing", changed.join(", "))
+        }
+        ApprovalState::Withdrawn => "the Task ended before it was used".to_owned(),
+    };
+    let condition = Condition {
+        type_: "Approved".to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: bounded(&message, 1024),
+        observed_generation: generation,
+        last_transition_time: Time(now),
+    };
+    ApprovalStatus { observed_generation: generation, conditions: vec![condition] }
+}
+
+/// When a finished Task's object is to be deleted, where the Task says so.
+pub(crate) fn ttl_expires_at(observed: &Observed, record: &TaskRecord) -> Option<Timestamp> {
+    let finished = record.finished.as_ref()?;
+    let seconds = observed.task.as_ref()?.spec.ttl_seconds_after_finished?;
+    finished.at.checked_add(SignedDuration::from_secs(seconds)).ok()
+}
+
+fn bounded(text: &str, most: usize) -> String {
+    if text.chars().count() <= most {
+        return text.to_owned();
+    }
+    text.chars().take(most - 1).chain(['…']).collect()
+}
