@@ -3,7 +3,7 @@
 use countersign_crds::{ApprovalSpec, ApprovalStatus, PlanSpec, TaskStatus};
 use jiff::Timestamp;
 
-use crate::record::{Change, Launch};
+use crate::record::{Change, Launch, TaskRecord};
 
 /// What follows from one look at a Task. The shell records the changes, then acts, then reports.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,10 @@ pub struct Decision {
     pub status: Option<TaskStatus>,
     /// When to look again even if nothing is seen to change.
     pub wake: Option<Timestamp>,
+    /// A step could not be judged for want of an output that was just recorded: look again at once.
+    pub again: bool,
+    /// The record with the changes applied; its version is still the one that was seen.
+    pub record: Option<TaskRecord>,
 }
 
 /// One deed in the Task's namespace. Each is safe to repeat: the name makes a repetition a conflict, and

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_crds::{AgentSpec, Effect, PolicyMode, Priority, RiskClass, SkillSpec, Step, StepApproval};
 use serde_json::{Map, Value, json};
 
-use crate::cel::{EvalError, Fence, Variables};
+use crate::cel::{Fence, Variables};
 use crate::digest::{self, Digest};
 use crate::observed::TaskView;
 use crate::plan::{CompiledStep, check_schema, task_value, variables};
@@ -152,14 +152,15 @@ impl PolicyJudge {
             match self.fence.evaluate_bool(when, &variables) {
                 Ok(true) => {}
                 Ok(false) => return Err(Judgement::Skip),
-                Err(error @ EvalError::Saturated) => return Err(not_yet(error.to_string())),
+                Err(error) if error.is_transient() => return Err(not_yet(error.to_string())),
                 Err(error) => return Err(invalid("InvalidExpression", format!("when: {error}"))),
             }
         }
         match compiled.input.resolve(&self.fence, &variables) {
             Ok(Value::Object(input)) => Ok(input),
             Ok(_) => Err(invalid("InvalidInput", "input: is not an object".to_owned())),
-            Err(error) => Err(invalid("InvalidInput", format!("input: {error}"))),
+            Err(error) if error.is_transient() => Err(not_yet(error.to_string())),
+            Err(error) => Err(invalid("InvalidInput", error.to_string())),
         }
     }
 

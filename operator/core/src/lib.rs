@@ -12,7 +12,7 @@ pub mod json;
 pub mod judge;
 mod names;
 pub mod observed;
-mod plan;
+pub mod plan;
 pub mod policy;
 mod problem;
 pub mod record;

@@ -66,7 +66,7 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
         }
     }
     let Some(record) = record else {
-        return Ok(Decision { changes, acts: Vec::new(), status: None, wake: None });
+        return Ok(Decision { changes, acts: Vec::new(), status: None, wake: None, again: false, record: None });
     };
     let view = View { now, config, observed, bench };
     let acts = acts::acts(&view, &record);
@@ -74,7 +74,8 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
         status::project(now, task, &record, &status::Pauses { suspended: view.suspended(), waits: &waits })
     });
     let wake = wake::wake(&view, &record, &waits);
-    Ok(Decision { changes, acts, status, wake })
+    let again = !changes.is_empty() && !waits.held.is_empty();
+    Ok(Decision { changes, acts, status, wake, again, record: Some(record) })
 }
 
 type Stage = fn(&View<'_>, &TaskRecord, &mut Waits) -> Vec<Change>;

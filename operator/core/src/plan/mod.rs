@@ -1,10 +1,12 @@
 //! Plans: which one a Task runs, and whether it can run at all.
 
 mod graph;
+mod outputs;
 mod select;
 mod step;
 
 pub use graph::check_steps;
+pub use outputs::wanted_outputs;
 pub(crate) use select::check_schema;
 pub use select::{Selection, select};
 pub use step::CompiledStep;

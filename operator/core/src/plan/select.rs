@@ -155,7 +155,7 @@ fn check_static_inputs(
                 let schema = skills.get(&step.skill).map(|skill| &skill.input);
                 problems.extend(schema.into_iter().flat_map(|schema| check_schema(schema, &input, &field)));
             }
-            Err(error) => problems.push(Problem::new(format!("{field}.input"), error.to_string())),
+            Err(error) => problems.push(Problem::new(&field, error.to_string())),
         }
     }
     problems

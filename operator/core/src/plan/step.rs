@@ -35,8 +35,9 @@ impl CompiledStep {
                 .map_err(|error| problems.push(Problem::new(format!("{field}.when"), error.to_string())))
                 .ok(),
         };
+        // A template's error begins with the path of the string that holds it: `input.to`.
         let input = Template::parse(&Value::Object(step.input.clone()), &vocabulary())
-            .map_err(|error| problems.push(Problem::new(format!("{field}.input"), error.to_string())))
+            .map_err(|error| problems.push(Problem::new(field, error.to_string())))
             .ok();
         match input {
             Some(input) if problems.is_empty() => Ok(CompiledStep { when, input }),

@@ -95,7 +95,7 @@ fn decide_rule(
     match fence.evaluate_bool(expression, variables) {
         Ok(false) => Ok(None),
         Ok(true) => Ok(Some(decision(rule.effect, rule.message.clone(), saw(expression, variables)))),
-        Err(error @ EvalError::Saturated) => Err(error),
+        Err(error) if error.is_transient() => Err(error),
         Err(error) => {
             let message = format!("the rule could not be evaluated, and an error denies: {error}");
             Ok(Some(decision(Effect::Deny, Some(bounded(message)), saw(expression, variables))))

@@ -117,6 +117,25 @@ pub struct Output {
 }
 
 impl Change {
+    /// The name under which the change is audited and counted: a closed set.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Change::Adopt { .. } => "adopt",
+            Change::Stamp { .. } => "stamp",
+            Change::RequestApproval { .. } => "requestApproval",
+            Change::DecideApproval { .. } => "decideApproval",
+            Change::ExpireApproval { .. } => "expireApproval",
+            Change::SupersedeApproval { .. } => "supersedeApproval",
+            Change::WithdrawApproval { .. } => "withdrawApproval",
+            Change::Intend { .. } => "intend",
+            Change::Admit { .. } => "admit",
+            Change::FinishAttempt { .. } => "finishAttempt",
+            Change::FinishStep { .. } => "finishStep",
+            Change::End { .. } => "end",
+            Change::Finish { .. } => "finish",
+        }
+    }
+
     pub fn at(&self) -> Timestamp {
         match self {
             Change::Adopt { at, .. }
