@@ -1,0 +1,83 @@
+//! What can go wrong with the record, and whose fault it is.
+
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// PostgreSQL is away or ends: nothing was concluded, and it is worth another try.
+    #[error("PostgreSQL is not available: {0}")]
+    Unavailable(sqlx::Error),
+    /// PostgreSQL answered with something that only a defect or a foreign hand explains.
+    #[error("{0}")]
+    Database(sqlx::Error),
+    #[error("the schema cannot be brought up to date: {0}")]
+    Migration(sqlx::migrate::MigrateError),
+    /// A row holds what this version cannot read.
+    #[error("the record cannot be read: {0}")]
+    Corrupt(String),
+}
+
+/// Why a transaction left no trace. When the connection is lost during the commit itself its outcome is
+/// unknown; the next look reads the version and goes on from whatever is there.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// Somebody else changed this Task's record since it was read.
+    #[error("the record changed since it was read; look again")]
+    Conflict,
+    /// A constraint says that the change cannot be: a key used twice, an Approval consumed twice.
+    #[error("refused by constraint: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl StoreError {
+    /// Whether another try, later, may succeed.
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            StoreError::Unavailable(_) => true,
+            StoreError::Migration(error) => {
+                matches!(error, sqlx::migrate::MigrateError::Execute(error) if is_unavailable(error))
+            }
+            StoreError::Database(_) | StoreError::Corrupt(_) => false,
+        }
+    }
+}
+
+/// Connection lost, shutdown (57P01 to 57P03), too many connections (53300), disk full (53100), statement
+/// timeout (57014), a standby (25006).
+fn is_unavailable(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            code.starts_with("08") || ["57P01", "57P02", "57P03", "57014", "53300", "53100", "25006"].contains(&code.as_ref())
+        }),
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,
+        _ => false,
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_unavailable(&error) { StoreError::Unavailable(error) } else { StoreError::Database(error) }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        StoreError::Migration(error)
+    }
+}
+
+impl From<sqlx::Error> for CommitError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            // Class 23: integrity constraint violation.
+            sqlx::Error::Database(database) if database.code().is_some_and(|code| code.starts_with("23")) => {
+                let constraint = database.constraint().unwrap_or("unnamed");
+                CommitError::Refused(format!("{constraint}: {}", database.message()))
+            }
+            _ => CommitError::Store(error.into()),
+        }
+    }
+}
