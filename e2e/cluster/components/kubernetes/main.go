@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,7 +44,7 @@ func main() {
 		os.Exit(cli.Run(component()))
 	}
 	if name == "kubelet" {
-		os.Exit(cli.Run(kubelet.NewKubeletCommand(contextOfSignals())))
+		os.Exit(cli.Run(kubelet.NewKubeletCommand(context.Background())))
 	}
 	fmt.Fprintf(os.Stderr, "%s: link me to the name of a component: kube-apiserver, kubectl, …\n", name)
 	os.Exit(2)
