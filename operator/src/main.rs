@@ -1,1 +1,119 @@
-fn main() {}
+//! The operator. Every replica watches, serves admission and answers probes; the one that holds the lease
+//! also acts.
+
+mod act;
+mod admission;
+mod caches;
+mod certs;
+mod context;
+mod error;
+mod http;
+mod index;
+mod lead;
+mod leader;
+mod logs;
+mod metrics;
+mod observe;
+mod probe;
+mod reconcile;
+mod report;
+mod settings;
+mod sweep;
+mod telemetry;
+mod trigger;
+mod views;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum_server::tls_rustls::RustlsConfig;
+use countersign_core::cel::Fence;
+use countersign_core::decide::Config;
+use countersign_core::judge::PolicyJudge;
+use countersign_store::{Store, StoreOptions};
+use jiff::SignedDuration;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::act::JobSettings;
+use crate::caches::Caches;
+use crate::context::Context;
+use crate::http::Readiness;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::trigger::Trigger;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    telemetry::start();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    let settings = Settings::read(|name| std::env::var(name).ok())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+
+    let client = kube::Client::try_default().await.context("the API server cannot be found")?;
+    let metrics = Metrics::new()?;
+    let readiness = Readiness::default();
+    let store = Store::open(&StoreOptions {
+        url: settings.database_url.0.clone(),
+        max_connections: 16,
+        acquire_timeout: Duration::from_secs(5),
+    })?;
+    let trigger = Arc::new(Trigger::default());
+    let caches = Caches::start(&client, &settings.namespace, &trigger);
+    let context = Arc::new(Context {
+        client: client.clone(),
+        store: store.clone(),
+        caches: Arc::clone(&caches),
+        config: Config {
+            runner_image: settings.runner_image.clone(),
+            start_deadline: SignedDuration::from_secs(settings.start_deadline_seconds),
+        },
+        judge: PolicyJudge::new(Fence::new()),
+        jobs: JobSettings {
+            runner_image: settings.runner_image.clone(),
+            ttl_seconds: settings.job_ttl_seconds,
+            start_deadline_seconds: settings.start_deadline_seconds,
+            user_namespaces: settings.user_namespaces,
+        },
+        operator_namespace: settings.namespace.clone(),
+        metrics: metrics.clone(),
+        recent: context::Recent::default(),
+        remembered: context::Remembered::default(),
+    });
+
+    let tls = RustlsConfig::from_config(Arc::new(probe::no_certificate_yet()?));
+    tokio::spawn(probe::watch_postgres(store.clone(), readiness.clone()));
+    tokio::spawn(probe::watch_caches(caches, readiness.clone()));
+    tokio::spawn(probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
+
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let leading = lead::lead_when_elected(context, trigger, &settings);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let mut leading = tokio::spawn(leading(stopped));
+    let mut stop = Some(stop);
+    let probes = http::serve(http::router(readiness.clone(), metrics.clone()));
+    let webhook = admission::serve(admission::router(&settings.service_account, metrics), tls);
+    let mut probes = std::pin::pin!(probes);
+    let mut webhook = std::pin::pin!(webhook);
+    loop {
+        tokio::select! {
+            // After a signal the look in hand is finished, the lease handed over, and then this ends.
+            result = &mut leading => {
+                store.close().await;
+                return result?;
+            }
+            result = &mut probes => return result,
+            result = &mut webhook => return result,
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+        if let Some(stop) = stop.take() {
+            tracing::info!("told to end: finishing what is in hand");
+            readiness.set("running", Err("told to end".to_owned()));
+            drop(stop);
+        }
+    }
+}

@@ -49,7 +49,8 @@ impl StoreError {
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            code.starts_with("08") || ["57P01", "57P02", "57P03", "57014", "53300", "53100", "25006"].contains(&code.as_ref())
+            code.starts_with("08")
+                || ["57P01", "57P02", "57P03", "57014", "53300", "53100", "25006"].contains(&code.as_ref())
         }),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,

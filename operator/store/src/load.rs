@@ -9,9 +9,9 @@ use countersign_core::record::{
 use serde_json::Value;
 use sqlx::PgConnection;
 
+use crate::Store;
 use crate::error::StoreError;
 use crate::values::{count, digest, from_json, from_name, timestamp};
-use crate::Store;
 
 impl Store {
     /// The whole record of a Task, as of one moment; `None` where there is none. What finished attempts
@@ -150,10 +150,7 @@ async fn attempts(
     Ok(())
 }
 
-async fn approvals(
-    connection: &mut PgConnection,
-    uid: &str,
-) -> Result<BTreeMap<String, ApprovalRecord>, StoreError> {
+async fn approvals(connection: &mut PgConnection, uid: &str) -> Result<BTreeMap<String, ApprovalRecord>, StoreError> {
     let rows = sqlx::query!(
         r#"select name, step, attempt, digest, binding, risk, rules, state, decision, changed,
             (extract(epoch from requested_at) * 1000000)::bigint as "requested_at!",
@@ -182,11 +179,7 @@ async fn approvals(
     Ok(approvals)
 }
 
-fn approval_state(
-    state: &str,
-    decision: Option<Value>,
-    changed: Option<Value>,
-) -> Result<ApprovalState, StoreError> {
+fn approval_state(state: &str, decision: Option<Value>, changed: Option<Value>) -> Result<ApprovalState, StoreError> {
     let decision = || from_json(decision.clone().unwrap_or_default());
     match state {
         "Requested" => Ok(ApprovalState::Requested),

@@ -1,0 +1,145 @@
+//! Carries out the deeds that were decided: the only place that writes to the cluster, but for status.
+
+mod job;
+mod secret;
+
+use countersign_core::effect::Act;
+use countersign_crds::{Approval, GATE, LABEL_TASK_UID, LABEL_TYPE, Plan, Task};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::NamespaceResourceScope;
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::fmt::Debug;
+
+pub use job::JobSettings;
+
+/// The owner of the fields that the operator applies.
+pub const FIELD_MANAGER: &str = "countersign";
+
+/// Carries out one deed for `task`. What is there already, or already gone, counts as done.
+pub async fn perform(client: &Client, settings: &JobSettings, task: &Owner, act: &Act) -> Result<(), kube::Error> {
+    match act {
+        Act::CreatePlan { name, spec } => {
+            let mut plan = Plan::new(name, spec.clone());
+            plan.metadata = task.metadata(name);
+            create(client, task, &plan).await
+        }
+        Act::CreateApproval { name, spec } => {
+            let mut approval = Approval::new(name, spec.as_ref().clone());
+            approval.metadata = task.metadata(name);
+            create(client, task, &approval).await
+        }
+        Act::ReportApproval { name, status } => {
+            let patch = json!({
+                "apiVersion": Approval::api_version(&()),
+                "kind": Approval::kind(&()),
+                "metadata": {"name": name},
+                "status": status,
+            });
+            let approvals: Api<Approval> = task.api(client);
+            let params = PatchParams::apply(FIELD_MANAGER).force();
+            gone_is_done(approvals.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop))
+        }
+        Act::CreateJob { key, step, launch } => {
+            create(client, task, &job::build(settings, task, key, step, launch)).await
+        }
+        Act::AdmitPod { key, pod, pod_uid, launch } => {
+            let pods: Api<Pod> = task.api(client);
+            let Some(owner) = pods.get_opt(pod).await?.and_then(|pod| pod.controller_owner()) else {
+                return Ok(());
+            };
+            create::<Secret>(client, task, &secret::build(task, key, launch, owner)).await?;
+            admit(&pods, pod, pod_uid).await
+        }
+        Act::DeleteJob { key } => {
+            let jobs: Api<Job> = task.api(client);
+            gone_is_done(jobs.delete(key, &DeleteParams::background()).await.map(drop))
+        }
+        Act::DeleteTask => {
+            let tasks: Api<Task> = task.api(client);
+            let only = Preconditions { uid: Some(task.uid.clone()), resource_version: None };
+            gone_is_done(tasks.delete(&task.name, &DeleteParams::background().preconditions(only)).await.map(drop))
+        }
+    }
+}
+
+/// Removes our gate from this very pod; the uid in the patch makes any other a conflict.
+async fn admit(pods: &Api<Pod>, pod: &str, uid: &str) -> Result<(), kube::Error> {
+    let patch = json!({
+        "metadata": {"uid": uid},
+        "spec": {"schedulingGates": [{"name": GATE, "$patch": "delete"}]},
+    });
+    gone_is_done(pods.patch(pod, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop))
+}
+
+trait Controlled {
+    fn controller_owner(&self) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>;
+}
+
+impl Controlled for Pod {
+    fn controller_owner(&self) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
+        self.owner_references().iter().find(|owner| owner.kind == "Job").cloned()
+    }
+}
+
+async fn create<K>(client: &Client, task: &Owner, object: &K) -> Result<(), kube::Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match task.api::<K>(client).create(&params, object).await {
+        Ok(_) => Ok(()),
+        // Ours by its name: somebody did it before, perhaps we.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn gone_is_done(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        other => other,
+    }
+}
+
+/// The Task that everything made here belongs to.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+    pub task_type: Option<String>,
+}
+
+impl Owner {
+    fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(client.clone(), &self.namespace)
+    }
+
+    /// Name, labels and owner of an object of this Task's.
+    fn metadata(&self, name: &str) -> ObjectMeta {
+        let mut labels = std::collections::BTreeMap::from([(LABEL_TASK_UID.to_owned(), self.uid.clone())]);
+        labels.extend(self.task_type.iter().map(|kind| (LABEL_TYPE.to_owned(), kind.clone())));
+        ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(self.namespace.clone()),
+            labels: Some(labels),
+            owner_references: Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+                api_version: Task::api_version(&()).into_owned(),
+                kind: Task::kind(&()).into_owned(),
+                name: self.name.clone(),
+                uid: self.uid.clone(),
+                controller: Some(true),
+                block_owner_deletion: Some(false),
+            }]),
+            ..ObjectMeta::default()
+        }
+    }
+}

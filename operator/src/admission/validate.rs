@@ -1,0 +1,61 @@
+//! What the core can know to be wrong with an object, as refusals; and what may not change.
+
+use countersign_core::check::{self, Problem};
+use countersign_crds::{Plan, Policy, Skill, Task};
+
+use super::review::Refusal;
+
+type Checked = Result<(), Refusal>;
+
+/// How many problems one message holds.
+const PROBLEMS: usize = 10;
+
+fn checked(result: Result<(), Vec<Problem>>) -> Checked {
+    result.map_err(|problems| {
+        let mut lines: Vec<String> = problems.iter().take(PROBLEMS).map(Problem::to_string).collect();
+        if problems.len() > PROBLEMS {
+            lines.push(format!("and {} more", problems.len() - PROBLEMS));
+        }
+        Refusal::invalid(&lines.join("; "))
+    })
+}
+
+pub fn task(new: &Task, old: Option<&Task>) -> Checked {
+    if let Some(old) = old {
+        // The API server's own rules cannot see into free JSON.
+        for (field, same) in
+            [("parameters", new.spec.parameters == old.spec.parameters), ("plan", new.spec.plan == old.spec.plan)]
+        {
+            if !same {
+                return Err(Refusal::invalid(&format!("spec.{field}: is immutable; create a new Task")));
+            }
+        }
+        // It was checked when it came; an old Task must be able to be cancelled.
+        return Ok(());
+    }
+    checked(check::task(&new.spec))
+}
+
+pub fn plan(by_operator: bool, new: &Plan, old: Option<&Plan>) -> Checked {
+    if let Some(old) = old.filter(|old| old.spec.task_ref.is_some()) {
+        if new.spec != old.spec {
+            return Err(Refusal::forbidden("spec: a Task's own copy of a Plan is immutable"));
+        }
+        return Ok(());
+    }
+    if new.spec.task_ref.is_some() {
+        if by_operator {
+            return Ok(());
+        }
+        return Err(Refusal::forbidden("spec.taskRef: is the operator's; leave it out of a template"));
+    }
+    checked(check::plan(&new.spec))
+}
+
+pub fn policy(new: &Policy) -> Checked {
+    checked(check::policy(&new.spec))
+}
+
+pub fn skill(new: &Skill) -> Checked {
+    checked(check::skill(&new.spec))
+}

@@ -1,0 +1,95 @@
+//! What every look at a Task shares.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use countersign_core::decide::Config;
+use countersign_core::judge::PolicyJudge;
+use countersign_core::record::TaskRecord;
+use countersign_crds::TaskStatus;
+use countersign_store::Store;
+use kube::Client;
+
+use crate::act::JobSettings;
+use crate::caches::{Caches, lock};
+use crate::metrics::Metrics;
+
+pub struct Context {
+    pub client: Client,
+    pub store: Store,
+    pub caches: Arc<Caches>,
+    pub config: Config,
+    pub judge: PolicyJudge,
+    pub jobs: JobSettings,
+    pub operator_namespace: String,
+    pub metrics: Metrics,
+    pub recent: Recent,
+    pub remembered: Remembered,
+}
+
+/// What this process made a moment ago and a watch may not show yet.
+#[derive(Default)]
+pub struct Recent {
+    made: Mutex<HashMap<String, HashMap<String, Instant>>>,
+}
+
+/// A watch that is further behind than this is broken, and making the thing again is harmless.
+const RECENT: Duration = Duration::from_secs(30);
+
+impl Recent {
+    pub fn made(&self, task_uid: &str, name: &str) {
+        let mut made = lock(&self.made);
+        made.entry(task_uid.to_owned()).or_default().insert(name.to_owned(), Instant::now());
+    }
+
+    pub fn forget(&self, task_uid: &str, name: &str) {
+        if let Some(names) = lock(&self.made).get_mut(task_uid) {
+            names.remove(name);
+        }
+    }
+
+    pub fn of(&self, task_uid: &str) -> BTreeSet<String> {
+        let mut made = lock(&self.made);
+        let Some(names) = made.get_mut(task_uid) else { return BTreeSet::new() };
+        names.retain(|_, at| at.elapsed() < RECENT);
+        let names: BTreeSet<String> = names.keys().cloned().collect();
+        if names.is_empty() {
+            made.remove(task_uid);
+        }
+        names
+    }
+}
+
+/// The records that this process wrote last, with the status it reported: saves reading them back.
+/// A record is used only while PostgreSQL still has its version.
+#[derive(Default)]
+pub struct Remembered {
+    tasks: Mutex<HashMap<String, Memory>>,
+}
+
+#[derive(Clone, Default)]
+pub struct Memory {
+    pub record: Option<TaskRecord>,
+    pub status: Option<TaskStatus>,
+}
+
+impl Remembered {
+    pub fn get(&self, task_uid: &str) -> Memory {
+        lock(&self.tasks).get(task_uid).cloned().unwrap_or_default()
+    }
+
+    pub fn record(&self, record: TaskRecord) {
+        let mut tasks = lock(&self.tasks);
+        let uid = record.uid.clone();
+        tasks.entry(uid).or_default().record = Some(record);
+    }
+
+    pub fn status(&self, task_uid: &str, status: TaskStatus) {
+        lock(&self.tasks).entry(task_uid.to_owned()).or_default().status = Some(status);
+    }
+
+    pub fn forget(&self, task_uid: &str) {
+        lock(&self.tasks).remove(task_uid);
+    }
+}

@@ -1,0 +1,33 @@
+//! What can go wrong in one look at a Task. None of it loses anything: the next look repairs it.
+
+use countersign_core::record::ApplyError;
+use countersign_store::{CommitError, StoreError};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum Error {
+    #[error("postgresql: {0}")]
+    Store(#[from] StoreError),
+    #[error("record: {0}")]
+    Commit(#[from] CommitError),
+    #[error("kubernetes: {0}")]
+    Kubernetes(#[from] kube::Error),
+    #[error("{act}: {source}")]
+    Act { act: &'static str, source: kube::Error },
+    #[error("defect: {0}")]
+    Core(#[from] ApplyError),
+}
+
+impl Error {
+    /// For metrics: a closed set of names.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Error::Store(_) => "postgresql",
+            Error::Commit(CommitError::Conflict) => "conflict",
+            Error::Commit(_) => "record",
+            Error::Kubernetes(_) => "kubernetes",
+            Error::Act { .. } => "act",
+            Error::Core(_) => "defect",
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What only the leader does: look at Tasks, and end the records of those that are gone.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use anyhow::bail;
+use futures::{FutureExt, StreamExt};
+use kube::runtime::Controller;
+use kube::runtime::controller;
+use tokio::sync::oneshot;
+
+use crate::context::Context;
+use crate::leader::Election;
+use crate::reconcile::{on_error, reconcile};
+use crate::settings::Settings;
+use crate::sweep::sweep;
+use crate::trigger::Trigger;
+
+/// The name of the Lease.
+const LEASE: &str = "countersign";
+
+type Leading = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Waits for the lease and then works until told to stop, or until the lease is lost: then it fails, and a
+/// new process begins as a follower.
+pub fn lead_when_elected(
+    context: Arc<Context>,
+    trigger: Arc<Trigger>,
+    settings: &Settings,
+) -> impl FnOnce(oneshot::Receiver<()>) -> Leading + use<> {
+    let election = Election::new(context.client.clone(), &settings.namespace, LEASE, &settings.pod_name);
+    let concurrency = settings.concurrency;
+    move |stopped| Box::pin(lead(context, trigger, election, concurrency, stopped))
+}
+
+async fn lead(
+    context: Arc<Context>,
+    trigger: Arc<Trigger>,
+    election: Election,
+    concurrency: u16,
+    stopped: oneshot::Receiver<()>,
+) -> anyhow::Result<()> {
+    // The sender is dropped, never used; either way it means stop.
+    let stopped = stopped.map(drop).shared();
+    context.caches.wait_until_synced().await;
+    tokio::select! {
+        () = stopped.clone() => return Ok(()),
+        () = election.acquire() => {}
+    }
+    tracing::info!("elected: this replica leads");
+    context.metrics.leading(true);
+
+    let triggers = trigger.listen();
+    trigger.all(&context.caches);
+    let controller = Controller::for_stream(futures::stream::pending(), context.caches.tasks.clone())
+        .reconcile_on(triggers)
+        .with_config(controller::Config::default().concurrency(concurrency))
+        .graceful_shutdown_on(stopped.clone())
+        .run(reconcile, on_error, Arc::clone(&context))
+        .for_each(|_| futures::future::ready(()));
+    let ended = tokio::select! {
+        () = controller => Ok(()),
+        () = election.hold() => bail!("the lease was lost; ending at once, so that only its new holder acts"),
+        () = sweep(&context, &trigger) => Ok(()),
+    };
+    context.metrics.leading(false);
+    if let Err(error) = election.release().await {
+        tracing::warn!(%error, "the lease was not handed over; it expires by itself");
+    }
+    ended
+}

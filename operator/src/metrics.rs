@@ -1,0 +1,98 @@
+//! What the operator counts. Names of objects never become labels; every label has a closed set of values.
+
+use countersign_core::record::Change;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Registry,
+    reconcile: HistogramVec,
+    transaction: Histogram,
+    changes: IntCounterVec,
+    steps: IntCounterVec,
+    tasks: IntCounterVec,
+    acts: IntCounterVec,
+    admission: IntCounterVec,
+    leader: IntGauge,
+}
+
+const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+
+impl Metrics {
+    pub fn new() -> Result<Metrics, prometheus::Error> {
+        let registry = Registry::new_custom(Some("countersign".to_owned()), None)?;
+        let histogram = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+        let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let metrics = Metrics {
+            reconcile: HistogramVec::new(histogram("reconcile_seconds", "Looks at a Task, by result"), &["result"])?,
+            transaction: Histogram::with_opts(histogram("transaction_seconds", "Transactions on the record"))?,
+            changes: counter("changes_total", "Changes recorded, by kind", &["kind"])?,
+            steps: counter("steps_finished_total", "Steps finished, by outcome", &["outcome"])?,
+            tasks: counter("tasks_finished_total", "Tasks finished, by outcome", &["outcome"])?,
+            acts: counter("acts_total", "Deeds in the cluster, by kind and result", &["kind", "result"])?,
+            admission: counter("admission_reviews_total", "Admission reviews", &["resource", "verdict"])?,
+            leader: IntGauge::new("leader", "1 while this replica leads")?,
+            registry,
+        };
+        let Metrics { registry, reconcile, transaction, changes, steps, tasks, acts, admission, leader } = &metrics;
+        registry.register(Box::new(reconcile.clone()))?;
+        registry.register(Box::new(transaction.clone()))?;
+        registry.register(Box::new(leader.clone()))?;
+        for counter in [changes, steps, tasks, acts, admission] {
+            registry.register(Box::new(counter.clone()))?;
+        }
+        Ok(metrics)
+    }
+
+    pub fn reconcile_timer(&self) -> ReconcileTimer<'_> {
+        ReconcileTimer { histogram: &self.reconcile, started: std::time::Instant::now() }
+    }
+
+    pub fn transaction_timer(&self) -> HistogramTimer {
+        self.transaction.start_timer()
+    }
+
+    pub fn change(&self, change: &Change) {
+        self.changes.with_label_values(&[change.kind()]).inc();
+        if let Change::FinishStep { outcome, .. } = change {
+            self.steps.with_label_values(&[format!("{outcome:?}")]).inc();
+        }
+        if let Change::Finish { finished } = change {
+            self.tasks.with_label_values(&[format!("{:?}", finished.outcome)]).inc();
+        }
+    }
+
+    pub fn act(&self, kind: &str, done: bool) {
+        self.acts.with_label_values(&[kind, if done { "done" } else { "failed" }]).inc();
+    }
+
+    pub fn admission(&self, resource: &str, allowed: bool) {
+        self.admission.with_label_values(&[resource, if allowed { "allowed" } else { "denied" }]).inc();
+    }
+
+    pub fn leading(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// In the Prometheus text format.
+    pub fn render(&self) -> Result<String, prometheus::Error> {
+        let mut buffer = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut buffer)?;
+        Ok(String::from_utf8_lossy(&buffer).into_owned())
+    }
+}
+
+/// Measures one look; how it ended is known only at the end.
+pub struct ReconcileTimer<'a> {
+    histogram: &'a HistogramVec,
+    started: std::time::Instant,
+}
+
+impl ReconcileTimer<'_> {
+    pub fn observe(self, result: &str) {
+        self.histogram.with_label_values(&[result]).observe(self.started.elapsed().as_secs_f64());
+    }
+}

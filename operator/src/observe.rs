@@ -1,0 +1,146 @@
+//! Gathers everything that bears on one Task: from the caches, from PostgreSQL, and, where an old view
+//! could mislead, from the API server itself.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use countersign_core::observed::{Observed, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::plan::wanted_outputs;
+use countersign_core::record::{AttemptState, TaskRecord};
+use countersign_crds::{LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+
+use crate::caches::{Caches, lock};
+use crate::context::Context;
+use crate::error::Error;
+use crate::{logs, views};
+
+/// One look at a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which.
+pub async fn observe(
+    context: &Context,
+    uid: &str,
+    namespace: &str,
+    task: Option<TaskView>,
+    record: Option<TaskRecord>,
+) -> Result<Observed, Error> {
+    let caches = &context.caches;
+    let pods = pods(context, uid, namespace, record.as_ref()).await?;
+    let template = match (&task, &record) {
+        (Some(task), None) => template(&context.client, &context.operator_namespace, task).await?,
+        (Some(task), Some(record)) if record.plan.is_none() && record.finished.is_none() => {
+            template(&context.client, &context.operator_namespace, task).await?
+        }
+        _ => TemplateLookup::NotNeeded,
+    };
+    let outputs = match &record {
+        Some(record) if record.finished.is_none() => outputs(context, record).await?,
+        _ => BTreeMap::new(),
+    };
+    let plans = lock(&caches.plans).of(uid);
+    let mut jobs: std::collections::BTreeSet<String> = lock(&caches.jobs).of(uid).into_keys().collect();
+    jobs.extend(context.recent.of(uid));
+    let plan_name = record.as_ref().and_then(|record| record.plan.as_ref()).map(|plan| plan.name.as_str());
+    Ok(Observed {
+        plan_stamped: plan_name.is_some_and(|name| plans.contains_key(name) || jobs.contains(name)),
+        agent: agent(caches, task.as_ref()),
+        task,
+        template,
+        skills: caches.skills(),
+        policies: caches.policies(),
+        approvals: lock(&caches.approvals).of(uid),
+        pods,
+        jobs,
+        outputs,
+        record,
+    })
+}
+
+fn agent(caches: &Caches, task: Option<&TaskView>) -> Option<countersign_crds::AgentSpec> {
+    let task = task?;
+    caches.agent(&task.namespace, &task.spec.agent_ref.as_ref()?.name)
+}
+
+/// The Task's pods; those that an attempt was admitted for are looked for until the API server itself
+/// says that they are gone, and outputs are read where the report does not hold them.
+async fn pods(
+    context: &Context,
+    uid: &str,
+    namespace: &str,
+    record: Option<&TaskRecord>,
+) -> Result<Vec<PodView>, Error> {
+    let mut pods: Vec<PodView> = lock(&context.caches.pods).of(uid).into_values().collect();
+    let Some(record) = record.filter(|record| record.finished.is_none()) else { return Ok(pods) };
+    let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    for attempt in record.steps.values().filter_map(|step| step.live_attempt()) {
+        let AttemptState::Admitted { pod_uid, .. } = &attempt.state else { continue };
+        if !pods.iter().any(|pod| pod.uid == *pod_uid) {
+            let params = ListParams::default().labels(&format!("{LABEL_ATTEMPT}={}", attempt.key));
+            let listed = api.list(&params).await?;
+            pods.retain(|pod| pod.key != attempt.key);
+            pods.extend(listed.items.iter().filter_map(views::pod).map(|entry| entry.view));
+        }
+        let admitted = pods.iter_mut().find(|pod| pod.uid == *pod_uid);
+        if let Some(PodView { name, state: PodState::Ended(end), .. }) = admitted {
+            let output = end.report.as_ref().and_then(|report| report.output.as_ref());
+            if output.is_some_and(|output| output.inline.is_none()) {
+                end.output = Some(logs::read_output(&api, name).await.map(Arc::from));
+            }
+        }
+    }
+    Ok(pods)
+}
+
+/// The template that the Task's `planRef` or `type` leads to: in its own namespace first, then in the
+/// operator's.
+async fn template(client: &Client, operator_namespace: &str, task: &TaskView) -> Result<TemplateLookup, Error> {
+    if task.spec.plan.is_some() {
+        return Ok(TemplateLookup::NotNeeded);
+    }
+    let own: Api<Plan> = Api::namespaced(client.clone(), &task.namespace);
+    if let Some(reference) = &task.spec.plan_ref {
+        return Ok(match own.get_opt(&reference.name).await? {
+            None => TemplateLookup::Missing { name: reference.name.clone() },
+            Some(plan) if plan.spec.task_ref.is_some() => TemplateLookup::Ambiguous {
+                message: format!("spec.planRef: Plan {:?} is a Task's own copy; name a template", reference.name),
+            },
+            Some(plan) => found(plan),
+        });
+    }
+    let Some(kind) = &task.spec.task_type else { return Ok(TemplateLookup::NotNeeded) };
+    let params = ListParams::default().labels(&format!("{LABEL_TYPE}={kind}"));
+    let shared: Api<Plan> = Api::namespaced(client.clone(), operator_namespace);
+    for api in [own, shared] {
+        // A stamped Plan carries its Task's type too.
+        let mut templates: Vec<Plan> =
+            api.list(&params).await?.items.into_iter().filter(|plan| plan.spec.task_ref.is_none()).collect();
+        if templates.len() > 1 {
+            let names: Vec<String> = templates.iter().map(ResourceExt::name_any).collect();
+            let message = format!(
+                "spec.type: several Plans carry the label {LABEL_TYPE}={kind} ({}); keep one",
+                names.join(", ")
+            );
+            return Ok(TemplateLookup::Ambiguous { message });
+        }
+        if let Some(plan) = templates.pop() {
+            return Ok(found(plan));
+        }
+    }
+    Ok(TemplateLookup::NoneForType)
+}
+
+fn found(plan: Plan) -> TemplateLookup {
+    let name = format!("{}/{}", plan.namespace().unwrap_or_default(), plan.name_any());
+    let template = PlanTemplate { parallelism: plan.spec.parallelism, steps: plan.spec.steps };
+    TemplateLookup::Found { name, template }
+}
+
+async fn outputs(context: &Context, record: &TaskRecord) -> Result<BTreeMap<String, Arc<serde_json::Value>>, Error> {
+    let wanted: Vec<String> = wanted_outputs(record).into_iter().collect();
+    if wanted.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let outputs = context.store.outputs(&record.uid, &wanted).await?;
+    Ok(outputs.into_iter().map(|(step, output)| (step, Arc::new(output))).collect())
+}

@@ -1,0 +1,71 @@
+//! Keeps `/readyz` true: PostgreSQL, the caches, the webhook's certificate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum_server::tls_rustls::RustlsConfig;
+use countersign_store::Store;
+use kube::Client;
+
+use crate::caches::Caches;
+use crate::certs::{self, Keeper};
+use crate::http::Readiness;
+use crate::settings::{Certificates, Settings};
+
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Brings the schema up to date as soon as PostgreSQL is there, then keeps asking whether it still is.
+pub async fn watch_postgres(store: Store, readiness: Readiness) {
+    const NAME: &str = "postgresql";
+    readiness.set(NAME, Err("not reached yet".to_owned()));
+    let mut migrated = false;
+    loop {
+        let result = if migrated { store.ping().await } else { store.migrate().await };
+        migrated |= result.is_ok();
+        readiness.set(NAME, result.map_err(|error| error.to_string()));
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+pub async fn watch_caches(caches: Arc<Caches>, readiness: Readiness) {
+    const NAME: &str = "caches";
+    readiness.set(NAME, Err(format!("not listed yet: {}", caches.missing().join(", "))));
+    caches.wait_until_synced().await;
+    readiness.set(NAME, Ok(()));
+}
+
+/// Makes or loads the webhook's certificate, and renews it for as long as the process lives.
+pub async fn keep_certificates(client: Client, settings: Settings, tls: RustlsConfig, readiness: Readiness) {
+    const NAME: &str = "certificates";
+    readiness.set(NAME, Err("none is loaded yet".to_owned()));
+    let mut keeper = Keeper::new(client, &settings.namespace, &settings.webhook.service);
+    let mut loaded = false;
+    loop {
+        let result = match &settings.webhook.certificates {
+            Certificates::Own => keeper.refresh(&tls).await,
+            Certificates::Provided(folder) => certs::serve_provided(folder, &tls).await,
+        };
+        match result {
+            Ok(()) => {
+                loaded = true;
+                readiness.set(NAME, Ok(()));
+            }
+            // One that is loaded goes on serving while the next cannot be had.
+            Err(error) if loaded => tracing::warn!(error = %format!("{error:#}"), "certificates were not refreshed"),
+            Err(error) => readiness.set(NAME, Err(format!("{error:#}"))),
+        }
+        tokio::time::sleep(if loaded { certs::EVERY } else { Duration::from_secs(1) }).await;
+    }
+}
+
+/// A TLS server needs a configuration before it has a certificate; until then every handshake fails.
+pub fn no_certificate_yet() -> anyhow::Result<rustls::ServerConfig> {
+    #[derive(Debug)]
+    struct None;
+    impl rustls::server::ResolvesServerCert for None {
+        fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+            Option::None
+        }
+    }
+    Ok(rustls::ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(None)))
+}

@@ -1,0 +1,209 @@
+//! One look at a Task, from beginning to end: observe, decide, record, act, report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_core::decide::{Bench, decide};
+use countersign_core::effect::{Act, Decision};
+use countersign_core::observed::{Observed, TaskView};
+use countersign_core::record::TaskRecord;
+use countersign_crds::TaskStatus;
+use countersign_store::CommitError;
+use jiff::{Timestamp, TimestampRound, Unit};
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use tracing::Instrument;
+
+use crate::act::{self, Owner};
+use crate::caches::GuardedTask;
+use crate::context::Context;
+use crate::error::Error;
+use crate::observe::observe;
+use crate::report::report;
+use crate::telemetry::task_span;
+use crate::{index::TaskKey, views};
+
+/// How often a look may be followed by another at once; more would be a defect, and waits a second.
+const LOOKS: usize = 8;
+
+/// Looks at the Task that the controller names.
+pub async fn reconcile(task: Arc<GuardedTask>, context: Arc<Context>) -> Result<Action, Error> {
+    let readable = match &task.0 {
+        Ok(task) => task,
+        Err(invalid) => {
+            tracing::warn!(task = %task.name_any(), namespace = ?task.meta().namespace, error = %invalid.error,
+                "the Task cannot be read; it stays as it is until it is mended");
+            return Ok(Action::await_change());
+        }
+    };
+    let Some(view) = views::task(readable) else { return Ok(Action::await_change()) };
+    let key = TaskKey { namespace: view.namespace.clone(), name: view.name.clone(), uid: view.uid.clone() };
+    let reported = readable.status.clone();
+    let span = task_span(&key.namespace, &key.name, &key.uid);
+    look(&context, &key, Some(view), reported).instrument(span).await
+}
+
+/// Looks at a Task whose object may be gone.
+pub async fn look(
+    context: &Context,
+    key: &TaskKey,
+    task: Option<TaskView>,
+    reported: Option<TaskStatus>,
+) -> Result<Action, Error> {
+    let timer = context.metrics.reconcile_timer();
+    let result = look_until_settled(context, key, task, reported).await;
+    timer.observe(result.as_ref().map_or_else(Error::kind, |_| "ok"));
+    result
+}
+
+async fn look_until_settled(
+    context: &Context,
+    key: &TaskKey,
+    task: Option<TaskView>,
+    reported: Option<TaskStatus>,
+) -> Result<Action, Error> {
+    for _ in 0..LOOKS {
+        let record = load(context, &key.uid).await?;
+        let observed = observe(context, &key.uid, &key.namespace, task.clone(), record).await?;
+        let now = now();
+        // Evaluating an expression can take its whole time limit; other looks go on meanwhile.
+        let decision =
+            tokio::task::block_in_place(|| decide(now, &context.config, &observed, &Bench::from(&context.judge)))?;
+        let again = decision.again;
+        let action = wake_at(now, decision.wake);
+        carry_out(context, key, &observed, decision, reported.as_ref()).await?;
+        if !again {
+            return Ok(action);
+        }
+    }
+    Ok(Action::requeue(Duration::from_secs(1)))
+}
+
+/// The record keeps microseconds, so nothing is decided on a finer clock.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc)).unwrap_or(now)
+}
+
+fn wake_at(now: Timestamp, wake: Option<Timestamp>) -> Action {
+    match wake {
+        None => Action::await_change(),
+        Some(at) => {
+            let wait = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
+            Action::requeue(wait.max(Duration::from_millis(50)))
+        }
+    }
+}
+
+async fn load(context: &Context, uid: &str) -> Result<Option<TaskRecord>, Error> {
+    let remembered = context.remembered.get(uid).record;
+    let current = context.store.version(uid).await?;
+    match (remembered, current) {
+        (_, None) => Ok(None),
+        (Some(record), Some(version)) if record.version == version => Ok(Some(record)),
+        (_, Some(_)) => Ok(context.store.load(uid).await?),
+    }
+}
+
+/// In this order, always: recorded first, done second, reported last.
+async fn carry_out(
+    context: &Context,
+    key: &TaskKey,
+    observed: &Observed,
+    decision: Decision,
+    reported: Option<&TaskStatus>,
+) -> Result<(), Error> {
+    let Decision { changes, acts, status, wake: _, again: _, record } = decision;
+    if !changes.is_empty() {
+        let seen = observed.record.as_ref().map(|record| record.version);
+        let version = commit(context, key, seen, &changes).await?;
+        for change in &changes {
+            context.metrics.change(change);
+        }
+        if let Some(mut record) = record {
+            record.version = version;
+            if record.finished.is_some() {
+                context.remembered.forget(&key.uid);
+            } else {
+                context.remembered.record(record);
+            }
+        }
+    }
+    let owner = Owner {
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+        uid: key.uid.clone(),
+        task_type: observed.task.as_ref().and_then(|task| task.spec.task_type.clone()),
+    };
+    let failed = perform_all(context, &owner, &acts).await;
+    if let Some(status) = status {
+        let last = context.remembered.get(&key.uid).status;
+        if last.as_ref().or(reported) != Some(&status) {
+            report(&context.client, &key.namespace, &key.name, &status).await?;
+            context.remembered.status(&key.uid, status);
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}
+
+async fn commit(
+    context: &Context,
+    key: &TaskKey,
+    seen: Option<i64>,
+    changes: &[countersign_core::record::Change],
+) -> Result<i64, Error> {
+    let timer = context.metrics.transaction_timer();
+    let result = context.store.commit(&key.uid, seen, changes).await;
+    timer.observe_duration();
+    for change in changes {
+        tracing::info!(change = change.kind(), recorded = result.is_ok(), "change");
+    }
+    if let Err(CommitError::Refused(why)) = &result {
+        tracing::error!(%why, "PostgreSQL refused a change that the core decided; nothing of it was done");
+    }
+    if result.is_err() {
+        context.remembered.forget(&key.uid);
+    }
+    Ok(result?)
+}
+
+/// Every deed is tried, whatever became of the one before; the first failure is returned.
+async fn perform_all(context: &Context, owner: &Owner, acts: &[Act]) -> Option<Error> {
+    let mut failed = None;
+    for act in acts {
+        let result = act::perform(&context.client, &context.jobs, owner, act).await;
+        context.metrics.act(act.kind(), result.is_ok());
+        match (act, result) {
+            (Act::CreateJob { key: name, .. } | Act::CreatePlan { name, .. }, Ok(())) => {
+                context.recent.made(&owner.uid, name);
+            }
+            (Act::DeleteJob { key }, Ok(())) => context.recent.forget(&owner.uid, key),
+            (_, Ok(())) => {}
+            (act, Err(source)) => {
+                tracing::warn!(act = act.kind(), error = %source, "a deed failed; the next look tries it again");
+                failed = failed.or(Some(Error::Act { act: act.kind(), source }));
+            }
+        }
+    }
+    failed
+}
+
+/// How long to wait after a failure: longer where the cause is not the Task's own.
+pub fn on_error(_: Arc<GuardedTask>, error: &Error, _: Arc<Context>) -> Action {
+    let wait = match error {
+        Error::Commit(CommitError::Conflict) => Duration::from_millis(20),
+        Error::Store(_) | Error::Commit(_) => jittered(Duration::from_secs(2)),
+        Error::Kubernetes(_) | Error::Act { .. } => jittered(Duration::from_secs(1)),
+        Error::Core(_) => Duration::from_secs(60),
+    };
+    if !matches!(error, Error::Commit(CommitError::Conflict)) {
+        tracing::warn!(%error, kind = error.kind(), retry_in = ?wait, "a look at a Task failed");
+    }
+    Action::requeue(wait)
+}
+
+/// Up to half as much again, so that Tasks that failed together do not come back together.
+fn jittered(base: Duration) -> Duration {
+    let nanos = Timestamp::now().subsec_nanosecond().unsigned_abs();
+    base + base / 2 * (nanos / 1000 % 256) / 256
+}

@@ -1,0 +1,58 @@
+//! Ends the records of Tasks whose object is gone. There is no finalizer, so that a namespace can always
+//! be deleted; what was deleted while nobody watched is found here.
+
+use std::time::Duration;
+
+use kube::runtime::reflector::ObjectRef;
+
+use crate::caches::reference;
+use crate::context::Context;
+use crate::error::Error;
+use crate::index::TaskKey;
+use crate::reconcile::look;
+use crate::trigger::Trigger;
+
+const EVERY: Duration = Duration::from_secs(5);
+/// A safety net below the watches: every unfinished Task is looked at this often.
+const LOOK_AT_ALL: u32 = 60;
+
+/// Runs while this process leads.
+pub async fn sweep(context: &Context, trigger: &Trigger) {
+    let mut ticks = tokio::time::interval(EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut round: u32 = 0;
+    loop {
+        ticks.tick().await;
+        if let Err(error) = sweep_once(context).await {
+            tracing::warn!(%error, "the sweep failed; it is repeated");
+        }
+        round = round.wrapping_add(1);
+        if round.is_multiple_of(LOOK_AT_ALL) {
+            trigger.unfinished(&context.caches);
+        }
+    }
+}
+
+async fn sweep_once(context: &Context) -> Result<(), Error> {
+    for unfinished in context.store.unfinished().await? {
+        let key = TaskKey { namespace: unfinished.namespace, name: unfinished.name, uid: unfinished.uid };
+        if exists(context, &key) || exists_live(context, &key).await? {
+            continue;
+        }
+        look(context, &key, None, None).await?;
+    }
+    Ok(())
+}
+
+fn exists(context: &Context, key: &TaskKey) -> bool {
+    let reference: ObjectRef<_> = reference(key);
+    let task = context.caches.tasks.get(&reference);
+    task.is_some_and(|task| kube::ResourceExt::uid(task.as_ref()).as_deref() == Some(&key.uid))
+}
+
+/// The cache may be behind; the API server is not.
+async fn exists_live(context: &Context, key: &TaskKey) -> Result<bool, Error> {
+    let tasks: kube::Api<countersign_crds::Task> = kube::Api::namespaced(context.client.clone(), &key.namespace);
+    let task = tasks.get_metadata_opt(&key.name).await?;
+    Ok(task.is_some_and(|task| task.metadata.uid.as_deref() == Some(&key.uid)))
+}
