@@ -24,7 +24,7 @@ case $(flavour) in
   local)
     archive=$STATE/images/$name.tar
     rm -f "$archive"
-    buildah --storage-driver vfs --root "$STATE/buildah" bud -q --isolation chroot --timestamp 0 -t "$tag" -f "$containerfile" "$context" >&2
+    buildah --storage-driver vfs --root "$STATE/buildah" bud -q --isolation chroot --timestamp 0 -t "$tag" -f "$containerfile" "$context" >/dev/null
     buildah --storage-driver vfs --root "$STATE/buildah" push -q "$tag" "oci-archive:$archive:$tag" >&2
     buildah --storage-driver vfs --root "$STATE/buildah" rmi -f "$tag" >/dev/null
     ;;
@@ -40,11 +40,11 @@ case $(flavour) in
     docker exec countersign-control-plane ctr -n k8s.io images tag --force "$tag" "$reference" >&2
     ;;
   local)
-    ctr_local images import --no-unpack=false "$archive" >&2
+    ctr_local images import "$archive" >/dev/null
     rm -f "$archive"
     digest=$(ctr_local images list "name==$tag" | awk 'NR==2 {print $3}')
     reference=$REGISTRY/$name@$digest
-    ctr_local images tag --force "$tag" "$reference" >&2
+    ctr_local images tag --force "$tag" "$reference" >/dev/null
     ;;
 esac
 echo "$reference" | tee "$made"

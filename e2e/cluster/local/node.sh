@@ -88,4 +88,7 @@ load_pause() {
   fi
 }
 
-ctr_local() { ctr --address "$STATE/containerd/containerd.sock" -n k8s.io "$@"; }
+# ctr repeats containerd's notice about cgroup v1 at every call.
+ctr_local() {
+  ctr --address "$STATE/containerd/containerd.sock" -n k8s.io "$@" 2> >(grep -v 'level=warning msg="DEPRECATION' >&2)
+}

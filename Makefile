@@ -1,0 +1,39 @@
+# make demo         the main job, on a real cluster
+# make clean-demo   takes it down
+# make test         everything that must hold
+# make bench        the figures in docs/benchmarks.md
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CACHE := $(or $(COUNTERSIGN_CACHE),$(HOME)/.cache/countersign)
+export PATH := $(CACHE)/bin:$(CACHE)/tools/bin:$(PATH)
+
+.PHONY: help
+help: ## Says what there is.
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: ## Brings up a cluster, installs Countersign, runs a Task to its end (10 min cold, 2 min warm).
+	@e2e/demo.sh
+
+.PHONY: clean-demo
+clean-demo: ## Takes the demo's cluster down and removes its state.
+	@e2e/cluster/down.sh
+
+.PHONY: test
+test: ## Everything that must hold (25 min cold, 10 min warm).
+	@e2e/test.sh
+
+.PHONY: bench
+bench: ## Measures on the local cluster and prints the table of docs/benchmarks.md.
+	@e2e/bench.sh
+
+.PHONY: crds
+crds: ## Writes the CustomResourceDefinitions into their chart.
+	cargo run -q -p countersign-crds --features crdgen --bin crdgen
+
+.PHONY: queries
+queries: ## Checks every SQL query against a scratch database and remembers what it learnt.
+	e2e/cluster/postgres.sh start
+	DATABASE_URL=$$(e2e/cluster/postgres.sh local-url) operator/store/prepare.sh

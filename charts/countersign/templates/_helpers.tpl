@@ -1,0 +1,42 @@
+{{- define "countersign.selector" -}}
+app.kubernetes.io/name: countersign
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "countersign.labels" -}}
+{{ include "countersign.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "countersign.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
+{{- /* The Secret that holds the database's URL. */ -}}
+{{- define "countersign.databaseSecret" -}}
+{{- if and .Values.postgres.existingSecret .Values.postgres.bundled.enabled -}}
+{{- fail "postgres: set existingSecret or bundled.enabled, not both" -}}
+{{- else if .Values.postgres.existingSecret -}}
+{{ .Values.postgres.existingSecret }}
+{{- else if .Values.postgres.bundled.enabled -}}
+countersign-postgres
+{{- else -}}
+{{- fail "postgres: set existingSecret to a Secret with the key url, or bundled.enabled for a first look" -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The caBundle that the operator patched in; an upgrade must not take it away. */ -}}
+{{- define "countersign.caBundle" -}}
+{{- $live := lookup "admissionregistration.k8s.io/v1" . "" "countersign" -}}
+{{- if $live -}}
+{{- with (index $live.webhooks 0).clientConfig.caBundle }}
+caBundle: {{ . }}
+{{- end -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Builds the operator and the runner, gives their images to the cluster that up.sh brought up, and installs
+# the charts with Helm. Can be run again: it upgrades. PROFILE=release builds optimised binaries.
+#   install.sh [HELM ARGUMENTS...]
+set -euo pipefail
+# shellcheck source=cluster/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/cluster/lib.sh"
+
+ROOT=$(cd "$CLUSTER_DIR/../.." && pwd)
+NAMESPACE=countersign-system
+PROFILE=${PROFILE:-dev}
+KUBECONFIG=$(kubeconfig)
+export KUBECONFIG
+
+folder() { if [[ $PROFILE == dev ]]; then echo debug; else echo "$PROFILE"; fi; }
+
+# image PACKAGE BINARY CONTAINERFILE: prints the reference of an image with that binary.
+image() {
+  local context=$STATE/context/$2
+  mkdir -p "$context"
+  strip -o "$context/$2" "$ROOT/target/$TARGET/$(folder)/$2"
+  "$CLUSTER_DIR/image.sh" "$1" "$ROOT/$3" "$context"
+}
+
+TARGET=$(rustc -vV | sed -n 's/^host: //p')
+say "building the operator and the runner (about 4 min cold, seconds warm)"
+(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" -p countersign-operator -p countersign-runner)
+runner=$(image runner countersign-runner runner-image/Containerfile)
+operator=$(image operator countersign operator/Containerfile)
+
+postgres=(--set postgres.bundled.enabled=true)
+if [[ $(flavour) == local ]]; then
+  "$CLUSTER_DIR/postgres.sh" start
+  kubectl get namespace "$NAMESPACE" >/dev/null 2>&1 || kubectl create namespace "$NAMESPACE" >&2
+  kubectl -n "$NAMESPACE" create secret generic countersign-database \
+    --from-literal "url=$("$CLUSTER_DIR/postgres.sh" url)" --dry-run=client -o yaml | kubectl apply -f - >&2
+  postgres=(--set postgres.existingSecret=countersign-database)
+fi
+
+say "installing the charts (about 20 s)"
+helm upgrade --install countersign-crds "$ROOT/charts/countersign-crds" -n "$NAMESPACE" --create-namespace --wait >&2
+kubectl wait --for=condition=Established --timeout=60s >/dev/null \
+  crd/{tasks,plans,policies,approvals,skills,agents}.countersign.dev
+settings=("${postgres[@]}" --set "runner.image=$runner" --set "image.repository=${operator%@*}"
+  --set "image.digest=${operator#*@}" "$@")
+helm upgrade --install countersign "$ROOT/charts/countersign" -n "$NAMESPACE" "${settings[@]}" --wait --timeout 3m >&2
+say "installed"
