@@ -56,8 +56,7 @@ fn read_attempt() -> Result<Attempt, String> {
     {
         return Err(format!("{} is not the document that this pod was made for", path.display()));
     }
-    let attempt: Attempt =
-        serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let attempt: Attempt = serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))?;
     match attempt.version {
         1 => Ok(attempt),
         other => Err(format!("{}: version {other} is not known; this runner knows 1", path.display())),
