@@ -8,10 +8,11 @@ pub fn attempt_key(task_uid: &str, task: &str, step: &str, number: u32) -> Strin
     format!("{}-{}-{number}-{}", label(task), label(step), &hash.hex()[..10])
 }
 
-/// The name of an Approval: another digest, another Approval.
-pub fn approval(task_uid: &str, task: &str, step: &str, number: u32, digest: &Digest) -> String {
-    let hash = Digest::of_bytes(format!("approval\n{task_uid}\n{step}\n{number}\n{digest}"));
-    format!("{}-{}-{number}-{}", label(task), label(step), &hash.hex()[..10])
+/// The name of a step's `round`th Approval. The digest alone would not do: what was edited and then edited
+/// back has the digest of an Approval that is void.
+pub fn approval(task_uid: &str, task: &str, step: &str, round: usize, digest: &Digest) -> String {
+    let hash = Digest::of_bytes(format!("approval\n{task_uid}\n{step}\n{round}\n{digest}"));
+    format!("{}-{}-{round}-{}", label(task), label(step), &hash.hex()[..10])
 }
 
 /// The name of a Task's stamped Plan.

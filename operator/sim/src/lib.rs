@@ -1,1 +1,82 @@
+//! A simulated world with faults that drives the core through its invariants.
+//!
+//! A world is one Task with a random Plan, an API server, a Job controller, a kubelet, people, a record,
+//! and one or two operators whose views lag behind. Everything that happens is drawn from one seed, so that
+//! a seed replays a world exactly.
 
+mod actors;
+mod check;
+mod draw;
+mod operator;
+mod table;
+mod world;
+
+pub use check::Violation;
+pub use operator::Defect;
+
+use draw::Draw;
+use operator::Operator;
+use world::World;
+
+/// What happened in a world, for the summary.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub steps: u64,
+    pub commits: u64,
+    pub conflicts: u64,
+    pub crashes: u64,
+    pub admissions: u64,
+    pub duplicate_pods: u64,
+    pub completed: u64,
+}
+
+/// How many things happen while faults may.
+const TROUBLED: u64 = 160;
+/// How many quiet rounds a Task may need to come to its end.
+const QUIET: u64 = 400;
+
+/// Runs the world of one seed to its end, or to the first thing that must not be.
+pub fn run(seed: u64, defect: Option<Defect>, verbose: bool) -> Result<Tally, Violation> {
+    let mut draw = Draw::new(seed);
+    let mut world = World::new(&mut draw, verbose);
+    let mut operators = [Operator::new(defect), Operator::new(defect)];
+    for _ in 0..draw.below(TROUBLED) {
+        world.tally.steps += 1;
+        match draw.below(20) {
+            0..=6 => operators[0].step(&mut world, &mut draw)?,
+            7..=8 if world.two_leaders => operators[1].step(&mut world, &mut draw)?,
+            7..=10 => actors::job_controller(&mut world, &mut draw),
+            11..=13 => actors::kubelet(&mut world, &mut draw)?,
+            14..=15 => actors::people(&mut world, &mut draw),
+            16 => actors::vandal(&mut world, &mut draw),
+            17 => world.pass_time(&mut draw),
+            18 => {
+                let which = usize::from(world.two_leaders && draw.one_in(2));
+                operators[which].crash(&mut world);
+            }
+            _ => world.toggle_faults(&mut draw),
+        }
+        check::check(&mut world)?;
+    }
+    settle(&mut world, &mut operators[0], &mut draw)?;
+    Ok(world.tally)
+}
+
+/// Without faults and with willing people every Task comes to its end, and then nothing is left to do.
+fn settle(world: &mut World, operator: &mut Operator, draw: &mut Draw) -> Result<(), Violation> {
+    world.end_faults();
+    operator.crash(world);
+    for round in 0..QUIET {
+        world.tally.steps += 1;
+        operator.look_fresh(world)?;
+        check::check(world)?;
+        let over = world.record.as_ref().is_none_or(|record| record.finished.is_some());
+        if over && operator.idle_when_fresh(world)? {
+            world.tally.completed += u64::from(world.completed());
+            return Ok(());
+        }
+        actors::all_do_their_part(world, draw)?;
+        world.advance(1 + round / 20);
+    }
+    Err(Violation::new("the Task does not come to its end, or something is done again and again"))
+}

@@ -112,8 +112,9 @@ fn ask(
                 at: view.now,
             });
             let after = SignedDuration::try_from(expires_after.get()).unwrap_or(SignedDuration::MAX);
+            let round = 1 + record.approvals.values().filter(|approval| approval.step == step.name).count();
             let request = Change::RequestApproval {
-                name: names::approval(&record.uid, &record.name, &step.name, number, &prepared.digest),
+                name: names::approval(&record.uid, &record.name, &step.name, round, &prepared.digest),
                 step: step.name.clone(),
                 attempt: number,
                 digest: prepared.digest,

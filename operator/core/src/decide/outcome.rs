@@ -105,7 +105,8 @@ pub(super) fn retry_at(
     let retry = step.retry.as_ref()?;
     let again = match outcome {
         AttemptOutcome::Failed | AttemptOutcome::TimedOut | AttemptOutcome::Unknown => launch.contract.idempotent,
-        AttemptOutcome::NotStarted => true,
+        // Once its pod was let in, an old view cannot tell that it has not started after all.
+        AttemptOutcome::NotStarted => launch.contract.idempotent || !attempt.launched(),
         AttemptOutcome::Succeeded | AttemptOutcome::Cancelled | AttemptOutcome::Voided => false,
     };
     let tried = u32::try_from(record.attempts.iter().filter(|a| a.launched()).count()).unwrap_or(u32::MAX);

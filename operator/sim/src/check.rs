@@ -1,0 +1,114 @@
+//! What must never be, whatever happens.
+
+use std::collections::BTreeSet;
+
+use countersign_core::record::{ApprovalState, AttemptState, Change, TaskRecord};
+use thiserror::Error;
+
+use crate::world::World;
+
+/// Something that must never be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct Violation(String);
+
+impl Violation {
+    pub(crate) fn new(what: impl Into<String>) -> Violation {
+        Violation(what.into())
+    }
+}
+
+fn hold(condition: bool, what: impl FnOnce() -> String) -> Result<(), Violation> {
+    if condition { Ok(()) } else { Err(Violation(what())) }
+}
+
+/// After everything that happens.
+pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
+    let Some(record) = &world.record else { return Ok(()) };
+    let mut used = BTreeSet::new();
+    for (name, step) in &record.steps {
+        let launched = step.attempts.iter().filter(|attempt| attempt.launched()).count();
+        let idempotent = world.api.skills.values().all(|skill| skill.idempotent)
+            || skill_of(record, name).and_then(|skill| world.api.skills.get(skill)).is_some_and(|s| s.idempotent);
+        hold(idempotent || launched <= 1, || format!("{name} is not idempotent and was launched {launched} times"))?;
+        for attempt in &step.attempts {
+            let Some(approval) = &attempt.approval else { continue };
+            hold(used.insert(approval), || format!("approval {approval} was consumed twice"))?;
+        }
+    }
+    for (key, pods) in &world.ran {
+        hold(pods.len() <= 1, || format!("attempt {key} ran in {} pods", pods.len()))?;
+    }
+    if let Some(last) = &world.last {
+        hold(record.version >= last.version, || "the version went back".into())?;
+        hold(last.finished.is_none() || record == last, || "a finished record changed".into())?;
+        for (name, step) in &last.steps {
+            let now = record.steps.get(name);
+            hold(step.is_open() || now == Some(step), || format!("step {name} was over and changed"))?;
+            let attempts = now.map(|now| now.attempts.len()).unwrap_or_default();
+            hold(attempts >= step.attempts.len(), || format!("an attempt of {name} was lost"))?;
+        }
+        for (name, approval) in &last.approvals {
+            let now = record.approvals.get(name).map(|now| &now.state);
+            let decided = matches!(approval.state, ApprovalState::Rejected { .. } | ApprovalState::Expired);
+            hold(!decided || now == Some(&approval.state), || format!("the decision of {name} was lost"))?;
+        }
+    }
+    world.last = Some(record.clone());
+    Ok(())
+}
+
+fn skill_of<'a>(record: &'a TaskRecord, step: &str) -> Option<&'a str> {
+    let plan = record.plan.as_ref()?;
+    plan.steps.iter().find(|spec| spec.name == step).map(|spec| spec.skill.as_str())
+}
+
+/// Before a change is recorded: what a contract asks a signature for is intended only with one that a person
+/// really gave, for this very digest.
+pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &Change) -> Result<(), Violation> {
+    let Change::Intend { step, approval, digest, launch, .. } = change else { return Ok(()) };
+    let asks = launch.contract.description.as_deref().is_some_and(|answer| answer.starts_with("approve"));
+    if !asks {
+        return Ok(());
+    }
+    let Some(name) = approval else {
+        return Err(Violation::new(format!("{step} was intended without the signature that it needs")));
+    };
+    let signed = world.signatures.contains(&(name.clone(), digest.to_string(), true));
+    hold(signed, || format!("{step} was intended under {name}, which nobody signed for {digest}"))?;
+    let state = record.and_then(|record| record.approvals.get(name)).map(|approval| &approval.state);
+    hold(matches!(state, Some(ApprovalState::Approved { .. })), || format!("{name} was used in state {state:?}"))
+}
+
+/// Before a Job is made: its attempt is recorded.
+pub(crate) fn check_job(world: &World, key: &str) -> Result<(), Violation> {
+    let attempts = world.record.iter().flat_map(|record| record.steps.values()).flat_map(|step| &step.attempts);
+    let known = attempts.into_iter().any(|attempt| attempt.key == key);
+    hold(known, || format!("Job {key} was made before its attempt was recorded"))
+}
+
+/// When a pod starts: the record let in exactly this pod, and a signature that it needed was used for it.
+pub(crate) fn check_start(world: &mut World, key: &str, uid: &str) -> Result<(), Violation> {
+    let attempts = world.record.iter().flat_map(|record| record.steps.values()).flat_map(|step| &step.attempts);
+    let Some(attempt) = attempts.into_iter().find(|attempt| attempt.key == key) else {
+        return Err(Violation::new(format!("a pod of {key} starts, which is not recorded")));
+    };
+    let admitted = match &attempt.state {
+        AttemptState::Intended => None,
+        AttemptState::Admitted { pod_uid, .. } => Some(pod_uid.as_str()),
+        AttemptState::Finished { pod_uid, .. } => pod_uid.as_deref(),
+    };
+    hold(admitted == Some(uid), || format!("pod {uid} of {key} starts, and {admitted:?} was let in"))?;
+    let needs = attempt.launch.as_ref().and_then(|launch| launch.contract.description.as_deref());
+    if needs.is_some_and(|answer| answer.starts_with("approve")) {
+        let approvals = world.record.iter().flat_map(|record| record.approvals.values());
+        let signed = approvals.into_iter().any(|approval| {
+            attempt.approval.as_ref() == Some(&approval.name)
+                && approval.digest == attempt.digest
+                && matches!(&approval.state, ApprovalState::Consumed { decision } if decision.approved)
+        });
+        hold(signed, || format!("{key} starts without the signature that it needs"))?;
+    }
+    world.ran.entry(key.to_owned()).or_default().insert(uid.to_owned());
+    Ok(())
+}

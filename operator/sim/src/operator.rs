@@ -1,0 +1,302 @@
+//! An operator: it looks with views that lag, decides, and carries its effects out one at a time, so that
+//! anything may happen between any two of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use countersign_core::cel::Fence;
+use countersign_core::decide::{Bench, decide};
+use countersign_core::effect::{Act, Decision};
+use countersign_core::observed::{ApprovalView, Observed, PodState, PodView, TemplateLookup};
+use countersign_core::record::{AttemptState, Change, TaskRecord};
+use serde_json::json;
+
+use crate::check::{self, Violation};
+use crate::draw::Draw;
+use crate::table::TableJudge;
+use crate::world::{Api, World};
+
+/// A defect that the checker must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Defect {
+    ActsBeforeItRecords,
+    AdmitsAnyPod,
+    IgnoresTheVersion,
+    ForgetsTheApproval,
+}
+
+pub(crate) struct Operator {
+    view: Api,
+    pending: VecDeque<Effect>,
+    defect: Option<Defect>,
+    fence: Fence,
+}
+
+enum Effect {
+    Record { seen: Option<i64>, changes: Vec<Change>, base: Option<TaskRecord> },
+    Act(Act),
+    Report(Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>),
+}
+
+thread_local! {
+    /// Worlds are many and evaluate nothing, so they share one evaluator.
+    static FENCE: Fence = Fence::new();
+}
+
+impl Operator {
+    pub fn new(defect: Option<Defect>) -> Operator {
+        Operator { view: Api::default(), pending: VecDeque::new(), defect, fence: FENCE.with(Clone::clone) }
+    }
+
+    /// What was in hand is lost; the views are what a new process lists.
+    pub fn crash(&mut self, world: &mut World) {
+        world.say(|| format!("operator crashes with {} effects in hand", self.pending.len()));
+        world.tally.crashes += u64::from(!self.pending.is_empty());
+        self.pending.clear();
+        self.view = world.api.clone();
+    }
+
+    /// One effect, or a look where none is in hand.
+    pub fn step(&mut self, world: &mut World, draw: &mut Draw) -> Result<(), Violation> {
+        match self.pending.pop_front() {
+            None => {
+                self.catch_up(world, draw);
+                self.look(world)
+            }
+            Some(effect) => {
+                // The request is lost on the way, or its answer on the way back: either way the rest of what
+                // was in hand is not done.
+                let lost = draw.one_in(12);
+                let unanswered = draw.one_in(12);
+                if !lost {
+                    self.perform(world, effect)?;
+                }
+                if lost || unanswered {
+                    self.pending.clear();
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// A look with a true view, carried out to its end.
+    pub fn look_fresh(&mut self, world: &mut World) -> Result<(), Violation> {
+        self.view = world.api.clone();
+        self.look(world)?;
+        while let Some(effect) = self.pending.pop_front() {
+            self.perform(world, effect)?;
+            check::check(world)?;
+        }
+        Ok(())
+    }
+
+    /// Whether a look with a true view finds nothing to change and nothing to do.
+    pub fn idle_when_fresh(&mut self, world: &mut World) -> Result<bool, Violation> {
+        self.view = world.api.clone();
+        let decision = self.decide(world)?;
+        Ok(decision.changes.is_empty() && decision.acts.is_empty())
+    }
+
+    /// Each kind's watch catches up by itself, or does not.
+    fn catch_up(&mut self, world: &World, draw: &mut Draw) {
+        let truth = world.api.clone();
+        if draw.one_in(2) {
+            self.view.task = truth.task;
+        }
+        if draw.one_in(2) {
+            self.view.skills = truth.skills;
+        }
+        if draw.one_in(2) {
+            self.view.plan_stamped = truth.plan_stamped;
+        }
+        if draw.one_in(2) {
+            self.view.jobs = truth.jobs;
+        }
+        if draw.one_in(2) {
+            self.view.pods = truth.pods;
+        }
+        if draw.one_in(2) {
+            self.view.approvals = truth.approvals;
+        }
+    }
+
+    fn look(&mut self, world: &mut World) -> Result<(), Violation> {
+        // A Task that was never seen is nobody's; one that is gone was, as its record says.
+        if world.postgres_away || (self.view.task.is_none() && world.api.task.is_some()) {
+            return Ok(());
+        }
+        let Decision { changes, acts, status, wake: _, again: _, record: _ } = self.decide(world)?;
+        world.say(|| format!("look: {} changes, {} acts", changes.len(), acts.len()));
+        let seen = world.record.as_ref().map(|record| record.version);
+        if !changes.is_empty() {
+            self.pending.push_back(Effect::Record { seen, changes, base: world.record.clone() });
+        }
+        self.pending.extend(acts.into_iter().map(Effect::Act));
+        if self.defect == Some(Defect::ActsBeforeItRecords) {
+            self.pending.rotate_left(1.min(self.pending.len()));
+        }
+        self.pending.extend(status.map(|status| Effect::Report(status.conditions)));
+        Ok(())
+    }
+
+    fn decide(&self, world: &World) -> Result<Decision, Violation> {
+        let bench = Bench { judge: &TableJudge, fence: &self.fence };
+        decide(world.now, &world.config, &self.observe(world), &bench)
+            .map_err(|error| Violation::new(format!("the core contradicts itself: {error}")))
+    }
+
+    fn observe(&self, world: &World) -> Observed {
+        let record = world.record.clone();
+        let mut pods: Vec<PodView> = views(&self.view);
+        // As the shell does: an admitted pod that the view lacks is looked for in the API server itself.
+        for step in record.iter().flat_map(|record| record.steps.values()) {
+            let Some(attempt) = step.live_attempt() else { continue };
+            let AttemptState::Admitted { pod_uid, .. } = &attempt.state else { continue };
+            if !pods.iter().any(|pod| pod.uid == *pod_uid) {
+                pods.retain(|pod| pod.key != attempt.key);
+                pods.extend(views(&world.api).into_iter().filter(|pod| pod.key == attempt.key));
+            }
+        }
+        Observed {
+            task: self.view.task.clone(),
+            record,
+            template: TemplateLookup::NotNeeded,
+            plan_stamped: self.view.plan_stamped,
+            skills: Arc::new(self.view.skills.clone()),
+            agent: None,
+            policies: Arc::default(),
+            approvals: self.view.approvals.clone(),
+            pods,
+            jobs: self.view.jobs.clone(),
+            outputs: BTreeMap::new(),
+        }
+    }
+
+    fn perform(&mut self, world: &mut World, effect: Effect) -> Result<(), Violation> {
+        match effect {
+            Effect::Record { seen, changes, base } => self.record(world, seen, &changes, base),
+            Effect::Act(act) => self.act(world, act),
+            Effect::Report(conditions) => {
+                if let Some(task) = &mut world.api.task {
+                    task.conditions = conditions;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn record(
+        &mut self,
+        world: &mut World,
+        seen: Option<i64>,
+        changes: &[Change],
+        base: Option<TaskRecord>,
+    ) -> Result<(), Violation> {
+        if world.postgres_away {
+            self.pending.clear();
+            return Ok(());
+        }
+        let current = world.record.as_ref().map(|record| record.version);
+        let mut next = if current == seen {
+            world.record.clone()
+        } else if self.defect == Some(Defect::IgnoresTheVersion) {
+            base
+        } else {
+            world.tally.conflicts += 1;
+            self.pending.clear();
+            return Ok(());
+        };
+        for change in changes {
+            check::check_change(world, next.as_ref(), change)?;
+            match (&mut next, change) {
+                (None, Change::Adopt { uid, namespace, name, at, .. }) => {
+                    next = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), *at));
+                }
+                (Some(record), change) => {
+                    let change = self.spoil(change.clone());
+                    record.apply(&change).map_err(|error| Violation::new(error.to_string()))?;
+                }
+                (None, _) => return Err(Violation::new("a record that begins with something else than adopt")),
+            }
+            world.say(|| format!("  recorded {}", change.kind()));
+        }
+        if let (Some(next), Some(seen)) = (&mut next, seen) {
+            next.version = seen + 1;
+        }
+        world.tally.commits += 1;
+        world.record = next;
+        Ok(())
+    }
+
+    fn spoil(&self, change: Change) -> Change {
+        match change {
+            Change::Intend { step, number, key, digest, input_digest, approval: _, launch, rules, at }
+                if self.defect == Some(Defect::ForgetsTheApproval) =>
+            {
+                Change::Intend { step, number, key, digest, input_digest, approval: None, launch, rules, at }
+            }
+            other => other,
+        }
+    }
+
+    fn act(&mut self, world: &mut World, act: Act) -> Result<(), Violation> {
+        world.say(|| format!("  act {}", act.kind()));
+        match act {
+            Act::CreatePlan { .. } => world.api.plan_stamped = true,
+            Act::CreateApproval { name, spec } => {
+                let fresh = ApprovalView {
+                    generation: Some(1),
+                    digest: spec.digest.clone(),
+                    decisions: Vec::new(),
+                    reported: None,
+                };
+                world.api.approvals.entry(name).or_insert(fresh);
+            }
+            Act::ReportApproval { name, status } => {
+                if let Some(approval) = world.api.approvals.get_mut(&name) {
+                    approval.reported = status.conditions.first().map(|condition| condition.reason.clone());
+                }
+            }
+            Act::CreateJob { key, .. } => {
+                check::check_job(world, &key)?;
+                if world.api.task.is_some() {
+                    world.api.jobs.insert(key);
+                }
+            }
+            Act::AdmitPod { key, pod_uid, .. } => {
+                for pod in world.api.pods.values_mut() {
+                    let this = pod.uid == pod_uid || (self.defect == Some(Defect::AdmitsAnyPod) && pod.key == key);
+                    if this && pod.state == PodState::Gated {
+                        pod.state = PodState::Waiting { message: None };
+                        world.tally.admissions += 1;
+                    }
+                }
+            }
+            Act::DeleteJob { key } => {
+                world.api.jobs.remove(&key);
+            }
+            Act::DeleteTask => world.api.task = None,
+        }
+        Ok(())
+    }
+}
+
+fn views(api: &Api) -> Vec<PodView> {
+    let view = |(name, pod): (&String, &crate::world::Pod)| PodView {
+        name: name.clone(),
+        uid: pod.uid.clone(),
+        key: pod.key.clone(),
+        state: pod.state.clone(),
+    };
+    api.pods.iter().map(view).collect()
+}
+
+/// The report of a pod that went well, as the runner writes it.
+pub(crate) fn good_report(key: &str) -> serde_json::Value {
+    let output = json!({"ok": true}).to_string();
+    let digest = countersign_core::digest::Digest::of_bytes(&output);
+    json!({
+        "version": 1, "attempt": key, "status": "Succeeded", "message": "",
+        "output": {"sha256": digest.hex(), "size": output.len(), "inline": output},
+    })
+}

@@ -1,0 +1,49 @@
+//! A judge that reads its answer off the Skill: `allow:1`, `approve:2`, `deny:3`. The number makes two
+//! contracts differ, as an edit would.
+
+use countersign_core::digest::{self, Digest};
+use countersign_core::judge::{Case, Judge, Judgement, Prepared};
+use countersign_core::record::Launch;
+use countersign_core::time::GoDuration;
+use countersign_crds::RiskClass;
+use serde_json::json;
+
+pub(crate) struct TableJudge;
+
+pub(crate) const TIMEOUT_SECONDS: u32 = 30;
+pub(crate) const EXPIRY_SECONDS: u32 = 300;
+
+impl Judge for TableJudge {
+    fn judge(&self, case: &Case<'_>) -> Judgement {
+        let Some(contract) = case.skills.get(&case.step.skill) else {
+            return Judgement::NotYet { message: "the Skill is not installed".into() };
+        };
+        let answer = contract.description.clone().unwrap_or_default();
+        let binding = json!({
+            "task": case.task.uid, "step": case.step.name, "attempt": case.attempt, "skill": answer,
+        });
+        let digest = digest::of_json(&binding).unwrap_or_else(|_| Digest::of_bytes(binding.to_string()));
+        let prepared = Box::new(Prepared {
+            launch: Launch {
+                skill: case.step.skill.clone(),
+                contract: contract.clone(),
+                input: case.step.input.clone(),
+                image: case.runner_image.to_owned(),
+                timeout_seconds: TIMEOUT_SECONDS,
+            },
+            input_digest: Digest::of_bytes("{}"),
+            binding,
+            digest,
+            risk: RiskClass::Low,
+            rules: Vec::new(),
+        });
+        match answer.split(':').next() {
+            Some("allow") => Judgement::Permitted(prepared),
+            Some("approve") => {
+                Judgement::NeedsApproval { prepared, expires_after: GoDuration::from_secs(EXPIRY_SECONDS) }
+            }
+            Some("skip") => Judgement::Skip,
+            _ => Judgement::Denied { message: answer, rules: Vec::new() },
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The true state of everything, and how time passes in it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use countersign_core::decide::Config;
+use countersign_core::observed::{ApprovalView, PodState, TaskView};
+use countersign_core::record::TaskRecord;
+use countersign_crds::{EffectClass, PlanTemplate, Retry, SkillSpec, Step, StepApproval, TaskSpec};
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, json};
+
+use crate::Tally;
+use crate::draw::Draw;
+
+pub(crate) struct World {
+    pub now: Timestamp,
+    pub config: Config,
+    /// The API server.
+    pub api: Api,
+    /// PostgreSQL.
+    pub record: Option<TaskRecord>,
+    pub postgres_away: bool,
+    pub two_leaders: bool,
+    /// What people really signed: approval, digest, verdict.
+    pub signatures: BTreeSet<(String, String, bool)>,
+    /// Every pod that ever ran, by attempt.
+    pub ran: BTreeMap<String, BTreeSet<String>>,
+    /// The record as it was at the last check.
+    pub last: Option<TaskRecord>,
+    pub next_uid: u64,
+    pub tally: Tally,
+    pub verbose: bool,
+}
+
+/// What an operator may see an old version of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Api {
+    pub task: Option<TaskView>,
+    pub skills: BTreeMap<String, SkillSpec>,
+    pub plan_stamped: bool,
+    pub jobs: BTreeSet<String>,
+    pub pods: BTreeMap<String, Pod>,
+    pub approvals: BTreeMap<String, ApprovalView>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Pod {
+    pub uid: String,
+    pub key: String,
+    pub state: PodState,
+    /// When it will end of itself.
+    pub ends_at: Option<Timestamp>,
+}
+
+impl World {
+    pub fn new(draw: &mut Draw, verbose: bool) -> World {
+        let now: Timestamp = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 56);
+        let steps = plan(draw);
+        let mut skills = BTreeMap::new();
+        for step in &steps {
+            let answer = ["allow:1", "allow:1", "approve:1", "approve:1", "deny:1", "skip:1"];
+            let usual = draw.pick(&answer[..4]).copied();
+            let answer = if draw.one_in(8) { draw.pick(&answer).copied() } else { usual };
+            skills.insert(step.skill.clone(), skill(answer.unwrap_or("allow:1"), draw.one_in(2)));
+        }
+        let deadline = draw.one_in(10).then(|| now + SignedDuration::from_secs(200)).map(Into::into);
+        let parallelism = 1 + u32::try_from(draw.below(3)).unwrap_or(0);
+        let spec: TaskSpec = serde_json::from_value(json!({})).unwrap_or_else(|_| unreachable!("every field defaults"));
+        let spec = TaskSpec { plan: Some(PlanTemplate { parallelism, steps }), deadline, ..spec };
+        let task = TaskView {
+            uid: "task".into(),
+            namespace: "ns".into(),
+            name: "task".into(),
+            generation: Some(1),
+            spec,
+            conditions: Vec::new(),
+        };
+        World {
+            now,
+            config: Config { runner_image: "runner".into(), start_deadline: SignedDuration::from_secs(60) },
+            api: Api { task: Some(task), skills, ..Api::default() },
+            record: None,
+            postgres_away: false,
+            two_leaders: draw.one_in(2),
+            signatures: BTreeSet::new(),
+            ran: BTreeMap::new(),
+            last: None,
+            next_uid: 0,
+            tally: Tally::default(),
+            verbose,
+        }
+    }
+
+    pub fn say(&self, what: impl FnOnce() -> String) {
+        if self.verbose {
+            println!("{}  {}", self.now, what());
+        }
+    }
+
+    pub fn uid(&mut self) -> String {
+        self.next_uid += 1;
+        format!("uid-{}", self.next_uid)
+    }
+
+    pub fn advance(&mut self, seconds: u64) {
+        self.now += SignedDuration::from_secs(i64::try_from(seconds).unwrap_or(0));
+    }
+
+    pub fn pass_time(&mut self, draw: &mut Draw) {
+        let seconds = if draw.one_in(6) { 100 } else { 5 };
+        self.advance(draw.below(seconds));
+    }
+
+    pub fn toggle_faults(&mut self, draw: &mut Draw) {
+        self.postgres_away = draw.one_in(3);
+        self.say(|| format!("postgres away: {}", self.postgres_away));
+    }
+
+    pub fn end_faults(&mut self) {
+        self.postgres_away = false;
+        self.two_leaders = false;
+        if let Some(task) = &mut self.api.task {
+            task.spec.suspend = false;
+        }
+    }
+
+    pub fn completed(&self) -> bool {
+        use countersign_core::record::TaskOutcome;
+        let finished = self.record.as_ref().and_then(|record| record.finished.as_ref());
+        finished.is_some_and(|finished| finished.outcome == TaskOutcome::Completed)
+    }
+}
+
+/// One to four steps, each needing some of those before it.
+fn plan(draw: &mut Draw) -> Vec<Step> {
+    let count = 1 + draw.below(4);
+    let name = |index: u64| format!("s{index}");
+    let step = |index: u64, draw: &mut Draw| Step {
+        name: name(index),
+        skill: format!("skill{index}"),
+        input: Map::new(),
+        needs: (0..index).filter(|_| draw.one_in(2)).map(name).collect(),
+        when: None,
+        retry: draw.one_in(2).then(|| Retry { limit: 2, backoff: "1s".into(), max_backoff: "10s".into() }),
+        timeout: None,
+        approval: StepApproval::Policy,
+    };
+    (0..count).map(|index| step(index, draw)).collect()
+}
+
+fn skill(answer: &str, idempotent: bool) -> SkillSpec {
+    let builtin = json!({"effect": "Read", "builtin": {"name": "generic_action"}});
+    let skill: SkillSpec =
+        serde_json::from_value(builtin).unwrap_or_else(|_| unreachable!("a Skill with its defaults"));
+    SkillSpec { description: Some(answer.to_owned()), idempotent, effect: EffectClass::Read, ..skill }
+}
