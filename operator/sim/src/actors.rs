@@ -41,6 +41,35 @@ pub(crate) fn job_controller(world: &mut World, draw: &mut Draw) {
     }
 }
 
+/// A second pod for a Job that has one; once.
+pub(crate) fn second_pod(world: &mut World) -> bool {
+    let pods = |key: &String| world.api.pods.values().filter(|pod| pod.key == *key).count();
+    let Some(key) = world.api.jobs.iter().find(|key| pods(key) == 1).cloned() else { return false };
+    let uid = world.uid();
+    world.api.pods.insert(format!("pod-{uid}"), Pod { uid, key, state: PodState::Gated, ends_at: None });
+    true
+}
+
+/// The first running pod ends so; false where none runs.
+pub(crate) fn end_running(world: &mut World, status: Option<&str>) -> bool {
+    let running = world.api.pods.iter().find(|(_, pod)| pod.state == PodState::Running);
+    let Some(name) = running.map(|(name, _)| name.clone()) else { return false };
+    end(world, &name, status, "as told");
+    true
+}
+
+/// The first Approval that can be signed is; false where none can.
+pub(crate) fn sign_first(world: &mut World, approved: bool) -> bool {
+    let before = world.signatures.len();
+    for name in world.api.approvals.keys().cloned().collect::<Vec<_>>() {
+        sign(world, &name, approved);
+        if world.signatures.len() > before {
+            return true;
+        }
+    }
+    false
+}
+
 /// Starts what was let in, and ends what has run.
 pub(crate) fn kubelet(world: &mut World, draw: &mut Draw) -> Result<(), Violation> {
     for name in world.api.pods.keys().cloned().collect::<Vec<_>>() {

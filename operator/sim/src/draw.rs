@@ -3,9 +3,17 @@
 /// SplitMix64 (Steele, Lea, Flood 2014): the same numbers for the same seed, for ever.
 pub(crate) struct Draw(u64);
 
+/// A state that no seed of ours has, and that drawing never leaves.
+const NEVER: u64 = u64::MAX;
+
 impl Draw {
     pub fn new(seed: u64) -> Draw {
         Draw(seed)
+    }
+
+    /// Chance that never strikes: `one_in` is false and `below` is one less than it may be.
+    pub fn never() -> Draw {
+        Draw(NEVER)
     }
 
     fn next(&mut self) -> u64 {
@@ -18,11 +26,14 @@ impl Draw {
 
     /// A number below `n`, which is not zero.
     pub fn below(&mut self, n: u64) -> u64 {
+        if self.0 == NEVER {
+            return n - 1;
+        }
         self.next() % n
     }
 
     pub fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
+        n > 0 && self.below(n) == 0
     }
 
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {

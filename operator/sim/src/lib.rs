@@ -7,11 +7,13 @@
 mod actors;
 mod check;
 mod draw;
+mod explore;
 mod operator;
 mod table;
 mod world;
 
 pub use check::Violation;
+pub use explore::{Explored, Small, explore};
 pub use operator::Defect;
 
 use draw::Draw;

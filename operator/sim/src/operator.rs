@@ -25,6 +25,7 @@ pub enum Defect {
     ForgetsTheApproval,
 }
 
+#[derive(Clone)]
 pub(crate) struct Operator {
     view: Api,
     pending: VecDeque<Effect>,
@@ -32,6 +33,7 @@ pub(crate) struct Operator {
     fence: Fence,
 }
 
+#[derive(Clone, Debug)]
 enum Effect {
     Record { seen: Option<i64>, changes: Vec<Change>, base: Option<TaskRecord> },
     Act(Act),
@@ -77,6 +79,35 @@ impl Operator {
                 Ok(())
             }
         }
+    }
+
+    /// Whether effects are in hand.
+    pub fn busy(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// What tells two operators apart.
+    pub fn describe(&self) -> String {
+        format!("{:?} {:?}", self.view, self.pending)
+    }
+
+    /// The next effect; or a look, with a true view or with the one that it had. False where a look finds
+    /// nothing, or the view would be no other.
+    pub fn explore_step(&mut self, world: &mut World, fresh: bool) -> Result<bool, Violation> {
+        match self.pending.pop_front() {
+            Some(_) if !fresh => return Ok(false),
+            Some(effect) => self.perform(world, effect)?,
+            None => {
+                if fresh {
+                    self.view = world.api.clone();
+                }
+                self.look(world)?;
+                // The status is written last and read by nobody here.
+                self.pending.retain(|effect| !matches!(effect, Effect::Report(_)));
+                return Ok(self.busy());
+            }
+        }
+        Ok(true)
     }
 
     /// A look with a true view, carried out to its end.
@@ -135,7 +166,9 @@ impl Operator {
         if self.defect == Some(Defect::ActsBeforeItRecords) {
             self.pending.rotate_left(1.min(self.pending.len()));
         }
-        self.pending.extend(status.map(|status| Effect::Report(status.conditions)));
+        if self.busy() {
+            self.pending.extend(status.map(|status| Effect::Report(status.conditions)));
+        }
         Ok(())
     }
 

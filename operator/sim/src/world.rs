@@ -12,6 +12,7 @@ use serde_json::{Map, json};
 use crate::Tally;
 use crate::draw::Draw;
 
+#[derive(Clone)]
 pub(crate) struct World {
     pub now: Timestamp,
     pub config: Config,
@@ -53,6 +54,27 @@ pub(crate) struct Pod {
 }
 
 impl World {
+    /// A world of one or two steps, in which only what is asked for happens.
+    pub fn small(small: crate::Small) -> World {
+        let mut world = World::new(&mut Draw::never(), false);
+        let retry = Some(Retry { limit: 1, backoff: "1s".into(), max_backoff: "1s".into() });
+        let (steps, skills) = match small {
+            crate::Small::Signed => (vec![step(0, &[], None)], vec![skill("approve:1", false)]),
+            crate::Small::Harm | crate::Small::Duel => (vec![step(0, &[], None)], vec![skill("allow:1", false)]),
+            crate::Small::Chain => (
+                vec![step(0, &[], retry), step(1, &[0], None)],
+                vec![skill("allow:1", true), skill("approve:1", false)],
+            ),
+        };
+        world.two_leaders = true;
+        world.api.skills = skills.into_iter().enumerate().map(|(n, skill)| (format!("skill{n}"), skill)).collect();
+        if let Some(task) = &mut world.api.task {
+            task.spec.deadline = None;
+            task.spec.plan = Some(PlanTemplate { parallelism: 1, steps });
+        }
+        world
+    }
+
     pub fn new(draw: &mut Draw, verbose: bool) -> World {
         let now: Timestamp = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * 365 * 56);
         let steps = plan(draw);
@@ -134,18 +156,26 @@ impl World {
 /// One to four steps, each needing some of those before it.
 fn plan(draw: &mut Draw) -> Vec<Step> {
     let count = 1 + draw.below(4);
-    let name = |index: u64| format!("s{index}");
-    let step = |index: u64, draw: &mut Draw| Step {
-        name: name(index),
+    let random = |index: u64, draw: &mut Draw| {
+        let needs: Vec<u64> = (0..index).filter(|_| draw.one_in(2)).collect();
+        let retry = draw.one_in(2).then(|| Retry { limit: 2, backoff: "1s".into(), max_backoff: "10s".into() });
+        step(index, &needs, retry)
+    };
+    (0..count).map(|index| random(index, draw)).collect()
+}
+
+fn step(index: u64, needs: &[u64], retry: Option<Retry>) -> Step {
+    let name = |index: &u64| format!("s{index}");
+    Step {
+        name: name(&index),
         skill: format!("skill{index}"),
         input: Map::new(),
-        needs: (0..index).filter(|_| draw.one_in(2)).map(name).collect(),
+        needs: needs.iter().map(name).collect(),
         when: None,
-        retry: draw.one_in(2).then(|| Retry { limit: 2, backoff: "1s".into(), max_backoff: "10s".into() }),
+        retry,
         timeout: None,
         approval: StepApproval::Policy,
-    };
-    (0..count).map(|index| step(index, draw)).collect()
+    }
 }
 
 fn skill(answer: &str, idempotent: bool) -> SkillSpec {

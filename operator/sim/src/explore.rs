@@ -1,0 +1,188 @@
+//! Every state that a small world can reach, not a sample of them: breadth first over all that may happen
+//! next, with the operator's effects taken one at a time and lost at any point.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use countersign_core::observed::PodState;
+
+use crate::check::{self, Violation};
+use crate::draw::Draw;
+use crate::operator::Operator;
+use crate::world::World;
+use crate::{Defect, actors};
+
+/// What was explored.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Explored {
+    pub states: usize,
+    pub transitions: usize,
+    pub deepest: usize,
+}
+
+/// Which small world.
+#[derive(Clone, Copy, Debug)]
+pub enum Small {
+    /// One step that needs a signature.
+    Signed,
+    /// Two steps in a row; the first may be tried twice, the second needs a signature.
+    Chain,
+    /// One step, whose pod may fail, be deleted, or be cancelled.
+    Harm,
+    /// One step, two operators that both lead, and a Job controller that makes a second pod.
+    Duel,
+}
+
+#[derive(Clone)]
+struct State {
+    world: World,
+    operators: [Operator; 2],
+    /// Instants are few: what happens happens at one of them.
+    hours: u8,
+    deletions: u8,
+    depth: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Event {
+    /// The next effect in hand, or a look: with a true view, or with the one it had.
+    Operator {
+        which: usize,
+        fresh: bool,
+    },
+    Crash {
+        which: usize,
+    },
+    JobController,
+    SecondPod,
+    Start,
+    End {
+        status: Option<&'static str>,
+    },
+    Sign {
+        approved: bool,
+    },
+    DeletePod,
+    Cancel,
+    Hours,
+}
+
+impl Small {
+    /// What may happen in it. Each world leaves out what another has, so that all of it can be seen.
+    fn events(self) -> Vec<Event> {
+        let operator = |which| [Event::Operator { which, fresh: true }, Event::Operator { which, fresh: false }];
+        let run = [Event::JobController, Event::Start, Event::End { status: Some("Succeeded") }];
+        let mut events: Vec<Event> = operator(0).into_iter().chain([Event::Crash { which: 0 }]).chain(run).collect();
+        match self {
+            Small::Signed => {
+                let people = [Event::Sign { approved: true }, Event::Sign { approved: false }, Event::Hours];
+                events.extend(people);
+            }
+            Small::Chain => events.extend([Event::End { status: None }, Event::Sign { approved: true }]),
+            Small::Harm => events.extend([Event::End { status: None }, Event::DeletePod, Event::Cancel]),
+            Small::Duel => events.extend(operator(1).into_iter().chain([Event::SecondPod])),
+        }
+        events
+    }
+}
+
+/// Explores until nothing new is found. More states than `limit` are too many to say so.
+pub fn explore(small: Small, limit: usize, defect: Option<Defect>) -> Result<Explored, Violation> {
+    let world = World::small(small);
+    let events = small.events();
+    let start =
+        State { world, operators: [Operator::new(defect), Operator::new(defect)], hours: 0, deletions: 0, depth: 0 };
+    let mut seen = HashSet::from([start.key()]);
+    let mut queue = VecDeque::from([start]);
+    let mut explored = Explored::default();
+    while let Some(state) = queue.pop_front() {
+        explored.states += 1;
+        explored.deepest = explored.deepest.max(state.depth);
+        state.settles()?;
+        if seen.len() > limit {
+            return Err(Violation::new(format!("more than {limit} states: {explored:?}")));
+        }
+        for &event in &events {
+            let mut next = state.clone();
+            if !next.happen(event)? {
+                continue;
+            }
+            check::check(&mut next.world)?;
+            explored.transitions += 1;
+            next.depth += 1;
+            if seen.insert(next.key()) {
+                queue.push_back(next);
+            }
+        }
+    }
+    Ok(explored)
+}
+
+impl State {
+    /// What tells states apart; how they came about does not.
+    fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let World { now, record, api, signatures, ran, .. } = &self.world;
+        let record = record.clone().map(|record| countersign_core::record::TaskRecord { version: 0, ..record });
+        let hands = self.operators.each_ref().map(Operator::describe);
+        format!("{now} {record:?} {api:?} {signatures:?} {ran:?} {hands:?} {} {}", self.hours, self.deletions)
+            .hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// From here, if nothing else happens, a few looks lead to a state in which a look finds nothing to do.
+    fn settles(&self) -> Result<(), Violation> {
+        let mut state = self.clone();
+        state.operators[0].crash(&mut state.world);
+        for _ in 0..4 {
+            state.operators[0].look_fresh(&mut state.world)?;
+            if state.operators[0].idle_when_fresh(&mut state.world)? {
+                return Ok(());
+            }
+        }
+        Err(Violation::new("four looks in a row each found something to do"))
+    }
+
+    /// Whether it could happen here.
+    fn happen(&mut self, event: Event) -> Result<bool, Violation> {
+        let world = &mut self.world;
+        match event {
+            Event::Operator { which, fresh } => return self.operators[which].explore_step(world, fresh),
+            Event::Crash { which } => {
+                if !self.operators[which].busy() {
+                    return Ok(false);
+                }
+                self.operators[which].crash(world);
+            }
+            Event::JobController => actors::job_controller(world, &mut Draw::never()),
+            Event::SecondPod => return Ok(actors::second_pod(world)),
+            Event::Start => {
+                if !world.api.pods.values().any(|pod| matches!(pod.state, PodState::Waiting { .. })) {
+                    return Ok(false);
+                }
+                actors::kubelet(world, &mut Draw::never())?;
+            }
+            Event::End { status } => return Ok(actors::end_running(world, status)),
+            Event::Sign { approved } => return Ok(actors::sign_first(world, approved)),
+            Event::DeletePod => {
+                let Some(name) = world.api.pods.keys().next().cloned().filter(|_| self.deletions < 1) else {
+                    return Ok(false);
+                };
+                self.deletions += 1;
+                world.api.pods.remove(&name);
+            }
+            Event::Cancel => match &mut world.api.task {
+                Some(task) if !task.spec.cancel => task.spec.cancel = true,
+                _ => return Ok(false),
+            },
+            Event::Hours => {
+                if self.hours >= 1 {
+                    return Ok(false);
+                }
+                self.hours += 1;
+                world.advance(3600);
+            }
+        }
+        Ok(true)
+    }
+}
