@@ -1,0 +1,293 @@
+//! Wrong manifests, each with its message; and every rule of the CRDs, accepting and rejecting.
+
+use std::collections::BTreeSet;
+
+use countersign_e2e::{Namespace, kubectl_with, text};
+use serde_json::{Value, json};
+
+fn object(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "countersign.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec})
+}
+
+fn step(name: &str) -> Value {
+    json!({"name": name, "skill": "check-balance"})
+}
+
+#[test]
+fn wrong_manifests_are_refused_with_field_and_fix() {
+    let ns = Namespace::new("wrong");
+    let with = |mut step: Value, more: Value| {
+        step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        step
+    };
+    let inline = |steps: Value| object("Task", "wrong", json!({"plan": {"steps": steps}}));
+    let cases = [
+        (inline(json!([with(step("a"), json!({"needs": ["b"]})), with(step("b"), json!({"needs": ["a"]}))])), "cycle"),
+        (inline(json!([with(step("a"), json!({"needs": ["z"]}))])), "there is no step \"z\""),
+        (inline(json!([step("a"), step("a")])), "Duplicate value"),
+        (inline(json!([with(step("a"), json!({"when": "steps.b.output"}))])), "step \"b\" does not come before"),
+        (
+            inline(json!([with(step("a"), json!({"input": {"x": "${task.parameters.p}"}}))])),
+            "add it to spec.parameters",
+        ),
+        (inline(json!([with(step("a"), json!({"input": {"x": "${1 +}"}}))])), "input.x"),
+        (inline(json!([with(step("a"), json!({"timeout": "soon"}))])), "spec.plan.steps[0].timeout"),
+        (inline(json!([{"name": "A", "skill": "s"}])), "spec.plan.steps[0].name"),
+        (inline(json!([])), "spec.plan.steps"),
+        (object("Task", "wrong", json!({"type": "t", "surprise": 1})), "unknown field \"spec.surprise\""),
+        (object("Task", "wrong", json!({"type": "t", "priority": "Urgent"})), "spec.priority"),
+        (
+            object("Task", "wrong", json!({"type": "t", "parameters": {"n": 9_007_199_254_740_993_i64}})),
+            "spec.parameters",
+        ),
+        (
+            object("Policy", "wrong", json!({"rules": [{"name": "r", "match": "task.", "effect": "Allow"}]})),
+            "spec.rules[0].match",
+        ),
+        (
+            object("Policy", "wrong", json!({"rules": [{"name": "r", "match": "true", "effect": "Maybe"}]})),
+            "spec.rules[0].effect",
+        ),
+        (
+            object(
+                "Skill",
+                "wrong",
+                json!({"effect": "Read", "builtin": {"name": "generic_action"}, "input": {"type": 7}}),
+            ),
+            "spec.input",
+        ),
+        (
+            object("Skill", "wrong", json!({"effect": "Read", "image": {"reference": "a/b:latest", "command": ["x"]}})),
+            "spec.image.reference",
+        ),
+        (
+            object("Plan", "wrong", json!({"taskRef": {"name": "t", "uid": "u"}, "digest": "d", "steps": [step("a")]})),
+            "spec.taskRef",
+        ),
+    ];
+    for (manifest, expected) in cases {
+        let complaint = ns.apply_refused(&manifest.to_string());
+        assert!(complaint.contains(expected), "expected {expected:?} in: {complaint}");
+    }
+    let approval = object("Approval", "forged", approval_spec());
+    let complaint = ns.apply_refused(&approval.to_string());
+    assert!(complaint.contains("only the operator creates Approvals"), "{complaint}");
+}
+
+fn approval_spec() -> Value {
+    json!({
+        "taskRef": {"name": "t", "uid": "u"}, "step": "s", "attempt": 1, "digest": format!("sha256:{}", "0".repeat(64)),
+        "expiresAt": "2999-01-01T00:00:00Z",
+        "subject": {"skill": "k", "effect": "Read", "risk": "Low", "input": {}, "image": "i"},
+    })
+}
+
+#[test]
+fn what_only_planning_can_know_fails_there_with_step_and_field() {
+    let ns = Namespace::new("planning");
+    let task = |name: &str, parameters: Value, input: Value| {
+        let steps = json!([{"name": "only", "skill": "check-balance", "input": input}]);
+        ns.apply(&object("Task", name, json!({"parameters": parameters, "plan": {"steps": steps}})).to_string());
+    };
+    task("type", json!({"t": "not a list"}), json!({"address": "a", "transactions": "${task.parameters.t}"}));
+    let message = ns.wait_for("type", "Failed");
+    assert!(message.contains("steps[0] (only).input.transactions"), "{message}");
+    task("missing", json!({}), json!({"address": "a"}));
+    let message = ns.wait_for("missing", "Failed");
+    assert!(message.contains("transactions"), "{message}");
+    // The template does not know the Task, so a missing parameter shows only when they meet.
+    ns.apply(
+        &object("Task", "parameter", json!({"type": "monitor_wallet", "parameters": {"address": "a"}})).to_string(),
+    );
+    let message = ns.wait_for("parameter", "Failed");
+    assert!(message.contains("the Task has no parameter \"transactions\"; add it to spec.parameters"), "{message}");
+    ns.apply(&object("Task", "plan", json!({"planRef": {"name": "nowhere"}})).to_string());
+    let message = ns.wait_for("plan", "Planning");
+    assert!(message.contains("there is no Plan \"nowhere\""), "{message}");
+}
+
+/// One rule of a CRD: an object that it accepts, and one, made or changed, that it rejects.
+struct Case {
+    rule: &'static str,
+    accepted: Value,
+    rejected: Value,
+    update: bool,
+}
+
+fn cases() -> Vec<Case> {
+    let create = |rule, accepted, rejected| Case { rule, accepted, rejected, update: false };
+    let update = |rule, accepted, rejected| Case { rule, accepted, rejected, update: true };
+    let task = |spec| object("Task", "case", spec);
+    let skill = |spec| object("Skill", "e2e-case", spec);
+    let stamped = |uid: &str| json!({"taskRef": {"name": "t", "uid": uid}, "digest": "d", "steps": [step("a")]});
+    let rule =
+        |effect: &str| json!([{"name": "r", "match": "true", "effect": effect, "approval": {"expiresAfter": "1h"}}]);
+    let mut immutable = Vec::new();
+    for (field, one, other) in [
+        ("goal", json!("a"), json!("b")),
+        ("priority", json!("Low"), json!("High")),
+        ("agentRef", json!({"name": "a"}), json!({"name": "b"})),
+    ] {
+        let rule: &'static str = match field {
+            "goal" => "spec.goal is immutable; create a new Task",
+            "priority" => "spec.priority is immutable; create a new Task",
+            _ => "spec.agentRef is immutable; create a new Task",
+        };
+        let with = |value| task(json!({"type": "e2e_case", "suspend": true, field: value}));
+        immutable.push(update(rule, with(one), with(other)));
+    }
+    let suspended = |more: Value| {
+        let mut spec = json!({"suspend": true});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        task(spec)
+    };
+    let approval = |more: Value| {
+        let mut spec = approval_spec();
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        object("Approval", "case", spec)
+    };
+    let decision = json!({"user": "u", "approved": true, "at": "2026-01-01T00:00:00Z", "digest": "d"});
+    let mut cases = vec![
+        create(
+            "set exactly one of spec.type, spec.planRef and spec.plan",
+            suspended(json!({"type": "t"})),
+            suspended(json!({})),
+        ),
+        update(
+            "spec.type is immutable; create a new Task",
+            suspended(json!({"type": "a"})),
+            suspended(json!({"type": "b"})),
+        ),
+        update(
+            "spec.planRef is immutable; create a new Task",
+            suspended(json!({"planRef": {"name": "a"}})),
+            suspended(json!({"planRef": {"name": "b"}})),
+        ),
+        update(
+            "spec.cancel cannot be taken back; create a new Task",
+            suspended(json!({"type": "a", "cancel": true})),
+            suspended(json!({"type": "a", "cancel": false})),
+        ),
+        create(
+            "spec.digest goes with spec.taskRef; both are the operator's, leave both out of a template",
+            object("Plan", "case", json!({"steps": [step("a")]})),
+            object("Plan", "case", json!({"digest": "d", "steps": [step("a")]})),
+        ),
+        update(
+            "spec.taskRef and spec.digest are immutable",
+            object("Plan", "case", stamped("a")),
+            object("Plan", "case", stamped("b")),
+        ),
+        create(
+            "approval goes with effect RequireApproval; change the effect or leave approval out",
+            object("Policy", "case", json!({"rules": rule("RequireApproval")})),
+            object("Policy", "case", json!({"rules": rule("Allow")})),
+        ),
+        create(
+            "set exactly one of spec.builtin and spec.image",
+            skill(json!({"effect": "Read", "builtin": {"name": "generic_action"}})),
+            skill(json!({"effect": "Read"})),
+        ),
+        create(
+            "program goes with name json_transform, which needs it",
+            skill(json!({"effect": "Read", "builtin": {"name": "json_transform", "program": "."}})),
+            skill(json!({"effect": "Read", "builtin": {"name": "generic_action", "program": "."}})),
+        ),
+        update(
+            "spec.taskRef, spec.step and spec.attempt are immutable",
+            approval(json!({})),
+            approval(json!({"step": "other"})),
+        ),
+        update(
+            "spec.digest is immutable",
+            approval(json!({})),
+            approval(json!({"digest": format!("sha256:{}", "1".repeat(64))})),
+        ),
+        update(
+            "spec.expiresAt is immutable",
+            approval(json!({})),
+            approval(json!({"expiresAt": "2999-01-02T00:00:00Z"})),
+        ),
+        update(
+            "spec.decisions is append-only",
+            approval(json!({"decisions": [decision]})),
+            approval(json!({"decisions": []})),
+        ),
+        create("spec.reason goes with spec.approved", approval(json!({})), approval(json!({"reason": "because"}))),
+    ];
+    cases.extend(immutable);
+    cases
+}
+
+/// The rules are the API server's own, so the webhooks, which would speak first, are looked around: this runs
+/// on copies of the CRDs in a group of their own.
+#[test]
+fn every_rule_of_the_crds_accepts_and_rejects() {
+    let ns = Namespace::new("rules");
+    let group = "rules.e2e.countersign.dev";
+    let mut rules = BTreeSet::new();
+    let mut plurals = Vec::new();
+    for crd in countersign_crds::all_crds() {
+        let mut crd = serde_json::to_value(&crd).unwrap();
+        collect_rules(&crd, &mut rules);
+        let plural = crd["spec"]["names"]["plural"].as_str().unwrap().to_owned();
+        crd["metadata"]["name"] = json!(format!("{plural}.{group}"));
+        crd["spec"]["group"] = json!(group);
+        crd["spec"]["names"]["shortNames"] = json!([]);
+        crd["spec"]["names"]["categories"] = json!([]);
+        let output = kubectl_with(&["apply", "-f", "-"], &crd.to_string());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        plurals.push(format!("crd/{plural}.{group}"));
+    }
+    for crd in &plurals {
+        countersign_e2e::kubectl(&["wait", "--for=condition=Established", crd, "--timeout=60s"]);
+    }
+    let apply = |manifest: &Value| {
+        let manifest = manifest.to_string().replace("countersign.dev/v1alpha1", &format!("{group}/v1alpha1"));
+        let mut output =
+            kubectl_with(&["-n", &ns.name, "apply", "--server-side", "--force-conflicts", "-f", "-"], &manifest);
+        // Discovery may be a moment behind the CRD.
+        for _ in 0..50 {
+            if !text(&output.stderr).contains("no matches for kind") {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(200));
+            output =
+                kubectl_with(&["-n", &ns.name, "apply", "--server-side", "--force-conflicts", "-f", "-"], &manifest);
+        }
+        output
+    };
+    for Case { rule, accepted, rejected, update } in cases() {
+        let delete = || {
+            let manifest = accepted.to_string().replace("countersign.dev/v1alpha1", &format!("{group}/v1alpha1"));
+            kubectl_with(&["-n", &ns.name, "delete", "--ignore-not-found", "-f", "-"], &manifest);
+        };
+        delete();
+        let output = apply(&accepted);
+        assert!(output.status.success(), "{rule}: the accepted case was rejected: {}", text(&output.stderr));
+        if !update {
+            delete();
+        }
+        let complaint = text(&apply(&rejected).stderr);
+        assert!(complaint.contains(rule), "expected {rule:?} in: {complaint}");
+        delete();
+        assert!(rules.remove(rule), "{rule} is no rule of a CRD");
+    }
+    for crd in &plurals {
+        countersign_e2e::kubectl(&["delete", crd, "--wait=false"]);
+    }
+    assert!(rules.is_empty(), "rules without a case: {rules:#?}");
+}
+
+fn collect_rules(value: &Value, rules: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(map) => {
+            for rule in map.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten() {
+                rules.insert(rule["message"].as_str().unwrap().to_owned());
+            }
+            map.values().for_each(|value| collect_rules(value, rules));
+        }
+        Value::Array(items) => items.iter().for_each(|value| collect_rules(value, rules)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

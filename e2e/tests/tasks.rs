@@ -1,0 +1,314 @@
+//! Everything that a user does, on the real cluster.
+
+use std::time::Duration;
+
+use countersign_e2e::{Namespace, jq_skill, kubectl, one_step, root, sql, wait_until};
+
+#[test]
+fn the_main_job() {
+    let ns = Namespace::new("main");
+    ns.sample("monitor-wallet.yaml");
+    let message = ns.wait_for("monitor-wallet", "WaitingApproval");
+    let approval = ns.approval("Pending");
+    assert_eq!(message, format!("waiting for approval {approval}"));
+    let forged = r#"{"spec":{"approved":true,"reason":"fine","decisions":[{"user":"boss","approved":true,
+        "at":"2026-01-01T00:00:00Z","digest":"sha256:00"}]}}"#;
+    ns.kubectl(&["patch", "approval", &approval, "--type", "merge", "-p", forged]);
+    ns.wait_for("monitor-wallet", "Completed");
+    let decisions = ns.get(&format!("approval/{approval}"))["spec"]["decisions"].clone();
+    let users: Vec<&str> = decisions.as_array().unwrap().iter().filter_map(|d| d["user"].as_str()).collect();
+    assert_eq!(users.len(), 1, "one signature, the signer's: {decisions}");
+    assert_ne!(users[0], "boss");
+    ns.assert_recorded("monitor-wallet");
+    assert_eq!(ns.approval("Consumed"), approval);
+    let second =
+        ns.refused(&["patch", "approval", &approval, "--type", "merge", "-p", r#"{"spec":{"approved":false}}"#]);
+    assert!(second.contains("approved it already, and that is final"), "{second}");
+    let uid = ns.uid("monitor-wallet");
+    let output = sql(&format!(
+        "select convert_from(body, 'UTF8')::jsonb ->> 'message' from outputs o join steps s on s.output_digest = o.digest
+         where s.task_uid = '{uid}' and s.name = 'monitor_action'"
+    ));
+    assert_eq!(output, "the balance 450 is below the threshold 500");
+}
+
+#[test]
+fn a_rejection_is_final() {
+    let ns = Namespace::new("reject");
+    ns.sample("monitor-wallet.yaml");
+    let approval = ns.approval("Pending");
+    ns.sign(&approval, false);
+    let message = ns.wait_for("monitor-wallet", "Rejected");
+    assert!(message.contains("ApprovalRejected") && message.contains("test"), "{message}");
+    assert_eq!(ns.step("monitor-wallet", "monitor_action")["state"], "Rejected");
+    let uid = ns.uid("monitor-wallet");
+    assert_eq!(
+        sql(&format!("select count(*) from attempts where task_uid = '{uid}' and step = 'monitor_action'")),
+        "0"
+    );
+    assert_eq!(ns.approval("Rejected"), approval);
+}
+
+#[test]
+fn an_approval_that_nobody_signs_expires() {
+    let ns = Namespace::new("expire");
+    ns.apply(
+        r#"{"apiVersion": "countersign.dev/v1alpha1", "kind": "Policy", "metadata": {"name": "hasty"}, "spec": {"rules": [
+        {"name": "sign", "match": "true", "effect": "RequireApproval", "approval": {"expiresAfter": "3s"}}]}}"#,
+    );
+    // A Policy reaches the operator by a watch; until then a Task would run without it.
+    let mut n = 0;
+    wait_until("the Policy is in force", Duration::from_secs(30), || {
+        n += 1;
+        let name = format!("task-{n}");
+        ns.apply(&one_step(&name, "check-balance", r#"{"address": "a", "transactions": []}"#));
+        wait_until("it was planned", Duration::from_secs(30), || ns.phase(&name).0 != "Pending");
+        ns.phase(&name).0 == "WaitingApproval"
+    });
+    let message = ns.wait_for(&format!("task-{n}"), "Rejected");
+    assert!(message.contains("ApprovalExpired"), "{message}");
+    let late = ns.approval("Expired");
+    let refused = ns.refused(&["patch", "approval", &late, "--type", "merge", "-p", r#"{"spec":{"approved":true}}"#]);
+    assert!(refused.contains("expired"), "{refused}");
+}
+
+#[test]
+fn an_unknown_type_is_denied_and_says_how_to_allow_it() {
+    let ns = Namespace::new("denied");
+    ns.sample("generic.yaml");
+    let message = ns.wait_for("water-the-plants", "Rejected");
+    assert!(message.contains("PolicyDenied") && message.contains("add one with the label"), "{message}");
+    assert_eq!(ns.kubectl(&["get", "jobs", "-o", "name"]), "");
+}
+
+#[test]
+fn a_transfer_waits_for_its_skill_and_says_so() {
+    let ns = Namespace::new("transfer");
+    ns.sample("transfer-funds.yaml");
+    let message = ns.wait_for("transfer-funds", "Planning");
+    assert!(
+        message.contains("steps[2] (onchain_action).skill: the Skill \"onchain-action\" is not installed"),
+        "{message}"
+    );
+}
+
+#[test]
+fn transfers_over_the_limit_are_denied_and_others_signed_for() {
+    let ns = Namespace::new("limit");
+    jq_skill("e2e-limit", "{sent: true}", r#""idempotent": false"#);
+    let plan = r#"{"apiVersion": "countersign.dev/v1alpha1", "kind": "Plan", "metadata": {"name": "transfer",
+        "labels": {"countersign.dev/type": "transfer_funds"}}, "spec": {"steps": [{"name": "send", "skill": "e2e-limit"}]}}"#;
+    ns.apply(plan);
+    let task = |name: &str, amount: &str| {
+        ns.apply(&format!(
+            r#"{{"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {{"name": "{name}"}},
+            "spec": {{"type": "transfer_funds", "parameters": {{"amount": {amount}}}}}}}"#
+        ));
+    };
+    task("over", "1001");
+    task("word", "\"many\"");
+    task("under", "1000");
+    assert!(ns.wait_for("over", "Rejected").contains("at most 1000 a transfer"));
+    assert!(ns.wait_for("word", "Rejected").contains("an error denies"));
+    ns.wait_for("under", "WaitingApproval");
+    let approval = ns.get(&format!("approval/{}", ns.approval("Pending")));
+    assert_eq!(approval["spec"]["subject"]["risk"], "High");
+}
+
+#[test]
+fn a_failed_step_ends_the_task_and_is_tried_again_only_where_that_is_safe() {
+    let ns = Namespace::new("failed");
+    jq_skill("e2e-fails-once-more", "error(\"no luck\")", r#""idempotent": true"#);
+    jq_skill("e2e-fails", "error(\"no luck\")", r#""idempotent": false"#);
+    let task = |name: &str, skill: &str| {
+        ns.apply(&format!(
+            r#"{{"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {{"name": "{name}"}},
+            "spec": {{"plan": {{"steps": [
+              {{"name": "first", "skill": "{skill}", "retry": {{"limit": 1, "backoff": "100ms"}}}},
+              {{"name": "second", "skill": "check-balance", "needs": ["first"], "input": {{"address": "a", "transactions": []}}}}]}}}}}}"#
+        ));
+    };
+    task("again", "e2e-fails-once-more");
+    task("never", "e2e-fails");
+    let message = ns.wait_for("again", "Failed");
+    assert!(message.contains("step first: exit code 1"), "{message}");
+    ns.wait_for("never", "Failed");
+    let attempts = |task: &str| sql(&format!("select count(*) from attempts where task_uid = '{}'", ns.uid(task)));
+    assert_eq!((attempts("again").as_str(), attempts("never").as_str()), ("2", "1"));
+    assert_eq!(ns.step("again", "second")["state"], "Skipped");
+}
+
+#[test]
+fn what_runs_too_long_is_ended() {
+    let ns = Namespace::new("timeout");
+    jq_skill("e2e-endless-short", "def f: f; f", r#""timeout": "2s""#);
+    ns.apply(&one_step("endless", "e2e-endless-short", "{}"));
+    let message = ns.wait_for("endless", "Failed");
+    assert!(message.contains("TimedOut") && message.contains("not done after 2 s"), "{message}");
+}
+
+#[test]
+fn a_cancelled_task_ends_its_pods_and_the_record_says_so() {
+    let ns = Namespace::new("cancel");
+    jq_skill("e2e-endless", "def f: f; f", r#""timeout": "10m""#);
+    ns.apply(&one_step("endless", "e2e-endless", "{}"));
+    wait_until("its pod runs", countersign_e2e::SOON, || {
+        ns.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.phase}"]) == "Running"
+    });
+    ns.kubectl(&["patch", "task", "endless", "--type", "merge", "-p", r#"{"spec":{"cancel":true}}"#]);
+    ns.wait_for("endless", "Cancelled");
+    wait_until("no pod is left", countersign_e2e::SOON, || ns.kubectl(&["get", "pods", "-o", "name"]).is_empty());
+    let uid = ns.uid("endless");
+    assert_eq!(sql(&format!("select outcome from attempts where task_uid = '{uid}'")), "Cancelled");
+    assert_eq!(sql(&format!("select outcome || ' ' || reason from tasks where uid = '{uid}'")), "Cancelled Cancelled");
+    let back = ns.refused(&["patch", "task", "endless", "--type", "merge", "-p", r#"{"spec":{"cancel":false}}"#]);
+    assert!(back.contains("spec.cancel cannot be taken back"), "{back}");
+}
+
+#[test]
+fn a_suspended_task_starts_nothing_until_it_is_released() {
+    let ns = Namespace::new("suspend");
+    ns.apply(
+        r#"{"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "later"}, "spec": {"suspend": true,
+        "plan": {"steps": [{"name": "only", "skill": "check-balance", "input": {"address": "a", "transactions": []}}]}}}"#,
+    );
+    wait_until("it says that it is suspended", countersign_e2e::SOON, || {
+        let task = ns.get("task/later");
+        let conditions = task["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Suspended" && c["status"] == "True")
+    });
+    assert_eq!(ns.kubectl(&["get", "jobs", "-o", "name"]), "");
+    ns.kubectl(&["patch", "task", "later", "--type", "merge", "-p", r#"{"spec":{"suspend":false}}"#]);
+    ns.wait_for("later", "Completed");
+}
+
+#[test]
+fn a_task_fails_at_its_deadline_and_goes_after_its_time_to_live() {
+    let ns = Namespace::new("deadline");
+    jq_skill("e2e-endless-deadline", "def f: f; f", r#""timeout": "10m""#);
+    let soon = sql("select to_char((now() + interval '6 s') at time zone 'utc', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')");
+    ns.apply(&format!(
+        r#"{{"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {{"name": "late"}}, "spec": {{
+        "deadline": "{soon}", "ttlSecondsAfterFinished": 8,
+        "plan": {{"steps": [{{"name": "only", "skill": "e2e-endless-deadline"}}]}}}}}}"#
+    ));
+    let message = ns.wait_for("late", "Failed");
+    assert!(message.contains("DeadlineExceeded"), "{message}");
+    let uid = ns.uid("late");
+    wait_until("the Task is gone", countersign_e2e::SOON, || ns.kubectl(&["get", "tasks", "-o", "name"]).is_empty());
+    assert_eq!(
+        sql(&format!("select outcome || ' ' || reason from tasks where uid = '{uid}'")),
+        "Failed DeadlineExceeded"
+    );
+}
+
+#[test]
+fn branches_conditions_and_own_plans() {
+    let ns = Namespace::new("plans");
+    ns.sample("inline-plan.yaml");
+    ns.sample("own-plan.yaml");
+    ns.sample("agent.yaml");
+    for task in ["inline-plan", "two-wallets", "bookkeeping"] {
+        ns.wait_for(task, "Completed");
+        ns.assert_recorded(task);
+    }
+    ns.apply(
+        r#"{"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "skips"}, "spec": {"plan": {"steps": [
+        {"name": "first", "skill": "check-balance", "input": {"address": "a", "transactions": []}},
+        {"name": "never", "skill": "check-balance", "needs": ["first"], "when": "steps.first.output.balance > 0",
+         "input": {"address": "a", "transactions": []}}]}}}"#,
+    );
+    ns.wait_for("skips", "Completed");
+    let never = ns.step("skips", "never");
+    assert_eq!((never["state"].as_str(), never["reason"].as_str()), (Some("Skipped"), Some("WhenFalse")));
+    let plan = ns.kubectl(&["get", "task", "skips", "-o", "jsonpath={.status.plan.name}"]);
+    let edit = r#"[{"op": "replace", "path": "/spec/steps/0/skill", "value": "other"}]"#;
+    let refused = ns.refused(&["patch", "plan", &plan, "--type", "json", "-p", edit]);
+    assert!(refused.contains("immutable"), "{refused}");
+}
+
+#[test]
+fn an_agent_may_use_only_what_it_is_allowed() {
+    let ns = Namespace::new("agent");
+    ns.sample("agent.yaml");
+    ns.apply(
+        r#"{"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "more"}, "spec": {
+        "agentRef": {"name": "bookkeeper"}, "plan": {"steps": [
+        {"name": "only", "skill": "policy-check", "input": {"balance": 1, "threshold": 1}}]}}}"#,
+    );
+    let message = ns.wait_for("more", "Rejected");
+    assert!(message.contains("add it to its allowedSkills"), "{message}");
+}
+
+#[test]
+fn an_image_of_ones_own_and_an_output_that_only_the_log_can_hold() {
+    let ns = Namespace::new("image");
+    // The runner's own image stands in for a foreign one: the runner is copied into it all the same.
+    let runner = kubectl(&[
+        "-n",
+        countersign_e2e::SYSTEM,
+        "get",
+        "deployment",
+        "countersign",
+        "-o",
+        r#"jsonpath={.spec.template.spec.containers[0].env[?(@.name=="COUNTERSIGN_RUNNER_IMAGE")].value}"#,
+    ]);
+    let skill = std::fs::read_to_string(root().join("config/samples/own-skill.yaml")).unwrap();
+    assert!(skill.contains("command: [/word-count]"));
+    let own = format!(
+        r#"{{"apiVersion": "countersign.dev/v1alpha1", "kind": "Skill", "metadata": {{"name": "e2e-own-image"}}, "spec": {{
+        "effect": "Read", "image": {{"reference": "{runner}", "command": ["/runner", "builtin", "json_transform",
+        "{{words: (.text | split(\" \") | length)}}"]}}}}}}"#
+    );
+    ns.apply(&own);
+    ns.apply(&one_step("words", "e2e-own-image", r#"{"text": "one two three"}"#));
+    jq_skill("e2e-large", "[range(20000)]", "\"idempotent\": true");
+    ns.apply(&one_step("large", "e2e-large", "{}"));
+    ns.wait_for("words", "Completed");
+    ns.wait_for("large", "Completed");
+    let size: u64 = ns.step("large", "only")["outputBytes"].as_u64().unwrap();
+    assert!(size > 100_000, "{size}");
+    ns.assert_recorded("large");
+}
+
+#[test]
+fn the_sandbox_is_what_it_says() {
+    let ns = Namespace::new("sandbox");
+    jq_skill("e2e-endless-sandbox", "def f: f; f", r#""timeout": "10m""#);
+    ns.apply(&one_step("look", "e2e-endless-sandbox", "{}"));
+    wait_until("its pod runs", countersign_e2e::SOON, || {
+        ns.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.phase}"]) == "Running"
+    });
+    let pods = ns.get("pods");
+    let spec = &pods["items"][0]["spec"];
+    let container = &spec["containers"][0];
+    assert_eq!(spec["hostUsers"], false);
+    assert_eq!(spec["automountServiceAccountToken"], false);
+    assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+    assert_eq!(container["resources"]["requests"], container["resources"]["limits"]);
+    assert!(container["image"].as_str().unwrap().contains("@sha256:"));
+    let secret = pods["items"][0]["metadata"]["labels"]["countersign.dev/attempt"].as_str().unwrap();
+    assert_eq!(ns.get(&format!("secret/{secret}"))["immutable"], true);
+    let jobs = ns.get("jobs");
+    assert_eq!(jobs["items"][0]["spec"]["backoffLimit"], 0);
+}
+
+#[test]
+fn a_policy_of_a_namespace_can_tighten_and_not_widen() {
+    let ns = Namespace::new("policy");
+    ns.sample("own-policy.yaml");
+    ns.apply(
+        r#"{"apiVersion": "countersign.dev/v1alpha1", "kind": "Policy", "metadata": {"name": "wide"}, "spec": {"rules": [
+        {"name": "allow-all", "match": "true", "effect": "Allow"}]}}"#,
+    );
+    ns.sample("generic.yaml");
+    ns.wait_for("water-the-plants", "Rejected");
+    wait_until("the Policy is in force", Duration::from_secs(60), || {
+        kubectl(&["-n", &ns.name, "delete", "task", "signed", "--ignore-not-found"]);
+        ns.apply(&one_step("signed", "check-balance", r#"{"address": "a", "transactions": []}"#));
+        wait_until("it was planned", Duration::from_secs(30), || {
+            !["Pending", "Planning"].contains(&ns.phase("signed").0.as_str())
+        });
+        ns.phase("signed").0 == "WaitingApproval"
+    });
+}
