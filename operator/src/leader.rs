@@ -10,11 +10,11 @@ use kube::api::{Api, ObjectMeta, PostParams};
 use kube::{Client, ResourceExt};
 
 /// How long a lease holds without being renewed.
-const DURATION: Duration = Duration::from_secs(15);
+const DURATION: Duration = Duration::from_secs(10);
 /// How long the holder tries to renew before it steps back; less than the duration, so that it has stepped
 /// back before anybody else may begin.
-const RENEW_DEADLINE: Duration = Duration::from_secs(10);
-const RETRY: Duration = Duration::from_secs(2);
+const RENEW_DEADLINE: Duration = Duration::from_secs(7);
+const RETRY: Duration = Duration::from_secs(1);
 
 pub struct Election {
     leases: Api<Lease>,
@@ -160,8 +160,8 @@ mod tests {
             (Some(""), 0, Step::Take),
             (Some("me"), 0, Step::Take),
             (Some("other"), 0, Step::Wait),
-            (Some("other"), 14_999, Step::Wait),
-            (Some("other"), 15_000, Step::Take),
+            (Some("other"), 9_999, Step::Wait),
+            (Some("other"), 10_000, Step::Take),
         ] {
             let seen = holder.map(seen);
             let now = start + Duration::from_millis(after);
@@ -175,7 +175,7 @@ mod tests {
     fn the_old_leader_steps_back_before_the_new_one_begins() {
         let start = Instant::now();
         for last_renewal in 0..30u64 {
-            for offset in 0..RETRY.as_secs() {
+            for offset in 0..=RETRY.as_secs() {
                 let seen_at = start + Duration::from_secs(last_renewal) + Duration::from_secs(offset);
                 let seen = Seen { holder: "old".into(), version: "1".into(), since: seen_at };
                 let begins = (0..60)

@@ -78,6 +78,11 @@ impl Store {
         Ok(tasks.fetch_all(&self.pool).await?)
     }
 
+    /// The connections themselves, for tests that look behind the record.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
     /// Waits for what is under way and closes every connection.
     pub async fn close(&self) {
         self.pool.close().await;

@@ -1,0 +1,267 @@
+//! Histories of Tasks, as the core could have decided them, that hold every kind of change.
+
+use countersign_core::digest::Digest;
+use countersign_core::record::{
+    AttemptOutcome, Change, Ending, EndingCause, Finished, Launch, Output, OutputReference, RecordedPlan, RuleDecision,
+    StepOutcome, TaskOutcome,
+};
+use countersign_crds::{Decision, Effect, PolicyMode, RiskClass, SkillSpec, Step};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Map, json};
+
+pub const UID: &str = "7a1c0a52-95d2-4b8e-8b0a-000000000001";
+
+pub struct Story {
+    pub name: &'static str,
+    pub batches: Vec<Vec<Change>>,
+}
+
+pub fn all() -> Vec<Story> {
+    vec![signed(), rejected(), superseded(), retried(), called_off()]
+}
+
+/// Every change a moment later than the one before, in microseconds that are not whole milliseconds.
+struct Clock(Timestamp);
+
+impl Clock {
+    fn new() -> Clock {
+        Clock("2026-11-21T05:06:07.123457Z".parse().unwrap())
+    }
+
+    fn tick(&mut self) -> Timestamp {
+        self.0 += SignedDuration::from_micros(1_000_003);
+        self.0
+    }
+}
+
+fn digest(of: &str) -> Digest {
+    Digest::of_bytes(of)
+}
+
+fn step(name: &str) -> Step {
+    serde_json::from_value(
+        json!({"name": name, "skill": "k", "input": {"z": 1.5, "a": ["ü", null, 9_007_199_254_740_991_i64]}}),
+    )
+    .unwrap()
+}
+
+fn adopt(clock: &mut Clock, steps: &[&str]) -> Vec<Change> {
+    let plan = RecordedPlan {
+        name: "plan".into(),
+        digest: digest("plan"),
+        source: "inline plan".into(),
+        parallelism: 3,
+        steps: steps.iter().map(|name| step(name)).collect(),
+        parameters: Map::from_iter([("b".to_owned(), json!({"n": 0.1})), ("a".to_owned(), json!("x"))]),
+    };
+    let adopt = Change::Adopt {
+        uid: UID.into(),
+        namespace: "ns".into(),
+        name: "task".into(),
+        spec: json!({"type": "t"}),
+        at: clock.tick(),
+    };
+    vec![adopt, Change::Stamp { plan, at: clock.tick() }]
+}
+
+fn rule() -> RuleDecision {
+    RuleDecision {
+        policy: "ops/starter".into(),
+        rule: "r".into(),
+        effect: Effect::RequireApproval,
+        mode: PolicyMode::Audit,
+        risk: RiskClass::High,
+        message: Some("because".into()),
+        saw: Map::from_iter([("task.type".to_owned(), json!("t"))]),
+        policies: digest("policies"),
+    }
+}
+
+fn request(clock: &mut Clock, name: &str, step: &str) -> Change {
+    let at = clock.tick();
+    Change::RequestApproval {
+        name: name.into(),
+        step: step.into(),
+        attempt: 1,
+        digest: digest(name),
+        binding: json!({"input": {"b": 1, "a": 2}}),
+        risk: RiskClass::High,
+        rules: vec![rule()],
+        expires_at: at + SignedDuration::from_hours(24),
+        at,
+    }
+}
+
+fn decide(clock: &mut Clock, name: &str, approved: bool) -> Change {
+    let at = clock.tick();
+    let decision = Decision {
+        user: "älice".into(),
+        uid: Some("1".into()),
+        groups: vec!["g".into()],
+        approved,
+        reason: Some("it's fine".into()),
+        at: Time("2026-11-21T05:06:07Z".parse().unwrap()),
+        digest: digest(name).to_string(),
+    };
+    Change::DecideApproval { name: name.into(), decision, at }
+}
+
+fn intend(clock: &mut Clock, step: &str, number: u32, approval: Option<&str>) -> Change {
+    let contract: SkillSpec =
+        serde_json::from_value(json!({"effect": "Read", "builtin": {"name": "generic_action"}})).unwrap();
+    let launch = Launch {
+        skill: "k".into(),
+        contract,
+        input: Map::from_iter([("x".to_owned(), json!([1, 2.5]))]),
+        image: "i@sha256:0".into(),
+        timeout_seconds: 60,
+    };
+    Change::Intend {
+        step: step.into(),
+        number,
+        key: format!("key-{step}-{number}"),
+        digest: digest("what"),
+        input_digest: digest("input"),
+        approval: approval.map(str::to_owned),
+        launch: Box::new(launch),
+        rules: vec![rule()],
+        at: clock.tick(),
+    }
+}
+
+fn admit(clock: &mut Clock, step: &str, number: u32) -> Change {
+    Change::Admit { step: step.into(), number, pod_uid: format!("pod-{step}-{number}"), at: clock.tick() }
+}
+
+fn end_attempt(clock: &mut Clock, step: &str, number: u32, outcome: AttemptOutcome, retry: bool) -> Change {
+    let at = clock.tick();
+    let output = (outcome == AttemptOutcome::Succeeded).then(output);
+    let retry_at = retry.then(|| at + SignedDuration::from_micros(1_500_001));
+    Change::FinishAttempt { step: step.into(), number, outcome, message: Some("m".into()), output, retry_at, at }
+}
+
+fn output() -> Output {
+    let value = json!({"balance": 450});
+    let bytes = value.to_string();
+    let reference = OutputReference { digest: Digest::of_bytes(&bytes), bytes: u32::try_from(bytes.len()).unwrap() };
+    Output { reference, value }
+}
+
+fn end_step(clock: &mut Clock, step: &str, outcome: StepOutcome) -> Change {
+    let output = (outcome == StepOutcome::Succeeded).then(|| output().reference);
+    Change::FinishStep {
+        step: step.into(),
+        outcome,
+        reason: Some("Reason".into()),
+        message: None,
+        output,
+        rules: vec![rule()],
+        at: clock.tick(),
+    }
+}
+
+fn finish(clock: &mut Clock, outcome: TaskOutcome) -> Change {
+    let finished = Finished { outcome, reason: "R".into(), message: "m".into(), at: clock.tick() };
+    Change::Finish { finished }
+}
+
+fn end(clock: &mut Clock, cause: EndingCause) -> Change {
+    Change::End { ending: Ending { cause, at: clock.tick() } }
+}
+
+/// One step, signed for, that succeeds; a second is still open.
+pub fn signed() -> Story {
+    let c = &mut Clock::new();
+    let batches = vec![
+        adopt(c, &["one", "two"]),
+        vec![request(c, "a", "one")],
+        vec![decide(c, "a", true)],
+        vec![intend(c, "one", 1, Some("a"))],
+        vec![admit(c, "one", 1)],
+        vec![end_attempt(c, "one", 1, AttemptOutcome::Succeeded, false), end_step(c, "one", StepOutcome::Succeeded)],
+    ];
+    Story { name: "signed", batches }
+}
+
+fn rejected() -> Story {
+    let c = &mut Clock::new();
+    let batches = vec![
+        adopt(c, &["one", "two"]),
+        vec![request(c, "a", "one"), request(c, "b", "two")],
+        vec![decide(c, "a", false), end_step(c, "one", StepOutcome::Rejected)],
+        vec![Change::ExpireApproval { name: "b".into(), at: c.tick() }, end_step(c, "two", StepOutcome::Rejected)],
+        vec![end(c, EndingCause::StepFailed), finish(c, TaskOutcome::Rejected)],
+    ];
+    Story { name: "rejected", batches }
+}
+
+fn superseded() -> Story {
+    let c = &mut Clock::new();
+    let supersede = |c: &mut Clock, name: &str| Change::SupersedeApproval {
+        name: name.into(),
+        changed: vec!["input".into(), "policies".into()],
+        at: c.tick(),
+    };
+    let batches = vec![
+        adopt(c, &["one"]),
+        vec![request(c, "a", "one")],
+        vec![supersede(c, "a"), request(c, "b", "one")],
+        vec![decide(c, "b", true), intend(c, "one", 1, Some("b"))],
+        vec![supersede(c, "b"), end_attempt(c, "one", 1, AttemptOutcome::Voided, false)],
+        vec![request(c, "c", "one")],
+    ];
+    Story { name: "superseded", batches }
+}
+
+fn retried() -> Story {
+    let c = &mut Clock::new();
+    let batches = vec![
+        adopt(c, &["one"]),
+        vec![intend(c, "one", 1, None), admit(c, "one", 1)],
+        vec![end_attempt(c, "one", 1, AttemptOutcome::Failed, true)],
+        vec![intend(c, "one", 2, None)],
+        vec![admit(c, "one", 2)],
+        vec![end_attempt(c, "one", 2, AttemptOutcome::Unknown, false), end_step(c, "one", StepOutcome::Unknown)],
+        vec![finish(c, TaskOutcome::Failed)],
+    ];
+    Story { name: "retried", batches }
+}
+
+fn called_off() -> Story {
+    let c = &mut Clock::new();
+    let batches = vec![
+        adopt(c, &["one", "two"]),
+        vec![request(c, "a", "one"), intend(c, "two", 1, None), admit(c, "two", 1)],
+        vec![end(c, EndingCause::StepFailed), end(c, EndingCause::Cancelled)],
+        vec![Change::WithdrawApproval { name: "a".into(), at: c.tick() }, end_step(c, "one", StepOutcome::Skipped)],
+        vec![end_attempt(c, "two", 1, AttemptOutcome::Cancelled, false), end_step(c, "two", StepOutcome::Failed)],
+        vec![finish(c, TaskOutcome::Cancelled)],
+    ];
+    Story { name: "called off", batches }
+}
+
+pub fn wide(steps: usize) -> Story {
+    let c = &mut Clock::new();
+    let names: Vec<String> = (0..steps).map(|n| format!("s{n}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut batches = vec![adopt(c, &names)];
+    batches.push(names.iter().take(100).flat_map(|name| [intend(c, name, 1, None), admit(c, name, 1)]).collect());
+    Story { name: "wide", batches }
+}
+
+/// Changes that do not follow from the end of [`signed`].
+pub fn misfits() -> Vec<(&'static str, Change)> {
+    let c = &mut Clock::new();
+    vec![
+        ("an Approval consumed twice", intend(c, "two", 1, Some("a"))),
+        ("a step that is over", intend(c, "one", 2, None)),
+        ("a step that does not exist", intend(c, "three", 1, None)),
+        ("a pod for an attempt that is over", admit(c, "one", 1)),
+        ("an attempt that was never made", end_attempt(c, "two", 1, AttemptOutcome::Failed, false)),
+        ("an Approval decided twice", decide(c, "a", false)),
+        ("an Approval asked for twice", request(c, "a", "one")),
+        ("a Plan stamped twice", adopt(c, &["one"]).remove(1)),
+        ("a step that ends twice", end_step(c, "one", StepOutcome::Failed)),
+    ]
+}
