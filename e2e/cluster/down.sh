@@ -14,7 +14,9 @@ end_containers() {
     pid=${cmdline#/proc/} pid=${pid%/cmdline}
     if tr '\0' ' ' 2>/dev/null <"$cmdline" | grep -q "^[^ ]*containerd-shim-runc-v2 .*$STATE/containerd/containerd.sock"; then
       local child
-      for child in $(cat "/proc/$pid/task"/*/children 2>/dev/null); do kill -9 "$child" 2>/dev/null || continue; done
+      while read -r child; do
+        if [[ -n $child ]]; then kill -9 "$child" 2>/dev/null || continue; fi
+      done < <(cat "/proc/$pid/task"/*/children 2>/dev/null | tr ' ' '\n')
       kill -9 "$pid" 2>/dev/null || continue
     fi
   done

@@ -1,5 +1,5 @@
 # Shared by the scripts of the local cluster: where things are, and how progress is told.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 
 CLUSTER_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${COUNTERSIGN_CACHE:-$HOME/.cache/countersign}

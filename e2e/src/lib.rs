@@ -2,7 +2,8 @@
 //! Failures panic, as in any test; the message holds what the command said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a library of tests")]
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -48,6 +49,29 @@ pub fn script(path: &str, arguments: &[&str]) -> String {
     let output = Command::new(root().join(path)).args(arguments).output().unwrap();
     assert!(output.status.success(), "{path} {}: {}", arguments.join(" "), text(&output.stderr));
     text(&output.stdout)
+}
+
+/// GET of a path from the operator's HTTP port of one pod; the whole answer, head and body.
+pub fn forwarded_get(pod: &str, path: &str) -> String {
+    let mut forward = Command::new("kubectl")
+        .args(["-n", SYSTEM, "port-forward", &format!("pod/{pod}"), ":8080"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    BufReader::new(forward.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    let port = said.split("127.0.0.1:").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
+    let answer = port.and_then(|port| {
+        let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: operator\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        Some(answer)
+    });
+    forward.kill().unwrap();
+    forward.wait().unwrap();
+    answer.unwrap_or_else(|| format!("no answer: {said}"))
 }
 
 /// One query of the record: lines of `|`-separated fields.

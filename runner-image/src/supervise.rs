@@ -43,6 +43,8 @@ pub enum Cause {
 enum Event {
     Signal(i32),
     Output(Vec<u8>),
+    /// The log was relayed to its end.
+    Log,
 }
 
 /// Starts the command with `input` on its stdin. An error means that nothing was started.
@@ -76,7 +78,12 @@ fn attach(child: &mut Child, input: Vec<u8>, limit: usize, events: Sender<Event>
         thread::spawn(move || drop(stdin.write_all(&input)));
     }
     if let Some(stderr) = child.stderr.take() {
-        thread::spawn(move || frames::relay_log(stderr));
+        let events = events.clone();
+        thread::spawn(move || {
+            frames::relay_log(stderr);
+            // The watch may be over already.
+            let _ = events.send(Event::Log);
+        });
     }
     if let Some(stdout) = child.stdout.take() {
         thread::spawn(move || {
@@ -96,6 +103,7 @@ struct Watch {
     cause: Option<Cause>,
     code: Option<i32>,
     output: Option<Vec<u8>>,
+    logged: bool,
 }
 
 impl Watch {
@@ -109,6 +117,7 @@ impl Watch {
             cause: None,
             code: None,
             output: None,
+            logged: false,
         }
     }
 
@@ -124,6 +133,7 @@ impl Watch {
                     }
                     self.output = Some(bytes);
                 }
+                Ok(Event::Log) => self.logged = true,
                 Err(RecvTimeoutError::Timeout) => self.on_time(),
                 // The signal thread holds a sender as long as the process lives.
                 Err(RecvTimeoutError::Disconnected) => self.kill_group(),
@@ -190,6 +200,9 @@ impl Watch {
     fn ended(&mut self) -> Option<Ended> {
         let code = self.code?;
         let drained = self.drain_until.is_some_and(|until| until <= Instant::now());
+        if !self.logged && !drained {
+            return None;
+        }
         let (output, open) = match (self.output.take(), drained) {
             (Some(output), _) => (output, false),
             (None, true) => (Vec::new(), true),

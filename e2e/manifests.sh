@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Every manifest that we ship, against a real API server: the charts with each kind of values, and the samples.
+set -euo pipefail
+# shellcheck source=cluster/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/cluster/lib.sh"
+
+ROOT=$(cd "$CLUSTER_DIR/../.." && pwd)
+KUBECONFIG=$(kubeconfig)
+export KUBECONFIG
+DIGEST=sha256:$(printf '0%.0s' {1..64})
+chart=$ROOT/charts/countersign
+given=(--set "runner.image=r/runner@$DIGEST")
+
+checked=0
+# valid FILE: the API server takes every object in it, unknown fields and all.
+valid() {
+  kubectl apply --dry-run=server --server-side --force-conflicts --validate=strict -n default -f "$1" >/dev/null
+  checked=$((checked + $(grep -c '^kind:' "$1")))
+}
+
+# renders NAME ARGUMENTS...: the chart with these values.
+renders() {
+  local name=$1 out
+  shift
+  out=$(mktemp)
+  helm template countersign "$chart" --namespace default "${given[@]}" "$@" |
+    # The kinds of operators that are not installed here are left to those operators.
+    awk -v RS='---\n' -v ORS='---\n' '!/apiVersion: (cert-manager.io|monitoring.coreos.com)/' >"$out"
+  valid "$out"
+  rm -f "$out"
+  echo "the chart renders and is valid: $name"
+}
+
+# refuses EXPECTED ARGUMENTS...: these values get an error that says so.
+refuses() {
+  local expected=$1 output
+  shift
+  if output=$(helm template countersign "$chart" "$@" 2>&1); then die "these values were accepted: $*"; fi
+  grep -qF -- "$expected" <<<"$output" || die "expected '$expected' in: $output"
+}
+
+helm lint --strict "$ROOT/charts/countersign-crds" >/dev/null
+helm lint --strict "$chart" "${given[@]}" --set postgres.existingSecret=x >/dev/null
+
+renders "an existing Secret" --set postgres.existingSecret=x
+renders "the bundled PostgreSQL" --set postgres.bundled.enabled=true
+renders "cert-manager" --set postgres.existingSecret=x --set certManager.enabled=true --set serviceMonitor.enabled=true
+renders "bare" --set postgres.existingSecret=x --set starter.enabled=false --set rbac.userRoles=false \
+  --set networkPolicy.enabled=false --set podDisruptionBudget.enabled=false
+renders "sandboxes without network" --set postgres.existingSecret=x --set 'sandbox.namespaces={default}'
+
+refuses "postgres: set existingSecret to a Secret" "${given[@]}"
+refuses "not both" "${given[@]}" --set postgres.existingSecret=x --set postgres.bundled.enabled=true
+refuses "runner/image" --set postgres.existingSecret=x --set runner.image=r/runner:latest
+refuses "replicas" "${given[@]}" --set postgres.existingSecret=x --set replicas=0
+refuses "surprise" "${given[@]}" --set postgres.existingSecret=x --set surprise=1
+
+for file in "$ROOT"/config/samples/*.yaml; do valid "$file"; done
+echo "$checked objects are valid"

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# Everything that must hold, from the cheapest to the dearest. Installs and builds what it needs, and says how
+# long each part took. Can be run again.
+set -euo pipefail
+# shellcheck source=cluster/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/cluster/lib.sh"
+
+ROOT=$(cd "$CLUSTER_DIR/../.." && pwd)
+cd "$ROOT"
+export PATH=$CACHE/tools/bin:$PATH
+started=$SECONDS
+
+part() {
+  local name=$1 start=$SECONDS
+  shift
+  printf '\n== %s\n' "$name"
+  "$@"
+  printf '== %s: %s s\n' "$name" "$((SECONDS - start))"
+}
+
+tools() {
+  "$CLUSTER_DIR/build.sh" all
+  if ! command -v cargo-deny >/dev/null; then
+    say "installing cargo-deny (about 4 min, once)"
+    # From elsewhere, so that this workspace's build settings do not apply to it.
+    (cd / && cargo install --quiet --locked --root "$CACHE/tools" cargo-deny@0.20.2)
+  fi
+}
+
+style() {
+  cargo fmt --all --check
+  cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+  cargo deny --log-level error check bans licenses sources
+  cargo run --quiet -p countersign-crds --features crdgen --bin crdgen -- --check
+  shellcheck --external-sources --source-path=SCRIPTDIR e2e/*.sh e2e/cluster/*.sh operator/store/prepare.sh .ci/run
+}
+
+units() {
+  "$CLUSTER_DIR/postgres.sh" start
+  COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url)
+  export COUNTERSIGN_TEST_DATABASE_URL
+  cargo test --quiet --workspace --exclude countersign-e2e
+  DATABASE_URL=$COUNTERSIGN_TEST_DATABASE_URL operator/store/prepare.sh --check
+}
+
+cluster() {
+  KUBECONFIG=$(kubeconfig)
+  export KUBECONFIG
+  cargo test --quiet -p countersign-e2e --test manifests --test tasks -- --test-threads 6
+}
+
+disruption() {
+  KUBECONFIG=$(kubeconfig)
+  export KUBECONFIG
+  cargo test --quiet -p countersign-e2e --test disruption -- --nocapture
+}
+
+part "tools" tools
+part "style" style
+part "unit, property and simulation tests" units
+part "the demo" make --no-print-directory demo
+part "manifests" e2e/manifests.sh
+part "what users do, on the cluster" cluster
+part "the commands of the README" e2e/readme.sh
+part "what is killed, stopped and deleted" disruption
+printf '\nall of it: %s s\n' "$((SECONDS - started))"
