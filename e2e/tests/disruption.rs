@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use countersign_e2e::{
-    Namespace, SOON, SYSTEM, jq_skill, kubectl, kubectl_with, one_step, script, sql, text, wait_until,
+    Namespace, SOON, SYSTEM, forwarded_get, jq_skill, kubectl, kubectl_with, one_step, script, sql, wait_until,
 };
 use serde_json::json;
 

@@ -1,0 +1,311 @@
+//! Single looks at a Task, with the real judge: what is decided, and in which words.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use countersign_core::cel::Fence;
+use countersign_core::decide::{Bench, Config, decide};
+use countersign_core::digest::Digest;
+use countersign_core::effect::{Act, Decision};
+use countersign_core::judge::PolicyJudge;
+use countersign_core::observed::{ApprovalView, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::policy::PolicySet;
+use countersign_core::record::{AttemptOutcome, Change};
+use countersign_crds::{AgentSpec, PolicySpec, SkillSpec};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+struct Bed {
+    now: Timestamp,
+    observed: Observed,
+    judge: PolicyJudge,
+}
+
+impl Bed {
+    fn new(spec: Value) -> Bed {
+        let allow: PolicySpec =
+            serde_json::from_value(json!({"rules": [{"name": "all", "match": "true", "effect": "Allow"}]})).unwrap();
+        let task = TaskView {
+            uid: "uid".into(),
+            namespace: "team".into(),
+            name: "task".into(),
+            generation: Some(1),
+            spec: serde_json::from_value(spec).unwrap(),
+            conditions: Vec::new(),
+        };
+        let observed = Observed {
+            task: Some(task),
+            record: None,
+            template: TemplateLookup::NoneForType,
+            plan_stamped: false,
+            skills: Arc::new(BTreeMap::new()),
+            agent: None,
+            policies: Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), allow)])),
+            approvals: BTreeMap::new(),
+            pods: Vec::new(),
+            jobs: BTreeSet::new(),
+            outputs: BTreeMap::new(),
+        };
+        let mut bed =
+            Bed { now: "2026-11-21T00:00:00Z".parse().unwrap(), observed, judge: PolicyJudge::new(Fence::new()) };
+        bed.skill("echo", json!({"idempotent": true}));
+        bed
+    }
+
+    /// One step of `echo` with this input.
+    fn step(more: Value) -> Bed {
+        let mut step = json!({"name": "only", "skill": "echo"});
+        step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Bed::new(json!({"plan": {"steps": [step]}, "parameters": {"n": 1, "list": [1, "two"]}}))
+    }
+
+    fn skill(&mut self, name: &str, more: Value) {
+        let mut spec = json!({"effect": "Read", "builtin": {"name": "generic_action"}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let spec: SkillSpec = serde_json::from_value(spec).unwrap();
+        Arc::make_mut(&mut self.observed.skills).insert(name.to_owned(), spec);
+    }
+
+    /// A look; its changes are recorded and its deeds done.
+    fn look(&mut self) -> Decision {
+        let config = Config { runner_image: "runner@sha256:0".into(), start_deadline: SignedDuration::from_secs(300) };
+        let decision = decide(self.now, &config, &self.observed, &Bench::from(&self.judge)).unwrap();
+        self.observed.record = decision.record.clone();
+        for act in &decision.acts {
+            match act {
+                Act::CreatePlan { .. } => self.observed.plan_stamped = true,
+                Act::CreateJob { key, .. } => {
+                    self.observed.jobs.insert(key.clone());
+                    let state = PodState::Gated;
+                    self.observed.pods.push(PodView { name: "pod".into(), uid: "pod".into(), key: key.clone(), state });
+                }
+                Act::AdmitPod { .. } => self.observed.pods[0].state = PodState::Running,
+                Act::CreateApproval { name, spec } => {
+                    let digest = spec.digest.clone();
+                    let view = ApprovalView { generation: None, digest, decisions: Vec::new(), reported: None };
+                    self.observed.approvals.insert(name.clone(), view);
+                }
+                Act::ReportApproval { .. } | Act::DeleteJob { .. } | Act::DeleteTask => {}
+            }
+        }
+        decision
+    }
+
+    /// Looks until the pod runs, and ends it with this report.
+    fn end_with(&mut self, report: Option<Value>, reason: &str) -> Decision {
+        self.look();
+        self.look();
+        let key = self.observed.pods[0].key.clone();
+        let report = report.map(|mut report| {
+            report.as_object_mut().unwrap().entry("attempt").or_insert(json!(key));
+            report.as_object_mut().unwrap().entry("version").or_insert(json!(1));
+            serde_json::from_value(report).unwrap()
+        });
+        self.observed.pods[0].state = PodState::Ended(PodEnd { report, reason: reason.into(), output: None });
+        self.look()
+    }
+}
+
+/// Reason and message of the condition `Succeeded`.
+fn phase(decision: &Decision) -> (String, String) {
+    let status = decision.status.as_ref().unwrap();
+    let condition = status.conditions.iter().find(|condition| condition.type_ == "Succeeded").unwrap();
+    (condition.reason.clone(), condition.message.clone())
+}
+
+#[track_caller]
+fn ends(mut bed: Bed, expected: &str, words: &str) {
+    let decision = bed.look();
+    let (phase, message) = phase(&decision);
+    assert_eq!(phase, expected, "{message}");
+    assert!(message.contains(words), "{message}");
+    let again = bed.look();
+    assert!(again.changes.is_empty(), "a second look changes nothing: {:?}", again.changes);
+}
+
+#[test]
+fn what_cannot_run_says_which_step_and_field() {
+    ends(Bed::step(json!({"skill": "gone"})), "Planning", "steps[0] (only).skill: the Skill \"gone\" is not installed");
+    ends(Bed::step(json!({"needs": ["z"]})), "Failed", "steps[0] (only).needs[0]: there is no step \"z\"");
+    ends(Bed::step(json!({"input": {"a": "${task.parameters.m}"}})), "Failed", "add it to spec.parameters");
+    ends(Bed::step(json!({"input": {"a": "${steps.only.output}"}})), "Failed", "does not come before this one");
+    ends(Bed::step(json!({"input": {"a": "${steps[task.name].output}"}})), "Failed", "is computed");
+    ends(Bed::step(json!({"when": "task.parameters.n"})), "Failed", "when: ");
+    ends(Bed::new(json!({"plan": {"steps": [{"name": "a", "skill": "echo", "needs": ["a"]}]}})), "Failed", "cycle");
+    ends(Bed::new(json!({"type": "odd", "agentRef": {"name": "bond"}})), "Planning", "there is no Agent \"bond\"");
+    let mut bed = Bed::step(json!({"input": {"deep": {"list": "${task.parameters.list}"}}}));
+    let list = json!({"type": "array", "items": {"type": "integer"}});
+    bed.skill("echo", json!({"input": {"properties": {"deep": {"properties": {"list": list}}}}}));
+    ends(bed, "Failed", "steps[0] (only).input.deep.list[1]");
+}
+
+#[test]
+fn a_type_without_template_is_one_generic_step_judged_like_the_rest() {
+    let mut bed = Bed::new(json!({"type": "water_plants", "parameters": {"litres": 2}}));
+    bed.skill("generic-action", json!({}));
+    let decision = bed.look();
+    let launch = decision.changes.iter().find_map(|change| match change {
+        Change::Intend { launch, .. } => Some(launch.input.clone()),
+        _ => None,
+    });
+    assert_eq!(Value::Object(launch.unwrap()), json!({"action": "water_plants", "parameters": {"litres": 2}}));
+}
+
+#[test]
+fn an_agent_binds_and_pauses() {
+    let agent = |suspend: bool| -> AgentSpec {
+        serde_json::from_value(json!({"allowedSkills": ["other"], "suspend": suspend})).unwrap()
+    };
+    let spec = json!({"agentRef": {"name": "bond"}, "plan": {"steps": [{"name": "only", "skill": "echo"}]}});
+    let mut bed = Bed::new(spec.clone());
+    bed.observed.agent = Some(agent(false));
+    ends(bed, "Rejected", "the Agent \"bond\" may not use the Skill \"echo\"");
+    let mut bed = Bed::new(spec);
+    bed.observed.agent = Some(agent(true));
+    let decision = bed.look();
+    assert!(!decision.acts.iter().any(|act| matches!(act, Act::CreateJob { .. })), "{:?}", decision.acts);
+}
+
+#[test]
+fn a_downgrade_is_judged_again_and_a_ring_of_them_ends() {
+    let policy = json!({"rules": [
+        {"name": "cheaper", "match": "skill.name != 'small'", "effect": "Downgrade"},
+        {"name": "all", "match": "true", "effect": "Allow"}]});
+    let with = |to: &str| {
+        let mut bed = Bed::step(json!({}));
+        let spec: PolicySpec = serde_json::from_value(policy.clone()).unwrap();
+        bed.observed.policies = Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), spec)]));
+        bed.skill("echo", json!({"downgradeTo": to}));
+        bed.skill("ring", json!({"downgradeTo": "echo"}));
+        bed.skill("small", json!({}));
+        bed
+    };
+    let decision = with("small").look();
+    assert!(decision.acts.iter().any(|act| matches!(act, Act::CreateJob { launch, .. } if launch.skill == "small")));
+    ends(with("ring"), "Rejected", "nothing left to be downgraded to");
+}
+
+#[test]
+fn what_changes_after_the_signature_voids_it_and_is_named() {
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    bed.look();
+    bed.skill("echo", json!({"idempotent": false}));
+    let decision = bed.look();
+    let superseded = decision.changes.iter().find_map(|change| match change {
+        Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
+        _ => None,
+    });
+    assert_eq!(superseded.unwrap(), ["skill"]);
+    assert!(decision.changes.iter().any(|change| matches!(change, Change::RequestApproval { .. })), "asked again");
+}
+
+#[test]
+fn a_change_between_intent_and_start_voids_the_attempt_and_its_signature() {
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    bed.look();
+    for approval in bed.observed.approvals.values_mut() {
+        approval.decisions.push(countersign_crds::Decision {
+            user: "alice".into(),
+            uid: None,
+            groups: Vec::new(),
+            approved: true,
+            reason: None,
+            at: Time(bed.now),
+            digest: approval.digest.clone(),
+        });
+    }
+    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::CreateJob { .. })));
+    bed.skill("echo", json!({"timeout": "7s"}));
+    let decision = bed.look();
+    assert!(decision.changes.iter().any(|change| {
+        matches!(change, Change::FinishAttempt { outcome: AttemptOutcome::Voided, message: Some(m), .. } if m.contains("skill"))
+    }));
+    assert!(!decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })), "the pod is not let in");
+}
+
+#[test]
+fn a_pod_that_nobody_let_in_is_an_unknown_outcome() {
+    let mut bed = Bed::step(json!({}));
+    bed.look();
+    bed.observed.pods[0].state = PodState::Running;
+    let decision = bed.look();
+    assert_eq!(phase(&decision).0, "Failed");
+    assert!(phase(&decision).1.contains("ran without being let in"), "{:?}", phase(&decision));
+}
+
+fn good(text: &str) -> Value {
+    json!({"status": "Succeeded", "output": {"sha256": Digest::of_bytes(text).hex(), "size": text.len(), "inline": text}})
+}
+
+#[test]
+fn a_report_is_believed_only_as_far_as_it_can_be_checked() {
+    let failed = |report: Option<Value>, reason: &str, words: &str| {
+        let mut bed = Bed::step(json!({}));
+        bed.skill("echo", json!({"output": {"type": "object", "required": ["n"]}}));
+        let decision = bed.end_with(report, reason);
+        let (phase, message) = phase(&decision);
+        assert_eq!(phase, "Failed", "{message}");
+        assert!(message.contains(words), "{message}");
+    };
+    failed(None, "OOMKilled, exit code 137", "OOMKilled");
+    failed(Some(json!({"status": "Failed", "message": "exit code 1"})), "", "exit code 1");
+    failed(Some(json!({"status": "Succeeded", "attempt": "another", "output": null})), "", "not of this attempt");
+    failed(Some(json!({"status": "Succeeded", "version": 2, "output": null})), "", "counts for nothing");
+    failed(Some(json!({"status": "Succeeded"})), "", "holds no output");
+    failed(Some(good("{}")), "", "breaks the Skill's contract");
+    failed(Some(good("{\"n\": 1, \"n\": 2}")), "", "not strict JSON");
+    failed(Some(good("{\"n\": 9007199254740993}")), "", "not strict JSON");
+    let mut lie = good("{\"n\": 1}");
+    lie["output"]["sha256"] = json!("0".repeat(64));
+    failed(Some(lie), "", "not the one that the report's digest is of");
+    let mut bed = Bed::step(json!({}));
+    let decision = bed.end_with(Some(good("{ \"n\": 1 }")), "");
+    assert_eq!(phase(&decision).0, "Completed");
+    let digest = decision.status.unwrap().steps[0].output_digest.clone();
+    assert_eq!(digest, Some(Digest::of_bytes("{\"n\":1}").to_string()), "of the canonical form");
+}
+
+#[test]
+fn backoff_grows_is_bounded_and_only_what_is_idempotent_is_tried_again() {
+    let mut pauses = Vec::new();
+    let mut bed = Bed::step(json!({"retry": {"limit": 4, "backoff": "10s", "maxBackoff": "30s"}}));
+    for _ in 0..4 {
+        bed.observed.pods.clear();
+        let decision = bed.end_with(Some(json!({"status": "Failed", "message": "m"})), "");
+        let retry_at = decision.changes.iter().find_map(|change| match change {
+            Change::FinishAttempt { retry_at, .. } => *retry_at,
+            _ => None,
+        });
+        let pause = retry_at.unwrap().duration_since(bed.now);
+        pauses.push(pause.as_secs());
+        assert_eq!(decision.wake, retry_at);
+        bed.now += pause;
+    }
+    for (pause, least) in pauses.iter().zip([10, 20, 30, 30]) {
+        assert!((least..=least + least / 2).contains(pause), "{pauses:?}");
+    }
+    bed.observed.pods.clear();
+    assert_eq!(phase(&bed.end_with(Some(json!({"status": "Failed", "message": "m"})), "")).0, "Failed", "the limit");
+    let mut bed = Bed::step(json!({"retry": {"limit": 4}}));
+    bed.skill("echo", json!({"idempotent": false}));
+    assert_eq!(phase(&bed.end_with(Some(json!({"status": "Failed", "message": "m"})), "")).0, "Failed");
+}
+
+#[test]
+fn the_status_is_bounded_whatever_the_size_of_the_plan() {
+    let steps: Vec<Value> = (0..2000)
+        .map(|n| {
+            json!({"name": format!("step_with_a_rather_long_name_to_fill_the_status_{n}"), "skill": "echo",
+                        "input": {"padding": "x".repeat(100)}})
+        })
+        .collect();
+    let mut bed = Bed::new(json!({"plan": {"parallelism": 100, "steps": steps}}));
+    let decision = bed.look();
+    let status = decision.status.unwrap();
+    let bytes = serde_json::to_vec(&status).unwrap().len();
+    let progress = status.progress.unwrap();
+    assert_eq!((status.steps.len(), progress.total, progress.omitted, progress.running), (200, 2000, 1800, 100));
+    assert!(bytes < 256 * 1024, "{bytes}");
+    println!("a status of 2,000 steps has {bytes} bytes");
+}
