@@ -1,7 +1,7 @@
 # make demo         the main job, on a real cluster
 # make clean-demo   takes it down
 # make test         everything that must hold
-# make bench        the figures in docs/benchmarks.md
+# make bench        the figures in e2e/BENCHMARKS.md
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ test: ## Everything that must hold (25 min cold, 10 min warm).
 	@e2e/test.sh
 
 .PHONY: bench
-bench: ## Measures on the local cluster and prints the table of docs/benchmarks.md.
+bench: ## Measures on the local cluster and prints the table of e2e/BENCHMARKS.md.
 	@e2e/bench.sh
 
 .PHONY: crds

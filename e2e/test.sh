@@ -43,6 +43,11 @@ units() {
   DATABASE_URL=$COUNTERSIGN_TEST_DATABASE_URL operator/store/prepare.sh --check
 }
 
+demo() {
+  make --no-print-directory clean-demo
+  make --no-print-directory demo
+}
+
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
@@ -58,7 +63,7 @@ disruption() {
 part "tools" tools
 part "style" style
 part "unit, property and simulation tests" units
-part "the demo" make --no-print-directory demo
+part "the demo, from nothing" demo
 part "manifests" e2e/manifests.sh
 part "what users do, on the cluster" cluster
 part "the commands of the README" e2e/readme.sh

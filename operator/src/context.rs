@@ -49,6 +49,11 @@ impl Recent {
         }
     }
 
+    /// Drops what is of Tasks that are gone.
+    pub fn keep(&self, exists: impl Fn(&str) -> bool) {
+        lock(&self.made).retain(|uid, _| exists(uid));
+    }
+
     pub fn of(&self, task_uid: &str) -> BTreeSet<String> {
         let mut made = lock(&self.made);
         let Some(names) = made.get_mut(task_uid) else { return BTreeSet::new() };
@@ -89,7 +94,15 @@ impl Remembered {
         lock(&self.tasks).entry(task_uid.to_owned()).or_default().status = Some(status);
     }
 
-    pub fn forget(&self, task_uid: &str) {
-        lock(&self.tasks).remove(task_uid);
+    /// What is remembered of a Task's record may be wrong, or is needed no more.
+    pub fn forget_record(&self, task_uid: &str) {
+        if let Some(memory) = lock(&self.tasks).get_mut(task_uid) {
+            memory.record = None;
+        }
+    }
+
+    /// Drops what is of Tasks that are gone.
+    pub fn keep(&self, exists: impl Fn(&str) -> bool) {
+        lock(&self.tasks).retain(|uid, _| exists(uid));
     }
 }

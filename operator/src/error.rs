@@ -16,6 +16,8 @@ pub enum Error {
     Act { act: &'static str, source: kube::Error },
     #[error("defect: {0}")]
     Core(#[from] ApplyError),
+    #[error("defect: a look ended in a panic: {0}")]
+    Panicked(#[from] tokio::task::JoinError),
 }
 
 impl Error {
@@ -27,7 +29,7 @@ impl Error {
             Error::Commit(_) => "record",
             Error::Kubernetes(_) => "kubernetes",
             Error::Act { .. } => "act",
-            Error::Core(_) => "defect",
+            Error::Core(_) | Error::Panicked(_) => "defect",
         }
     }
 }

@@ -39,11 +39,10 @@ pub async fn observe(
         _ => BTreeMap::new(),
     };
     let plans = lock(&caches.plans).of(uid);
-    let mut jobs: std::collections::BTreeSet<String> = lock(&caches.jobs).of(uid).into_keys().collect();
-    jobs.extend(context.recent.of(uid));
+    let mut made = context.recent.of(uid);
     let plan_name = record.as_ref().and_then(|record| record.plan.as_ref()).map(|plan| plan.name.as_str());
     Ok(Observed {
-        plan_stamped: plan_name.is_some_and(|name| plans.contains_key(name) || jobs.contains(name)),
+        plan_stamped: plan_name.is_some_and(|name| plans.contains_key(name) || made.contains(name)),
         agent: agent(caches, task.as_ref()),
         task,
         template,
@@ -51,7 +50,10 @@ pub async fn observe(
         policies: caches.policies(),
         approvals: lock(&caches.approvals).of(uid),
         pods,
-        jobs,
+        jobs: {
+            made.extend(lock(&caches.jobs).of(uid).into_keys());
+            made
+        },
         outputs,
         record,
     })

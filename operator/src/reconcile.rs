@@ -26,8 +26,12 @@ use crate::{index::TaskKey, views};
 /// How often a look may be followed by another at once; more would be a defect, and waits a second.
 const LOOKS: usize = 8;
 
-/// Looks at the Task that the controller names.
+/// Looks at the Task that the controller names, beside other looks rather than in turn with them.
 pub async fn reconcile(task: Arc<GuardedTask>, context: Arc<Context>) -> Result<Action, Error> {
+    tokio::spawn(look_at(task, context)).await?
+}
+
+async fn look_at(task: Arc<GuardedTask>, context: Arc<Context>) -> Result<Action, Error> {
     let readable = match &task.0 {
         Ok(task) => task,
         Err(invalid) => {
@@ -123,7 +127,7 @@ async fn carry_out(
         if let Some(mut record) = record {
             record.version = version;
             if record.finished.is_some() {
-                context.remembered.forget(&key.uid);
+                context.remembered.forget_record(&key.uid);
             } else {
                 context.remembered.record(record);
             }
@@ -139,7 +143,9 @@ async fn carry_out(
     if let Some(status) = status {
         let last = context.remembered.get(&key.uid).status;
         if last.as_ref().or(reported) != Some(&status) {
-            report(&context.client, &key.namespace, &key.name, &status).await?;
+            let reported = report(&context.client, &key.namespace, &key.name, &status).await;
+            context.metrics.act("report_status", reported.is_ok());
+            reported?;
             context.remembered.status(&key.uid, status);
         }
     }
@@ -162,7 +168,7 @@ async fn commit(
         tracing::error!(%why, "PostgreSQL refused a change that the core decided; nothing of it was done");
     }
     if result.is_err() {
-        context.remembered.forget(&key.uid);
+        context.remembered.forget_record(&key.uid);
     }
     Ok(result?)
 }
@@ -194,7 +200,7 @@ pub fn on_error(_: Arc<GuardedTask>, error: &Error, _: Arc<Context>) -> Action {
         Error::Commit(CommitError::Conflict) => Duration::from_millis(20),
         Error::Store(_) | Error::Commit(_) => jittered(Duration::from_secs(2)),
         Error::Kubernetes(_) | Error::Act { .. } => jittered(Duration::from_secs(1)),
-        Error::Core(_) => Duration::from_secs(60),
+        Error::Core(_) | Error::Panicked(_) => Duration::from_secs(60),
     };
     if !matches!(error, Error::Commit(CommitError::Conflict)) {
         tracing::warn!(%error, kind = error.kind(), retry_in = ?wait, "a look at a Task failed");

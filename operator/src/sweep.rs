@@ -1,6 +1,7 @@
 //! Ends the records of Tasks whose object is gone. There is no finalizer, so that a namespace can always
 //! be deleted; what was deleted while nobody watched is found here.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
@@ -29,6 +30,7 @@ pub async fn sweep(context: &Context, trigger: &Trigger) {
         round = round.wrapping_add(1);
         if round.is_multiple_of(LOOK_AT_ALL) {
             trigger.unfinished(&context.caches);
+            forget_the_gone(context);
         }
     }
 }
@@ -42,6 +44,13 @@ async fn sweep_once(context: &Context) -> Result<(), Error> {
         look(context, &key, None, None).await?;
     }
     Ok(())
+}
+
+fn forget_the_gone(context: &Context) {
+    let tasks = context.caches.tasks.state();
+    let uids: BTreeSet<String> = tasks.iter().filter_map(|task| kube::ResourceExt::uid(task.as_ref())).collect();
+    context.remembered.keep(|uid| uids.contains(uid));
+    context.recent.keep(|uid| uids.contains(uid));
 }
 
 fn exists(context: &Context, key: &TaskKey) -> bool {

@@ -1,4 +1,5 @@
 //! The real runner on real documents: every status, every bound, and what a hostile skill may try.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::io::Read;
 use std::path::PathBuf;

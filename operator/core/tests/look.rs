@@ -1,4 +1,5 @@
 //! Single looks at a Task, with the real judge: what is decided, and in which words.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! What the Policies say of a step: table tests of the rules' order, scope and failures.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 use countersign_core::cel::{Fence, Variables};
 use countersign_core::policy::{PolicySet, Verdict};

@@ -35,7 +35,7 @@ pub(crate) struct Operator {
 
 #[derive(Clone, Debug)]
 enum Effect {
-    Record { seen: Option<i64>, changes: Vec<Change>, base: Option<TaskRecord> },
+    Record { seen: Option<i64>, changes: Vec<Change>, base: Box<Option<TaskRecord>> },
     Act(Act),
     Report(Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>),
 }
@@ -160,7 +160,7 @@ impl Operator {
         world.say(|| format!("look: {} changes, {} acts", changes.len(), acts.len()));
         let seen = world.record.as_ref().map(|record| record.version);
         if !changes.is_empty() {
-            self.pending.push_back(Effect::Record { seen, changes, base: world.record.clone() });
+            self.pending.push_back(Effect::Record { seen, changes, base: Box::new(world.record.clone()) });
         }
         self.pending.extend(acts.into_iter().map(Effect::Act));
         if self.defect == Some(Defect::ActsBeforeItRecords) {
@@ -207,7 +207,7 @@ impl Operator {
 
     fn perform(&mut self, world: &mut World, effect: Effect) -> Result<(), Violation> {
         match effect {
-            Effect::Record { seen, changes, base } => self.record(world, seen, &changes, base),
+            Effect::Record { seen, changes, base } => self.record(world, seen, &changes, *base),
             Effect::Act(act) => self.act(world, act),
             Effect::Report(conditions) => {
                 if let Some(task) = &mut world.api.task {

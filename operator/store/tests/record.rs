@@ -1,4 +1,5 @@
 //! The record in a real PostgreSQL: what is loaded is what the core's own `apply` says, after every commit.
+#![allow(clippy::unwrap_used, reason = "a test")]
 
 mod database;
 mod story;
