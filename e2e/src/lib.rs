@@ -60,7 +60,9 @@ pub fn forwarded_get(pod: &str, path: &str) -> String {
         .spawn()
         .unwrap();
     let mut said = String::new();
-    BufReader::new(forward.stdout.take().unwrap()).read_line(&mut said).unwrap();
+    // Kept to the end: kubectl ends when nobody reads what it says of each connection.
+    let mut stdout = BufReader::new(forward.stdout.take().unwrap());
+    stdout.read_line(&mut said).unwrap();
     let port = said.split("127.0.0.1:").nth(1).and_then(|rest| rest.split_whitespace().next()).map(str::to_owned);
     let answer = port.and_then(|port| {
         let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).ok()?;

@@ -15,7 +15,7 @@ pub use options::StoreOptions;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{Connection, PgConnection, PgPool};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
@@ -42,10 +42,17 @@ impl Store {
         Ok(Store { pool: options.pool()? })
     }
 
-    /// Whether PostgreSQL answers.
+    /// Whether PostgreSQL answers; where it does not, why.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await?;
-        Ok(())
+        match sqlx::query_scalar!("select 1 as \"one!\"").fetch_one(&self.pool).await {
+            Ok(_) => Ok(()),
+            // The pool says only that it waited; a connection of its own says what for.
+            Err(sqlx::Error::PoolTimedOut) => {
+                let connection = PgConnection::connect_with(&self.pool.connect_options()).await?;
+                Ok(connection.close().await?)
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Brings the schema up to date. sqlx holds an advisory lock meanwhile, so replicas may do it at once.
