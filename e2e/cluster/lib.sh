@@ -3,7 +3,8 @@
 
 CLUSTER_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CACHE=${COUNTERSIGN_CACHE:-$HOME/.cache/countersign}
-STATE=${COUNTERSIGN_STATE:-$HOME/.local/state/countersign}
+# Of the machine, not of root's home, as PostgreSQL's own user must reach its data in it.
+STATE=${COUNTERSIGN_STATE:-$([[ $(id -u) == 0 ]] && echo /var/lib/countersign || echo "$HOME/.local/state/countersign")}
 BIN=$CACHE/bin
 
 # The node and its networks. Nothing of it is routed beyond this machine.

@@ -27,12 +27,6 @@ prepare() {
   chmod 711 "$STATE"
   chown postgres: "$DATA"
   (umask 077 && openssl rand -hex 24 >"$PASSWORD_FILE")
-  # The postgres user must reach its data below a home that it cannot list.
-  local folder=$STATE
-  while [[ $folder != / ]]; do
-    as_postgres test -x "$folder" || chmod o+x "$folder"
-    folder=$(dirname "$folder")
-  done
   as_postgres "$(program initdb)" -D "$DATA" --auth-local peer --auth-host scram-sha-256 --encoding UTF8 --locale C.UTF-8 >/dev/null
   cat >>"$DATA/postgresql.conf" <<CONF
 port = $POSTGRES_PORT

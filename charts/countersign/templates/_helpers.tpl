@@ -18,6 +18,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{- define "countersign.runnerImage" -}}
+{{- .Values.runner.image | required "runner.image: set it to the runner's image by digest, REPOSITORY@sha256:…" -}}
+{{- end -}}
+
 {{- /* The Secret that holds the database's URL. */ -}}
 {{- define "countersign.databaseSecret" -}}
 {{- if and .Values.postgres.existingSecret .Values.postgres.bundled.enabled -}}
@@ -34,8 +38,8 @@ countersign-postgres
 {{- /* The caBundle that the operator patched in; an upgrade must not take it away. */ -}}
 {{- define "countersign.caBundle" -}}
 {{- $live := lookup "admissionregistration.k8s.io/v1" . "" "countersign" -}}
-{{- if $live -}}
-{{- with (index $live.webhooks 0).clientConfig.caBundle }}
+{{- if and $live $live.webhooks -}}
+{{- with (first $live.webhooks).clientConfig.caBundle }}
 caBundle: {{ . }}
 {{- end -}}
 {{- end -}}

@@ -24,7 +24,6 @@ pub(crate) struct Pauses<'a> {
 /// The Task's status, read off the record.
 pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, pauses: &Pauses<'_>) -> TaskStatus {
     let steps: Vec<StepStatus> = record.plan.iter().flat_map(|plan| step_statuses(plan, record, pauses)).collect();
-    let progress = record.plan.as_ref().map(|_| progress(&steps));
     let mut conditions = Vec::new();
     let mut add = |kind: &str, status: &str, reason: &str, message: String| {
         let last = task.conditions.iter().find(|c| c.type_ == kind && c.status == status);
@@ -50,29 +49,19 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
     }
     let (status, phase, message) = phase(record, &steps, pauses);
     add("Succeeded", status, phase, message);
+    let mut progress = record.plan.as_ref().map(|_| progress(&steps));
+    let steps = listed(steps);
+    if let Some(progress) = &mut progress {
+        progress.omitted = progress.total.saturating_sub(u32::try_from(steps.len()).unwrap_or(u32::MAX));
+    }
     TaskStatus {
         observed_generation: task.generation,
         conditions,
         plan: record.plan.as_ref().map(|plan| PlanStatus { name: plan.name.clone(), digest: plan.digest.to_string() }),
         progress,
-        steps: listed(steps),
+        steps,
         started_at: Some(Time(record.adopted_at)),
         finished_at: record.finished.as_ref().map(|finished| Time(finished.at)),
-    }
-    .with_omitted()
-}
-
-trait WithOmitted {
-    fn with_omitted(self) -> Self;
-}
-
-impl WithOmitted for TaskStatus {
-    fn with_omitted(mut self) -> TaskStatus {
-        if let Some(progress) = &mut self.progress {
-            let listed = u32::try_from(self.steps.len()).unwrap_or(u32::MAX);
-            progress.omitted = progress.total.saturating_sub(listed);
-        }
-        self
     }
 }
 

@@ -7,6 +7,7 @@ use countersign_core::effect::Act;
 use countersign_crds::{Approval, GATE, LABEL_TASK_UID, LABEL_TYPE, Plan, Task};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::NamespaceResourceScope;
 use kube::{Client, Resource, ResourceExt};
@@ -49,7 +50,7 @@ pub async fn perform(client: &Client, settings: &JobSettings, task: &Owner, act:
         }
         Act::AdmitPod { key, pod, pod_uid, launch } => {
             let pods: Api<Pod> = task.api(client);
-            let Some(owner) = pods.get_opt(pod).await?.and_then(|pod| pod.controller_owner()) else {
+            let Some(owner) = pods.get_opt(pod).await?.as_ref().and_then(job_of) else {
                 return Ok(());
             };
             create::<Secret>(client, task, &secret::build(task, key, launch, owner)).await?;
@@ -76,14 +77,9 @@ async fn admit(pods: &Api<Pod>, pod: &str, uid: &str) -> Result<(), kube::Error>
     gone_is_done(pods.patch(pod, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop))
 }
 
-trait Controlled {
-    fn controller_owner(&self) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference>;
-}
-
-impl Controlled for Pod {
-    fn controller_owner(&self) -> Option<k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference> {
-        self.owner_references().iter().find(|owner| owner.kind == "Job").cloned()
-    }
+/// The Job that made a pod.
+fn job_of(pod: &Pod) -> Option<OwnerReference> {
+    pod.owner_references().iter().find(|owner| owner.kind == "Job").cloned()
 }
 
 async fn create<K>(client: &Client, task: &Owner, object: &K) -> Result<(), kube::Error>
@@ -131,7 +127,7 @@ impl Owner {
             name: Some(name.to_owned()),
             namespace: Some(self.namespace.clone()),
             labels: Some(labels),
-            owner_references: Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+            owner_references: Some(vec![OwnerReference {
                 api_version: Task::api_version(&()).into_owned(),
                 kind: Task::kind(&()).into_owned(),
                 name: self.name.clone(),
