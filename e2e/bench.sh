@@ -9,7 +9,8 @@ ROOT=$(cd "$CLUSTER_DIR/../.." && pwd)
 TASKS=${TASKS:-1500}
 HELD=${HELD:-3500}
 STEPS=${STEPS:-2000}
-NS=bench
+# Its own each time, as the record keeps the Tasks of the last one.
+NS=bench-$(date +%s)
 [[ $(flavour) == local ]] || die "the benchmark needs the local cluster; unset COUNTERSIGN_CLUSTER"
 
 "$CLUSTER_DIR/up.sh" >/dev/null
@@ -28,7 +29,6 @@ finish() {
   kubectl delete namespace "$NS" --ignore-not-found --wait=false >/dev/null
 }
 trap finish EXIT
-kubectl delete namespace "$NS" --ignore-not-found --wait >/dev/null
 kubectl create namespace "$NS" >/dev/null
 kubectl cordon "$node" >/dev/null
 spawn fake-kubelet "$ROOT/target/$target/release/fake-kubelet"
@@ -47,6 +47,12 @@ operator_writes() {
   pod=$(kubectl -n countersign-system get pods -l app.kubernetes.io/name=countersign -o 'jsonpath={.items[0].status.podIP}')
   curl -fsS --noproxy '*' "http://$pod:8080/metrics" |
     awk '/^countersign_acts_total{/ {n += $2; if (/kind="admit_pod"/) n += $2} END {printf "%d\n", n}'
+}
+# The same by kind, for whoever looks into a figure.
+operator_deeds() {
+  local pod
+  pod=$(kubectl -n countersign-system get pods -l app.kubernetes.io/name=countersign -o 'jsonpath={.items[0].status.podIP}')
+  curl -fsS --noproxy '*' "http://$pod:8080/metrics" | grep -E '^countersign_(acts_total|reconcile_seconds_count)' >&2
 }
 operator_memory() {
   kubectl get --raw "/api/v1/nodes/$node/proxy/stats/summary" |
@@ -80,6 +86,7 @@ one_own=$(awk "BEGIN {printf \"%.1f\", ($(operator_writes) - $own) / $TASKS}")
 one_all=$(awk "BEGIN {printf \"%.1f\", ($(cluster_writes) - $writes) / $TASKS}")
 say "created in $(((created - start) / 1000000)) ms, done in $seconds s: $one_rate a second"
 
+operator_deeds
 say "one Task of $STEPS steps"
 writes=$(cluster_writes) own=$(operator_writes)
 jq -cn --argjson steps "$STEPS" '{apiVersion: "countersign.dev/v1alpha1", kind: "Task", metadata: {name: "wide-0"}, spec: {plan: {parallelism: 100,

@@ -26,6 +26,32 @@ pub struct Context {
     pub metrics: Metrics,
     pub recent: Recent,
     pub remembered: Remembered,
+    pub failures: Failures,
+}
+
+/// How many looks at a Task have failed in a row.
+#[derive(Default)]
+pub struct Failures {
+    tasks: Mutex<HashMap<String, u32>>,
+}
+
+impl Failures {
+    /// Counts one more, and returns how many there were before it.
+    pub fn one_more(&self, task_uid: &str) -> u32 {
+        let mut tasks = lock(&self.tasks);
+        let failures = tasks.entry(task_uid.to_owned()).or_default();
+        *failures = failures.saturating_add(1);
+        *failures - 1
+    }
+
+    pub fn none(&self, task_uid: &str) {
+        lock(&self.tasks).remove(task_uid);
+    }
+
+    /// Drops what is of Tasks that are gone.
+    pub fn keep(&self, exists: impl Fn(&str) -> bool) {
+        lock(&self.tasks).retain(|uid, _| exists(uid));
+    }
 }
 
 /// What this process made a moment ago and a watch may not show yet.
@@ -99,6 +125,10 @@ impl Remembered {
         if let Some(memory) = lock(&self.tasks).get_mut(task_uid) {
             memory.record = None;
         }
+    }
+
+    pub fn forget(&self, task_uid: &str) {
+        lock(&self.tasks).remove(task_uid);
     }
 
     /// Drops what is of Tasks that are gone.

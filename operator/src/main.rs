@@ -81,6 +81,7 @@ async fn main() -> anyhow::Result<()> {
         metrics: metrics.clone(),
         recent: context::Recent::default(),
         remembered: context::Remembered::default(),
+        failures: context::Failures::default(),
     });
 
     let tls = RustlsConfig::from_config(Arc::new(probe::no_certificate_yet()?));

@@ -57,6 +57,9 @@ pub async fn look(
     let timer = context.metrics.reconcile_timer();
     let result = look_until_settled(context, key, task, reported).await;
     timer.observe(result.as_ref().map_or_else(Error::kind, |_| "ok"));
+    if result.is_ok() {
+        context.failures.none(&key.uid);
+    }
     result
 }
 
@@ -66,6 +69,11 @@ async fn look_until_settled(
     task: Option<TaskView>,
     reported: Option<TaskStatus>,
 ) -> Result<Action, Error> {
+    let mut task = task;
+    // The watch may be behind our own report; the next one goes on from what was reported last.
+    if let (Some(task), Some(last)) = (&mut task, context.remembered.get(&key.uid).status) {
+        task.conditions = last.conditions;
+    }
     for _ in 0..LOOKS {
         let record = load(context, &key.uid).await?;
         let observed = observe(context, &key.uid, &key.namespace, task.clone(), record).await?;
@@ -147,6 +155,10 @@ async fn carry_out(
             context.metrics.act("report_status", reported.is_ok());
             reported?;
             context.remembered.status(&key.uid, status);
+        } else if observed.record.as_ref().is_some_and(|record| record.finished.is_some()) && reported == Some(&status)
+        {
+            // It is over, and the watch shows that: nothing is left to remember.
+            context.remembered.forget(&key.uid);
         }
     }
     failed.map_or(Ok(()), Err)
@@ -194,12 +206,14 @@ async fn perform_all(context: &Context, owner: &Owner, acts: &[Act]) -> Option<E
     failed
 }
 
-/// How long to wait after a failure: longer where the cause is not the Task's own.
-pub fn on_error(_: Arc<GuardedTask>, error: &Error, _: Arc<Context>) -> Action {
+/// How long to wait after a failure: longer where the cause is not the Task's own, and longer each time.
+pub fn on_error(task: Arc<GuardedTask>, error: &Error, context: Arc<Context>) -> Action {
+    let failures = task.uid().map_or(0, |uid| context.failures.one_more(&uid));
     let wait = match error {
         Error::Commit(CommitError::Conflict) => Duration::from_millis(20),
+        // Not growing: everything is to go on as soon as PostgreSQL is back.
         Error::Store(_) | Error::Commit(_) => jittered(Duration::from_secs(2)),
-        Error::Kubernetes(_) | Error::Act { .. } => jittered(Duration::from_secs(1)),
+        Error::Kubernetes(_) | Error::Act { .. } => jittered(Duration::from_secs(1 << failures.min(6))),
         Error::Core(_) | Error::Panicked(_) => Duration::from_secs(60),
     };
     if !matches!(error, Error::Commit(CommitError::Conflict)) {

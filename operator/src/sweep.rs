@@ -51,6 +51,7 @@ fn forget_the_gone(context: &Context) {
     let uids: BTreeSet<String> = tasks.iter().filter_map(|task| kube::ResourceExt::uid(task.as_ref())).collect();
     context.remembered.keep(|uid| uids.contains(uid));
     context.recent.keep(|uid| uids.contains(uid));
+    context.failures.keep(|uid| uids.contains(uid));
 }
 
 fn exists(context: &Context, key: &TaskKey) -> bool {

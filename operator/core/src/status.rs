@@ -1,7 +1,7 @@
 //! The status of a Task and of its Approvals: a bounded view of the record.
 
 use countersign_crds::{ApprovalStatus, PlanStatus, Progress, StepState, StepStatus, Task, TaskStatus};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::decide::{Waits, satisfied};
@@ -33,7 +33,7 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
             reason: reason.to_owned(),
             message: bounded(&message, 1024),
             observed_generation: task.generation,
-            last_transition_time: last.map_or(Time(now), |c| c.last_transition_time.clone()),
+            last_transition_time: last.map_or(time(now), |c| c.last_transition_time.clone()),
         });
     };
     match (&record.plan, &pauses.waits.planning) {
@@ -60,8 +60,8 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
         plan: record.plan.as_ref().map(|plan| PlanStatus { name: plan.name.clone(), digest: plan.digest.to_string() }),
         progress,
         steps,
-        started_at: Some(Time(record.adopted_at)),
-        finished_at: record.finished.as_ref().map(|finished| Time(finished.at)),
+        started_at: Some(time(record.adopted_at)),
+        finished_at: record.finished.as_ref().map(|finished| time(finished.at)),
     }
 }
 
@@ -183,7 +183,7 @@ fn step_status(
         input_digest: last.map(|attempt| attempt.input_digest.to_string()),
         output_digest: record.output.as_ref().map(|output| output.digest.to_string()),
         output_bytes: record.output.as_ref().map(|output| output.bytes),
-        finished_at: record.finished_at.map(Time),
+        finished_at: record.finished_at.map(time),
     }
 }
 
@@ -256,7 +256,7 @@ pub(crate) fn approval_status(now: Timestamp, approval: &ApprovalRecord, generat
         reason: reason.to_owned(),
         message: bounded(&message, 1024),
         observed_generation: generation,
-        last_transition_time: Time(now),
+        last_transition_time: time(now),
     };
     ApprovalStatus { observed_generation: generation, conditions: vec![condition] }
 }
@@ -266,6 +266,12 @@ pub(crate) fn ttl_expires_at(observed: &Observed, record: &TaskRecord) -> Option
     let finished = record.finished.as_ref()?;
     let seconds = observed.task.as_ref()?.spec.ttl_seconds_after_finished?;
     finished.at.checked_add(SignedDuration::from_secs(seconds)).ok()
+}
+
+/// As the API server gives it back: in whole seconds, so that what was reported compares equal to what is read.
+fn time(at: Timestamp) -> Time {
+    let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
+    Time(at.round(whole).unwrap_or(at))
 }
 
 fn bounded(text: &str, most: usize) -> String {

@@ -9,7 +9,7 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, Status};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -91,8 +91,16 @@ where
         Ok(_) => Ok(()),
         // Ours by its name: somebody did it before, perhaps we.
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+        // The Task goes with it, and nothing more can be made for it.
+        Err(kube::Error::Api(status)) if in_namespace_that_goes(&status) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the API server refused because the namespace is being deleted.
+fn in_namespace_that_goes(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "NamespaceTerminating")
 }
 
 fn gone_is_done(result: Result<(), kube::Error>) -> Result<(), kube::Error> {
