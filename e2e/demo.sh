@@ -33,6 +33,9 @@ kubectl delete namespace "$NAMESPACE" --ignore-not-found --wait >/dev/null
 kubectl create namespace "$NAMESPACE" >/dev/null
 kubectl label namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted >/dev/null
 show kubectl -n "$NAMESPACE" apply -f "$ROOT/config/samples/monitor-wallet.yaml"
+# Whoever asks never signs, so somebody else has to be there.
+kubectl -n "$NAMESPACE" create rolebinding rita --clusterrole=countersign-approver --user=rita >/dev/null
+rita=$("$CLUSTER_DIR/user.sh" rita)
 
 title "2. Two steps run; the third waits for a signature"
 say "waiting for the first steps (about 15 s)"
@@ -42,10 +45,14 @@ show kubectl -n "$NAMESPACE" get tasks,approvals
 approval=$(kubectl -n "$NAMESPACE" get approvals -o 'jsonpath={.items[0].metadata.name}')
 show kubectl -n "$NAMESPACE" get approval "$approval" -o 'jsonpath={.spec.subject}{"\n"}{.spec.digest}{"\n"}'
 
-title "3. A person signs"
-show kubectl -n "$NAMESPACE" patch approval "$approval" --type merge \
-  -p '{"spec":{"approved":true,"reason":"checked the numbers"}}'
+title "3. Whoever asked never signs; somebody else does"
+patch='{"spec":{"approved":true,"reason":"checked the numbers"}}'
+if show kubectl -n "$NAMESPACE" patch approval "$approval" --type merge -p "$patch"; then
+  die "the requester could sign"
+fi
+show kubectl --kubeconfig "$rita" -n "$NAMESPACE" patch approval "$approval" --type merge -p "$patch"
 show kubectl -n "$NAMESPACE" get approval "$approval" -o 'jsonpath={.spec.decisions}{"\n"}'
+show kubectl -n "$NAMESPACE" get events --field-selector "involvedObject.name=$approval"
 
 title "4. Completed"
 say "waiting for the last step (about 8 s)"

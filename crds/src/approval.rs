@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::meta::{OwnedReference, RiskClass, conditions, free_object};
+use crate::meta::{Identity, OwnedReference, RiskClass, conditions, free_object};
+use crate::policy::ApprovalScope;
 use crate::skill::EffectClass;
 
 /// Created by the operator only. `kubectl patch approval NAME --type merge -p
@@ -26,8 +27,10 @@ use crate::skill::EffectClass;
     printcolumn(name = "Task", type_ = "string", json_path = ".spec.taskRef.name"),
     printcolumn(name = "Step", type_ = "string", json_path = ".spec.step"),
     printcolumn(name = "Skill", type_ = "string", json_path = ".spec.subject.skill"),
-    printcolumn(name = "Risk", type_ = "string", json_path = ".spec.subject.risk"),
+    printcolumn(name = "Risk", type_ = "string", json_path = ".spec.risk"),
+    printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.user", priority = 1),
     printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Approved\")].reason"),
+    printcolumn(name = "Signed", type_ = "string", json_path = ".status.signed"),
     printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     selectable = ".spec.taskRef.name"
@@ -37,6 +40,10 @@ use crate::skill::EffectClass;
         .message("spec.taskRef, spec.step and spec.attempt are immutable"),
     validation = Rule::new("self.digest == oldSelf.digest").message("spec.digest is immutable"),
     validation = Rule::new("self.expiresAt == oldSelf.expiresAt").message("spec.expiresAt is immutable"),
+    validation = Rule::new("self.requester == oldSelf.requester && has(self.onBehalfOf) == has(oldSelf.onBehalfOf) && (!has(self.onBehalfOf) || self.onBehalfOf == oldSelf.onBehalfOf)")
+        .message("spec.requester and spec.onBehalfOf are immutable"),
+    validation = Rule::new("self.required == oldSelf.required && self.risk == oldSelf.risk && self.scope == oldSelf.scope")
+        .message("spec.required, spec.risk and spec.scope are immutable"),
     validation = Rule::new("!has(oldSelf.decisions) || (has(self.decisions) && self.decisions.size() >= oldSelf.decisions.size())")
         .message("spec.decisions is append-only"),
     validation = Rule::new("!has(self.reason) || has(self.approved)")
@@ -52,8 +59,26 @@ pub struct ApprovalSpec {
     /// SHA-256 over RFC 8785 JSON of everything that determines what will run.
     #[schemars(length(min = 71, max = 71))]
     pub digest: String,
+    /// Who asked for the work, as the API server saw them; they never sign.
+    pub requester: Identity,
+    /// For whom the requester says that it asked: the Task's annotation `countersign.dev/on-behalf-of`.
+    /// A claim, never trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub on_behalf_of: Option<String>,
+    /// The highest risk of all that is signed for; signing takes the verb `approve` on `riskclasses/NAME`.
+    pub risk: RiskClass,
+    /// `Plan` where one signature is for several steps: those under `covers`.
+    #[serde(default)]
+    pub scope: ApprovalScope,
     pub subject: Subject,
-    /// Without a signature by then the step is rejected.
+    /// The further steps that are signed for, where `scope` is `Plan`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub covers: Vec<CoveredStep>,
+    /// Whose signatures it takes.
+    pub required: Required,
+    /// Without the signatures by then the steps are rejected.
     pub expires_at: Time,
     /// Input of a signature; stamped into `decisions` and cleared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -64,8 +89,36 @@ pub struct ApprovalSpec {
     pub reason: Option<String>,
     /// Written by the admission webhook alone, appended to, never edited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 24))]
     pub decisions: Vec<Decision>,
+}
+
+/// Whose signatures an Approval takes. A person counts once; one rejection is final.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Required {
+    /// How many different people must approve.
+    #[schemars(range(min = 1, max = 10))]
+    pub count: u32,
+    /// Groups of which each must be represented among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 256)))]
+    pub groups: Vec<String>,
+    /// The service accounts, as `NAMESPACE/NAME`, whose signature counts; that of any other does not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(min = 3, max = 317)))]
+    pub service_accounts: Vec<String>,
+}
+
+/// Another step that the same signature is for.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CoveredStep {
+    #[schemars(length(min = 1, max = 63))]
+    pub step: String,
+    #[schemars(range(min = 1, max = 100))]
+    pub attempt: u32,
+    pub subject: Subject,
 }
 
 /// What will run, in words for the person who signs. The digest covers all of it.
@@ -75,7 +128,6 @@ pub struct Subject {
     #[schemars(length(max = 63))]
     pub skill: String,
     pub effect: EffectClass,
-    pub risk: RiskClass,
     /// The resolved input.
     #[schemars(schema_with = "free_object")]
     pub input: Map<String, Value>,
@@ -86,6 +138,55 @@ pub struct Subject {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub rules: Vec<RuleReference>,
+    /// What the steps before it returned.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub earlier: Vec<EarlierOutput>,
+    /// How this differs from the run of the same step that was approved last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_last_approved: Option<SinceLastApproved>,
+}
+
+/// What a step before returned.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EarlierOutput {
+    #[schemars(length(max = 63))]
+    pub step: String,
+    #[schemars(length(max = 71))]
+    pub digest: String,
+    /// The output as JSON; cut, with a mark, where it is long.
+    #[schemars(length(max = 1100))]
+    pub output: String,
+}
+
+/// The run of the same step, of the same Plan in the same namespace, that was approved and used last.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SinceLastApproved {
+    #[schemars(length(max = 253))]
+    pub approval: String,
+    pub at: Time,
+    /// Empty where nothing differs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub differences: Vec<Difference>,
+}
+
+/// One member that differs.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Difference {
+    /// Where, as in `input.amount`.
+    #[schemars(length(max = 256))]
+    pub field: String,
+    /// JSON, cut where it is long; left out where there was nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 260))]
+    pub before: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 260))]
+    pub now: Option<String>,
 }
 
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -121,6 +222,18 @@ pub struct Decision {
     /// The Approval's digest at that moment.
     #[schemars(length(max = 71))]
     pub digest: String,
+    /// The webhook's own Ed25519 signature over this entry and the Approval's uid, in base64. Without it an
+    /// entry counts for nothing, whoever managed to write it.
+    #[serde(default)]
+    #[schemars(length(max = 128))]
+    pub seal: String,
+}
+
+impl Decision {
+    /// Whether the same person says the same; when and why may differ.
+    pub fn says_the_same(&self, other: &Decision) -> bool {
+        self.user == other.user && self.approved == other.approved
+    }
 }
 
 /// The state is the reason of the condition `Approved`: Pending, Approved, Consumed, Rejected,
@@ -128,6 +241,10 @@ pub struct Decision {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalStatus {
+    /// How many of the signatures are there: `1/2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub signed: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

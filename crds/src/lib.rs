@@ -13,10 +13,13 @@ mod skill;
 mod task;
 
 pub use agent::{Agent, AgentSpec};
-pub use approval::{Approval, ApprovalSpec, ApprovalStatus, Decision, RuleReference, Subject};
-pub use meta::{LocalReference, OwnedReference, Priority, RiskClass};
+pub use approval::{
+    Approval, ApprovalSpec, ApprovalStatus, CoveredStep, Decision, Difference, EarlierOutput, Required, RuleReference,
+    SinceLastApproved, Subject,
+};
+pub use meta::{Identity, LocalReference, OwnedReference, Priority, RiskClass};
 pub use plan::{Plan, PlanSpec, PlanTemplate, Retry, Step, StepApproval};
-pub use policy::{ApprovalRequirement, Effect, Policy, PolicyMode, PolicySpec, Rule};
+pub use policy::{ApprovalRequirement, ApprovalScope, Effect, Policy, PolicyMode, PolicySpec, Rule};
 pub use skill::{Builtin, BuiltinName, EffectClass, Image, Resources, Skill, SkillSpec};
 pub use task::{PlanStatus, Progress, StepState, StepStatus, Task, TaskSpec, TaskStatus};
 
@@ -31,6 +34,8 @@ pub const LABEL_TASK_UID: &str = "countersign.dev/task-uid";
 pub const LABEL_ATTEMPT: &str = "countersign.dev/attempt";
 /// On pods: the Task's name, so that a pod event finds its Task.
 pub const ANNOTATION_TASK: &str = "countersign.dev/task";
+/// On a Task: for whom it says that it was asked. A claim, shown and never trusted.
+pub const ANNOTATION_ON_BEHALF_OF: &str = "countersign.dev/on-behalf-of";
 /// The scheduling gate that holds an attempt's pod until it was let in.
 pub const GATE: &str = "countersign.dev/admit";
 

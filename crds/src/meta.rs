@@ -23,6 +23,20 @@ pub struct OwnedReference {
     pub uid: String,
 }
 
+/// Somebody, as the API server saw them.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    #[schemars(length(min = 1, max = 512))]
+    pub user: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub uid: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 256)))]
+    pub groups: Vec<String>,
+}
+
 /// How urgent work is; Policy sees it as `task.priority`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Priority {
@@ -57,6 +71,15 @@ impl RiskClass {
             RiskClass::Low => "Low",
             RiskClass::Medium => "Medium",
             RiskClass::High => "High",
+        }
+    }
+
+    /// The name under which RBAC knows it: `riskclasses/NAME`.
+    pub fn resource_name(self) -> &'static str {
+        match self {
+            RiskClass::Low => "low",
+            RiskClass::Medium => "medium",
+            RiskClass::High => "high",
         }
     }
 }

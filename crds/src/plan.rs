@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::meta::{OwnedReference, duration, free_object};
+use crate::meta::{Identity, OwnedReference, duration, free_object};
 
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -26,7 +26,9 @@ use crate::meta::{OwnedReference, duration, free_object};
     validation = Rule::new("has(self.taskRef) == has(self.digest)")
         .message("spec.digest goes with spec.taskRef; both are the operator's, leave both out of a template"),
     validation = Rule::new("has(self.taskRef) == has(oldSelf.taskRef) && (!has(self.taskRef) || (self.taskRef == oldSelf.taskRef && self.digest == oldSelf.digest))")
-        .message("spec.taskRef and spec.digest are immutable")
+        .message("spec.taskRef and spec.digest are immutable"),
+    validation = Rule::new("!has(oldSelf.requester) || (has(self.requester) && self.requester == oldSelf.requester)")
+        .message("spec.requester is immutable")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PlanSpec {
@@ -37,6 +39,10 @@ pub struct PlanSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub digest: Option<String>,
+    /// Who created it: stamped by the admission webhook, whatever the client sends. On a Task's own copy: who
+    /// created the Task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Identity>,
     /// How many steps may run at once.
     #[serde(default = "default_parallelism")]
     #[schemars(range(min = 1, max = 100))]

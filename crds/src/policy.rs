@@ -56,7 +56,7 @@ pub enum PolicyMode {
 pub struct Rule {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// A CEL expression of type Bool over `task`, `step`, `skill`, `agent`, `namespace`.
+    /// A CEL expression of type Bool over `task`, `step`, `skill`, `agent`, `namespace`, `request`.
     #[serde(rename = "match")]
     #[schemars(length(min = 1, max = 1024))]
     pub matches: String,
@@ -81,11 +81,48 @@ pub enum Effect {
     Deny,
 }
 
+/// What a signature takes. Where several rules ask for one: the highest count, all of their groups, only the
+/// service accounts that each of them lists, the earliest expiry, and `Plan` only where each of them says so.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApprovalRequirement {
-    /// An Approval that nobody signed for this long is rejected; 24h where left out.
+    /// How many different people must approve. The requester never counts.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 10))]
+    pub count: u32,
+    /// Groups of which each must be represented among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10), inner(length(min = 1, max = 256)))]
+    pub groups: Vec<String>,
+    /// Service accounts, as `NAMESPACE/NAME`, whose signature counts. People need not be listed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 10),
+        inner(
+            length(min = 3, max = 317),
+            regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?/[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")
+        )
+    )]
+    pub service_accounts: Vec<String>,
+    /// `Plan`: one signature may be for all steps of a Plan whose input is known.
+    #[serde(default)]
+    pub scope: ApprovalScope,
+    /// An Approval that lacks signatures for this long is rejected; 24h where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration")]
     pub expires_after: Option<String>,
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// What one signature is for.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ApprovalScope {
+    /// One attempt at one step.
+    #[default]
+    Step,
+    /// Every step of the Plan that asks for a signature and whose input is already known.
+    Plan,
 }

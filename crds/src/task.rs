@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::meta::{LocalReference, Priority, conditions, free_object};
+use crate::meta::{Identity, LocalReference, Priority, conditions, free_object};
 use crate::plan::PlanTemplate;
 
 /// What is wanted, and how it is to be handled. Only `suspend`, `cancel`, `deadline` and
@@ -23,6 +23,7 @@ use crate::plan::PlanTemplate;
     category = "countersign",
     doc = "A request for work that is judged, signed for where a Policy says so, run once and recorded.",
     printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
+    printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.user", priority = 1),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].reason"),
     printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
     printcolumn(
@@ -49,6 +50,8 @@ use crate::plan::PlanTemplate;
         .message("spec.goal is immutable; create a new Task"),
     validation = Rule::new("has(self.priority) == has(oldSelf.priority) && (!has(self.priority) || self.priority == oldSelf.priority)")
         .message("spec.priority is immutable; create a new Task"),
+    validation = Rule::new("!has(oldSelf.requester) || (has(self.requester) && self.requester == oldSelf.requester)")
+        .message("spec.requester is immutable"),
     validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)")
         .message("spec.cancel cannot be taken back; create a new Task")
 )]
@@ -79,6 +82,9 @@ pub struct TaskSpec {
     /// Overrides the Agent's priority for Policy's eyes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// Who created the Task: stamped by the admission webhook, whatever the client sends. They never sign for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester: Option<Identity>,
     /// While true nothing new starts; what runs goes on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub suspend: bool,

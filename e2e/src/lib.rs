@@ -12,6 +12,8 @@ use serde_json::Value;
 
 /// The operator's own namespace.
 pub const SYSTEM: &str = "countersign-system";
+/// Who signs for the tests' Tasks.
+pub const SIGNER: &str = "signer";
 /// How long anything that should happen may take; the machine may be slow.
 pub const SOON: Duration = Duration::from_secs(120);
 
@@ -104,6 +106,9 @@ impl Namespace {
         wait_until("the default service account exists", SOON, || {
             kubectl_with(&["-n", &name, "get", "serviceaccount", "default"], "").status.success()
         });
+        // Whoever asks never signs, so there is somebody who does.
+        let signer = format!("--user={SIGNER}");
+        kubectl(&["-n", &name, "create", "rolebinding", "signer", "--clusterrole=countersign-approver", &signer]);
         Namespace { name }
     }
 
@@ -198,7 +203,7 @@ impl Namespace {
 
     pub fn sign(&self, approval: &str, approved: bool) {
         let patch = format!(r#"{{"spec":{{"approved":{approved},"reason":"test"}}}}"#);
-        self.kubectl(&["patch", "approval", approval, "--type", "merge", "-p", &patch]);
+        self.kubectl(&["--as", SIGNER, "patch", "approval", approval, "--type", "merge", "-p", &patch]);
     }
 
     /// Asserts that no attempt of a Task ever had a second pod let in, and that the record agrees with the status.

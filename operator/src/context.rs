@@ -10,10 +10,13 @@ use countersign_core::record::TaskRecord;
 use countersign_crds::TaskStatus;
 use countersign_store::Store;
 use kube::Client;
+use kube::runtime::events::Recorder;
 
 use crate::act::JobSettings;
 use crate::caches::{Caches, lock};
+use crate::guard::Expected;
 use crate::metrics::Metrics;
+use crate::seal::SharedSeal;
 
 pub struct Context {
     pub client: Client,
@@ -24,6 +27,9 @@ pub struct Context {
     pub jobs: JobSettings,
     pub operator_namespace: String,
     pub metrics: Metrics,
+    pub seal: SharedSeal,
+    pub guard: Expected,
+    pub recorder: Recorder,
     pub recent: Recent,
     pub remembered: Remembered,
     pub failures: Failures,

@@ -7,6 +7,8 @@ mod caches;
 mod certs;
 mod context;
 mod error;
+mod events;
+mod guard;
 mod http;
 mod index;
 mod lead;
@@ -17,6 +19,7 @@ mod observe;
 mod probe;
 mod reconcile;
 mod report;
+mod seal;
 mod settings;
 mod sweep;
 mod telemetry;
@@ -33,13 +36,16 @@ use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_store::{Store, StoreOptions};
 use jiff::SignedDuration;
+use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::act::JobSettings;
 use crate::caches::Caches;
 use crate::context::Context;
+use crate::guard::Expected;
 use crate::http::Readiness;
 use crate::metrics::Metrics;
+use crate::seal::SharedSeal;
 use crate::settings::Settings;
 use crate::trigger::Trigger;
 
@@ -62,6 +68,7 @@ async fn main() -> anyhow::Result<()> {
     })?;
     let trigger = Arc::new(Trigger::default());
     let caches = Caches::start(&client, &settings.namespace, &trigger);
+    let seal = SharedSeal::default();
     let context = Arc::new(Context {
         client: client.clone(),
         store: store.clone(),
@@ -79,6 +86,12 @@ async fn main() -> anyhow::Result<()> {
         },
         operator_namespace: settings.namespace.clone(),
         metrics: metrics.clone(),
+        seal: seal.clone(),
+        guard: Expected::new(&settings.service_account, &settings.webhook.service, &settings.namespace)?,
+        recorder: Recorder::new(
+            client.clone(),
+            Reporter { controller: "countersign".to_owned(), instance: Some(settings.pod_name.clone()) },
+        ),
         recent: context::Recent::default(),
         remembered: context::Remembered::default(),
         failures: context::Failures::default(),
@@ -87,6 +100,7 @@ async fn main() -> anyhow::Result<()> {
     let tls = RustlsConfig::from_config(Arc::new(probe::no_certificate_yet()?));
     tokio::spawn(probe::watch_postgres(store.clone(), readiness.clone()));
     tokio::spawn(probe::watch_caches(caches, readiness.clone()));
+    tokio::spawn(seal::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
     tokio::spawn(probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
 
     let mut terminated = signal(SignalKind::terminate())?;
@@ -96,7 +110,8 @@ async fn main() -> anyhow::Result<()> {
     let mut leading = tokio::spawn(leading(stopped));
     let mut stop = Some(stop);
     let probes = http::serve(http::router(readiness.clone(), metrics.clone()));
-    let webhook = admission::serve(admission::router(&settings.service_account, metrics), tls);
+    let shared = admission::Shared { client, service_account: settings.service_account.clone(), seal, metrics };
+    let webhook = admission::serve(admission::router(shared), tls);
     let mut probes = std::pin::pin!(probes);
     let mut webhook = std::pin::pin!(webhook);
     loop {

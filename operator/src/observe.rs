@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_core::observed::{Observed, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::observed::{ApprovalView, Guard, Observed, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::plan::wanted_outputs;
-use countersign_core::record::{AttemptState, TaskRecord};
+use countersign_core::record::{AttemptRecord, AttemptState, TaskRecord};
 use countersign_crds::{LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
+use crate::act::{self, Owner};
 use crate::caches::{Caches, lock};
 use crate::context::Context;
 use crate::error::Error;
@@ -48,7 +49,8 @@ pub async fn observe(
         template,
         skills: caches.skills(),
         policies: caches.policies(),
-        approvals: lock(&caches.approvals).of(uid),
+        approvals: approvals(context, uid),
+        guard: guard(context, record.as_ref()).await?,
         pods,
         jobs: {
             made.extend(lock(&caches.jobs).of(uid).into_keys());
@@ -57,6 +59,29 @@ pub async fn observe(
         outputs,
         record,
     })
+}
+
+/// The Task's Approvals with those decisions whose seal holds; without the seal's key, none does.
+fn approvals(context: &Context, uid: &str) -> BTreeMap<String, ApprovalView> {
+    let mut approvals = lock(&context.caches.approvals).of(uid);
+    let seal = context.seal.get();
+    for approval in approvals.values_mut() {
+        let sealed = seal.as_ref().map(|seal| seal.sealed(&approval.uid, &approval.decisions));
+        approval.decisions = sealed.unwrap_or_default();
+    }
+    approvals
+}
+
+/// Looked at only where something could be dispatched that rests on a signature.
+async fn guard(context: &Context, record: Option<&TaskRecord>) -> Result<Guard, Error> {
+    let Some(record) = record.filter(|record| record.finished.is_none()) else { return Ok(Guard::NotNeeded) };
+    let waiting = |attempt: &AttemptRecord| attempt.approval.is_some() && attempt.state == AttemptState::Intended;
+    let rests = record.approvals.values().any(|approval| approval.is_open())
+        || record.steps.values().filter_map(|step| step.live_attempt()).any(waiting);
+    if !rests {
+        return Ok(Guard::NotNeeded);
+    }
+    Ok(context.guard.look(&context.client).await?)
 }
 
 fn agent(caches: &Caches, task: Option<&TaskView>) -> Option<countersign_crds::AgentSpec> {
@@ -75,8 +100,18 @@ async fn pods(
     let mut pods: Vec<PodView> = lock(&context.caches.pods).of(uid).into_values().collect();
     let Some(record) = record.filter(|record| record.finished.is_none()) else { return Ok(pods) };
     let api: Api<Pod> = Api::namespaced(context.client.clone(), namespace);
+    let owner = Owner {
+        namespace: namespace.to_owned(),
+        name: record.name.clone(),
+        uid: uid.to_owned(),
+        // The label is not part of what is compared.
+        task_type: None,
+    };
     for attempt in record.steps.values().filter_map(|step| step.live_attempt()) {
-        let AttemptState::Admitted { pod_uid, .. } = &attempt.state else { continue };
+        let AttemptState::Admitted { pod_uid, .. } = &attempt.state else {
+            check_gated(context, &owner, attempt, &api, &mut pods).await?;
+            continue;
+        };
         if !pods.iter().any(|pod| pod.uid == *pod_uid) {
             let params = ListParams::default().labels(&format!("{LABEL_ATTEMPT}={}", attempt.key));
             let listed = api.list(&params).await?;
@@ -92,6 +127,25 @@ async fn pods(
         }
     }
     Ok(pods)
+}
+
+/// A pod that waits to be let in is read from the API server and held against what was decided.
+async fn check_gated(
+    context: &Context,
+    owner: &Owner,
+    attempt: &AttemptRecord,
+    api: &Api<Pod>,
+    pods: &mut [PodView],
+) -> Result<(), Error> {
+    let Some(launch) = &attempt.launch else { return Ok(()) };
+    let waits = |pod: &&mut PodView| pod.key == attempt.key && pod.state == PodState::Gated;
+    for pod in pods.iter_mut().filter(waits) {
+        let Some(seen) = api.get_opt(&pod.name).await? else { continue };
+        if let Some(field) = act::altered(&context.jobs, owner, &attempt.key, launch, &seen) {
+            pod.state = PodState::Altered { field };
+        }
+    }
+    Ok(())
 }
 
 /// The template that the Task's `planRef` or `type` leads to: in its own namespace first, then in the

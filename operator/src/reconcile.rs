@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign_core::decide::{Bench, decide};
 use countersign_core::effect::{Act, Decision};
 use countersign_core::observed::{Observed, TaskView};
-use countersign_core::record::TaskRecord;
+use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::TaskStatus;
 use countersign_store::CommitError;
 use jiff::{Timestamp, TimestampRound, Unit};
@@ -18,6 +18,7 @@ use crate::act::{self, Owner};
 use crate::caches::GuardedTask;
 use crate::context::Context;
 use crate::error::Error;
+use crate::events;
 use crate::observe::observe;
 use crate::report::report;
 use crate::telemetry::task_span;
@@ -126,6 +127,7 @@ async fn carry_out(
     reported: Option<&TaskStatus>,
 ) -> Result<(), Error> {
     let Decision { changes, acts, status, wake: _, again: _, record } = decision;
+    let decided = record.clone().or_else(|| observed.record.clone());
     if !changes.is_empty() {
         let seen = observed.record.as_ref().map(|record| record.version);
         let version = commit(context, key, seen, &changes).await?;
@@ -147,7 +149,12 @@ async fn carry_out(
         uid: key.uid.clone(),
         task_type: observed.task.as_ref().and_then(|task| task.spec.task_type.clone()),
     };
-    let failed = perform_all(context, &owner, &acts).await;
+    let failed = match &decided {
+        Some(decided) => perform_all(context, &owner, decided, &acts).await,
+        // Nothing was ever recorded of it, so nothing is owed to it.
+        None => None,
+    };
+    tell(context, observed, decided.as_ref(), &changes).await;
     if let Some(status) = status {
         let last = context.remembered.get(&key.uid).status;
         if last.as_ref().or(reported) != Some(&status) {
@@ -164,12 +171,7 @@ async fn carry_out(
     failed.map_or(Ok(()), Err)
 }
 
-async fn commit(
-    context: &Context,
-    key: &TaskKey,
-    seen: Option<i64>,
-    changes: &[countersign_core::record::Change],
-) -> Result<i64, Error> {
+async fn commit(context: &Context, key: &TaskKey, seen: Option<i64>, changes: &[Change]) -> Result<i64, Error> {
     let timer = context.metrics.transaction_timer();
     let result = context.store.commit(&key.uid, seen, changes).await;
     timer.observe_duration();
@@ -185,11 +187,19 @@ async fn commit(
     Ok(result?)
 }
 
+/// Events about the Approvals that changed.
+async fn tell(context: &Context, observed: &Observed, record: Option<&TaskRecord>, changes: &[Change]) {
+    for (name, event) in changes.iter().filter_map(|change| events::of_change(change, record)) {
+        let (Some(seen), Some(record)) = (observed.approvals.get(&name), record) else { continue };
+        events::tell(&context.recorder, &record.namespace, &name, seen.uid.clone(), event).await;
+    }
+}
+
 /// Every deed is tried, whatever became of the one before; the first failure is returned.
-async fn perform_all(context: &Context, owner: &Owner, acts: &[Act]) -> Option<Error> {
+async fn perform_all(context: &Context, owner: &Owner, record: &TaskRecord, acts: &[Act]) -> Option<Error> {
     let mut failed = None;
     for act in acts {
-        let result = act::perform(&context.client, &context.jobs, owner, act).await;
+        let result = act::perform(context, owner, record, act).await;
         context.metrics.act(act.kind(), result.is_ok());
         match (act, result) {
             (Act::CreateJob { key: name, .. } | Act::CreatePlan { name, .. }, Ok(())) => {
@@ -197,9 +207,9 @@ async fn perform_all(context: &Context, owner: &Owner, acts: &[Act]) -> Option<E
             }
             (Act::DeleteJob { key }, Ok(())) => context.recent.forget(&owner.uid, key),
             (_, Ok(())) => {}
-            (act, Err(source)) => {
-                tracing::warn!(act = act.kind(), error = %source, "a deed failed; the next look tries it again");
-                failed = failed.or(Some(Error::Act { act: act.kind(), source }));
+            (act, Err(error)) => {
+                tracing::warn!(act = act.kind(), %error, "a deed failed; the next look tries it again");
+                failed = failed.or(Some(error));
             }
         }
     }

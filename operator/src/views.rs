@@ -1,7 +1,9 @@
 //! From Kubernetes objects to the small views that the core decides on.
 
+use countersign_core::approval::excerpt;
 use countersign_core::observed::{ApprovalView, PodEnd, PodState, PodView, Report, TaskView};
-use countersign_crds::{ANNOTATION_TASK, Approval, GATE, LABEL_ATTEMPT, LABEL_TASK_UID, Task};
+use countersign_core::status;
+use countersign_crds::{ANNOTATION_ON_BEHALF_OF, ANNOTATION_TASK, Approval, GATE, LABEL_ATTEMPT, LABEL_TASK_UID, Task};
 use countersign_crds::{Effect, PolicyMode, PolicySpec, RiskClass, Rule};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
@@ -19,6 +21,7 @@ pub fn task(task: &Task) -> Option<TaskView> {
         name: task.name_any(),
         generation: task.metadata.generation,
         spec: task.spec.clone(),
+        on_behalf_of: task.annotations().get(ANNOTATION_ON_BEHALF_OF).map(|claim| excerpt(claim, 250)),
         conditions: task.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default(),
     })
 }
@@ -37,15 +40,15 @@ fn owner(meta: &ObjectMeta) -> Option<TaskKey> {
 
 pub fn approval(approval: &Approval) -> Option<Entry<ApprovalView>> {
     let reference = &approval.spec.task_ref;
-    let conditions = approval.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     Some(Entry {
         task: TaskKey { namespace: approval.namespace()?, name: reference.name.clone(), uid: reference.uid.clone() },
         name: approval.name_any(),
         view: ApprovalView {
+            uid: approval.uid()?,
             generation: approval.metadata.generation,
             digest: approval.spec.digest.clone(),
             decisions: approval.spec.decisions.clone(),
-            reported: conditions.iter().find(|c| c.type_ == "Approved").map(|c| c.reason.clone()),
+            reported: approval.status.as_ref().and_then(status::reported),
         },
     })
 }

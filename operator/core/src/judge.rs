@@ -6,13 +6,14 @@ use std::sync::Arc;
 use countersign_crds::{AgentSpec, Effect, PolicyMode, Priority, RiskClass, SkillSpec, Step, StepApproval};
 use serde_json::{Map, Value, json};
 
+use crate::approval::Ask;
 use crate::cel::{Fence, Variables};
 use crate::digest::{self, Digest};
 use crate::observed::TaskView;
 use crate::plan::{CompiledStep, check_schema, task_value, variables};
 use crate::policy::{PolicySet, Verdict};
 use crate::problem;
-use crate::record::{Launch, RecordedPlan, RuleDecision};
+use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
 use crate::time::GoDuration;
 
 /// What [`crate::decide`] asks of each step that could start. The real one is [`PolicyJudge`]; the
@@ -26,6 +27,7 @@ pub trait Judge {
 pub struct Case<'a> {
     pub task: &'a TaskView,
     pub plan: &'a RecordedPlan,
+    pub request: &'a Request,
     pub step: &'a Step,
     pub attempt: u32,
     /// Outputs of finished steps.
@@ -58,7 +60,7 @@ pub enum Judgement {
     Permitted(Box<Prepared>),
     NeedsApproval {
         prepared: Box<Prepared>,
-        expires_after: GoDuration,
+        ask: Ask,
     },
 }
 
@@ -233,6 +235,7 @@ fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &M
     let priority = spec.priority.or(case.agent.map(|a| a.priority)).unwrap_or(Priority::Normal);
     let agent = case.agent.zip(spec.agent_ref.as_ref());
     let agent = agent.map(|(agent, reference)| json!({"name": reference.name, "priority": agent.priority}));
+    let requester = case.request.requester.as_ref().map(|who| json!({"user": who.user, "groups": who.groups}));
     Variables::new()
         .with("namespace", json!(case.task.namespace))
         .with(
@@ -266,6 +269,7 @@ fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &M
             }),
         )
         .with("agent", json!(agent))
+        .with("request", json!(requester))
 }
 
 fn prepare(
@@ -285,6 +289,7 @@ fn prepare(
     let binding = json!({
         "version": 1,
         "task": case.task.uid,
+        "requester": case.request.requester.as_ref().map(|requester| &requester.user),
         "step": case.step,
         "input": input,
         "skill": {"name": name, "spec": contract},
@@ -311,11 +316,33 @@ fn prepare(
     }
     let launch = Launch { skill: name.to_owned(), contract: contract.clone(), input, image, timeout_seconds: timeout };
     let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules });
-    if plan_asks || verdict.effect == Effect::RequireApproval {
-        return Ok(Judgement::NeedsApproval { prepared, expires_after: verdict.expires_after });
+    let policy_asks = verdict.effect == Effect::RequireApproval;
+    if !plan_asks && !policy_asks {
+        return Ok(Judgement::Permitted(prepared));
     }
-    Ok(Judgement::Permitted(prepared))
+    if case.request.requester.is_none() {
+        return Err(Judgement::Denied { message: UNKNOWN_REQUESTER.to_owned(), rules: prepared.rules });
+    }
+    let ask = match (policy_asks, plan_asks) {
+        (true, false) => verdict.ask,
+        (true, true) => verdict.ask.and_for_each_step(),
+        (false, _) => Ask::default(),
+    };
+    if ask.required.groups.len() > MOST_GROUPS {
+        let message = format!(
+            "its rules together ask for {} groups; at most {MOST_GROUPS} can be represented, so ask for fewer",
+            ask.required.groups.len()
+        );
+        return Err(Judgement::Denied { message, rules: prepared.rules });
+    }
+    Ok(Judgement::NeedsApproval { prepared, ask })
 }
+
+/// As many as an Approval's schema holds.
+const MOST_GROUPS: usize = 10;
+
+/// Without a requester nobody could be kept from signing for work of their own.
+const UNKNOWN_REQUESTER: &str = "it needs a signature, and nobody knows who asked for it: the Task was created while the operator's webhook was away; delete it and create it again";
 
 /// The step's own timeout can shorten the Skill's, never lengthen it.
 fn timeout(step: &Step, contract: &SkillSpec) -> Result<u32, String> {

@@ -3,6 +3,7 @@
 //! The leaf modules (`cel`, `digest`, `json`, `schema`, `template`, `time`) know nothing of Tasks; the rest
 //! is built on them. [`decide`] is where everything that happens is decided.
 
+pub mod approval;
 pub mod cel;
 pub mod check;
 pub mod decide;
@@ -10,7 +11,7 @@ pub mod digest;
 pub mod effect;
 pub mod json;
 pub mod judge;
-mod names;
+pub mod names;
 pub mod observed;
 pub mod plan;
 pub mod policy;

@@ -21,6 +21,18 @@ pub fn plan(task_uid: &str, task: &str) -> String {
     format!("{}-{}", label(task), &hash.hex()[..10])
 }
 
+/// A user's name as it can be shown: a name that could pass for another, or break the line, is spelt out. Whoever
+/// reads `\u{430}lice` sees that it is not `alice`.
+pub fn shown(name: &str) -> String {
+    if name.chars().all(|c| c.is_ascii_graphic() || c == ' ') {
+        return name.to_owned();
+    }
+    let spelt = |c: char| {
+        if c.is_ascii_graphic() || c == ' ' { c.to_string() } else { format!("\\u{{{:x}}}", u32::from(c)) }
+    };
+    name.chars().map(spelt).collect()
+}
+
 /// As much of a name as fits a DNS label beside the rest.
 fn label(name: &str) -> String {
     let short: String =
@@ -31,6 +43,18 @@ fn label(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_could_pass_for_others_are_spelt_out() {
+        for (name, expected) in [
+            ("alice@example.com", "alice@example.com"),
+            ("аlice", "\\u{430}lice"),
+            ("bob\u{202e}ecila", "bob\\u{202e}ecila"),
+            ("a\nb", "a\\u{a}b"),
+        ] {
+            assert_eq!(shown(name), expected);
+        }
+    }
 
     #[test]
     fn keys_are_dns_labels_and_differ() {

@@ -31,6 +31,7 @@ pub struct Observed {
     pub pods: Vec<PodView>,
     /// The keys of the Jobs that exist.
     pub jobs: BTreeSet<String>,
+    pub guard: Guard,
     /// Outputs of finished steps, by step; those that open steps refer to.
     pub outputs: BTreeMap<String, Arc<Value>>,
 }
@@ -42,6 +43,8 @@ pub struct TaskView {
     pub name: String,
     pub generation: Option<i64>,
     pub spec: TaskSpec,
+    /// For whom the requester says that it asked.
+    pub on_behalf_of: Option<String>,
     /// As last reported, for the times of their last transitions.
     pub conditions: Vec<Condition>,
 }
@@ -69,11 +72,33 @@ pub enum TemplateLookup {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApprovalView {
+    pub uid: String,
     pub generation: Option<i64>,
     pub digest: String,
+    /// Those whose seal holds.
     pub decisions: Vec<Decision>,
-    /// The reason of the condition `Approved`, as last reported.
-    pub reported: Option<String>,
+    /// What was reported last: the reason of the condition `Approved`, and how many signed.
+    pub reported: Option<ReportedApproval>,
+}
+
+/// What an Approval's status says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportedApproval {
+    pub reason: String,
+    pub signed: Option<String>,
+}
+
+/// Whether what keeps Approvals from being forged is in place, as far as it had to be looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Guard {
+    /// Nothing that is decided now rests on a signature.
+    #[default]
+    NotNeeded,
+    Whole,
+    /// What is missing or was altered, and how to mend it.
+    Broken {
+        problem: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +113,10 @@ pub struct PodView {
 pub enum PodState {
     /// Behind the gate: nothing of it runs.
     Gated,
+    /// Behind the gate, and not the pod that was decided: the field that differs.
+    Altered {
+        field: String,
+    },
     /// Let in, no container of the skill has started; why, as the kubelet says it.
     Waiting {
         message: Option<String>,

@@ -1,11 +1,15 @@
 //! The status of a Task and of its Approvals: a bounded view of the record.
 
+use std::collections::BTreeSet;
+
 use countersign_crds::{ApprovalStatus, PlanStatus, Progress, StepState, StepStatus, Task, TaskStatus};
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::approval::{Tally, tally};
 use crate::decide::{Waits, satisfied};
-use crate::observed::{Observed, TaskView};
+use crate::names::shown;
+use crate::observed::{Observed, ReportedApproval, TaskView};
 use crate::record::{
     ApprovalRecord, ApprovalState, AttemptState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
 };
@@ -144,9 +148,11 @@ fn listed(steps: Vec<StepStatus>) -> Vec<StepStatus> {
 fn step_statuses(plan: &RecordedPlan, record: &TaskRecord, pauses: &Pauses<'_>) -> Vec<StepStatus> {
     let mut approvals: std::collections::BTreeMap<&str, &ApprovalRecord> = std::collections::BTreeMap::new();
     for approval in record.approvals.values() {
-        let latest = approvals.entry(&approval.step).or_insert(approval);
-        if (approval.attempt, approval.requested_at) > (latest.attempt, latest.requested_at) {
-            *latest = approval;
+        for step in approval.covers.keys() {
+            let latest = approvals.entry(step).or_insert(approval);
+            if approval.requested_at > latest.requested_at {
+                *latest = approval;
+            }
         }
     }
     let status = |step: &countersign_crds::Step| {
@@ -197,22 +203,15 @@ fn open_state(
     if record.live_attempt().is_some() {
         return (StepState::Running, None, None);
     }
-    if let Some(approval) = approval.filter(|approval| approval.is_open()) {
-        return match approval.state {
-            ApprovalState::Requested => (StepState::WaitingApproval, None, None),
-            ApprovalState::Approved { .. }
-            | ApprovalState::Rejected { .. }
-            | ApprovalState::Expired
-            | ApprovalState::Superseded { .. }
-            | ApprovalState::Consumed { .. }
-            | ApprovalState::Withdrawn => (StepState::Ready, None, None),
-        };
-    }
     if let Some(held) = pauses.waits.held.get(&step.name) {
         return (StepState::Pending, Some("Held".to_owned()), Some(held.clone()));
     }
     if !step.needs.iter().all(|need| satisfied(task, need)) {
         return (StepState::Blocked, None, None);
+    }
+    if let Some(approval) = approval.filter(|approval| approval.awaits(&step.name)) {
+        let waits = approval.state == ApprovalState::Requested;
+        return (if waits { StepState::WaitingApproval } else { StepState::Ready }, None, None);
     }
     if record.not_before.is_some() {
         let last = record.attempts.last().and_then(|attempt| match &attempt.state {
@@ -225,12 +224,12 @@ fn open_state(
 }
 
 /// The reason of an Approval's condition `Approved`, and that condition's status.
-pub fn approval_reason(state: &ApprovalState) -> (&'static str, &'static str) {
+fn approval_reason(state: &ApprovalState) -> (&'static str, &'static str) {
     match state {
         ApprovalState::Requested => ("Pending", "Unknown"),
-        ApprovalState::Approved { .. } => ("Approved", "True"),
-        ApprovalState::Consumed { .. } => ("Consumed", "True"),
-        ApprovalState::Rejected { .. } => ("Rejected", "False"),
+        ApprovalState::Approved => ("Approved", "True"),
+        ApprovalState::Consumed => ("Consumed", "True"),
+        ApprovalState::Rejected => ("Rejected", "False"),
         ApprovalState::Expired => ("Expired", "False"),
         ApprovalState::Superseded { .. } => ("Superseded", "False"),
         ApprovalState::Withdrawn => ("Withdrawn", "False"),
@@ -239,12 +238,22 @@ pub fn approval_reason(state: &ApprovalState) -> (&'static str, &'static str) {
 
 pub(crate) fn approval_status(now: Timestamp, approval: &ApprovalRecord, generation: Option<i64>) -> ApprovalStatus {
     let (reason, status) = approval_reason(&approval.state);
+    let digest = approval.digest.to_string();
+    let tally = tally(&approval.terms(&digest), &approval.decisions);
+    let people = |approved: bool| {
+        let said: BTreeSet<String> =
+            approval.decisions.iter().filter(|d| d.approved == approved).map(|d| shown(&d.user)).collect();
+        said.into_iter().collect::<Vec<_>>()
+    };
     let message = match &approval.state {
-        ApprovalState::Requested => "sign with kubectl patch: spec.approved and spec.reason".to_owned(),
-        ApprovalState::Approved { decision } => format!("approved by {}", decision.user),
-        ApprovalState::Consumed { decision } => format!("approved by {}, and used", decision.user),
-        ApprovalState::Rejected { decision } => format!("rejected by {}", decision.user),
-        ApprovalState::Expired => "nobody signed in time".to_owned(),
+        ApprovalState::Requested => match tally {
+            Tally::Waiting { more, groups } => waiting_for(more, &groups),
+            Tally::Reached | Tally::Rejected { .. } => "it is being settled".to_owned(),
+        },
+        ApprovalState::Approved => format!("approved by {}", people(true).join(", ")),
+        ApprovalState::Consumed => format!("approved by {}, and used", people(true).join(", ")),
+        ApprovalState::Rejected => format!("rejected by {}", people(false).join(", ")),
+        ApprovalState::Expired => "the signatures that it takes did not come in time".to_owned(),
         ApprovalState::Superseded { changed } => {
             format!("what would run changed since: {}; it counts for nothing", changed.join(", "))
         }
@@ -258,7 +267,25 @@ pub(crate) fn approval_status(now: Timestamp, approval: &ApprovalRecord, generat
         observed_generation: generation,
         last_transition_time: time(now),
     };
-    ApprovalStatus { observed_generation: generation, conditions: vec![condition] }
+    let signed = Some(format!("{}/{}", people(true).len(), approval.required.count));
+    ApprovalStatus { signed, observed_generation: generation, conditions: vec![condition] }
+}
+
+fn waiting_for(more: usize, groups: &[String]) -> String {
+    let people = match more {
+        0 => None,
+        1 => Some("1 more signature".to_owned()),
+        more => Some(format!("{more} more signatures")),
+    };
+    let groups = (!groups.is_empty()).then(|| format!("somebody of each of: {}", groups.join(", ")));
+    let both = people.into_iter().chain(groups).collect::<Vec<_>>().join(", and ");
+    format!("waiting for {both}; sign with kubectl patch: spec.approved and spec.reason")
+}
+
+/// What of an Approval's status tells whether it has to be reported again.
+pub fn reported(status: &ApprovalStatus) -> Option<ReportedApproval> {
+    let condition = status.conditions.iter().find(|condition| condition.type_ == "Approved")?;
+    Some(ReportedApproval { reason: condition.reason.clone(), signed: status.signed.clone() })
 }
 
 /// When a finished Task's object is to be deleted, where the Task says so.

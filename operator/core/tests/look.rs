@@ -9,7 +9,7 @@ use countersign_core::decide::{Bench, Config, decide};
 use countersign_core::digest::Digest;
 use countersign_core::effect::{Act, Decision};
 use countersign_core::judge::PolicyJudge;
-use countersign_core::observed::{ApprovalView, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::observed::{ApprovalView, Guard, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{AttemptOutcome, Change};
 use countersign_crds::{AgentSpec, PolicySpec, SkillSpec};
@@ -25,6 +25,9 @@ struct Bed {
 
 impl Bed {
     fn new(spec: Value) -> Bed {
+        let mut spec = spec;
+        let asked = json!({"user": "dave", "groups": ["agents"]});
+        spec.as_object_mut().unwrap().entry("requester").or_insert(asked);
         let allow: PolicySpec =
             serde_json::from_value(json!({"rules": [{"name": "all", "match": "true", "effect": "Allow"}]})).unwrap();
         let task = TaskView {
@@ -33,6 +36,7 @@ impl Bed {
             name: "task".into(),
             generation: Some(1),
             spec: serde_json::from_value(spec).unwrap(),
+            on_behalf_of: Some("carol".into()),
             conditions: Vec::new(),
         };
         let observed = Observed {
@@ -46,6 +50,7 @@ impl Bed {
             approvals: BTreeMap::new(),
             pods: Vec::new(),
             jobs: BTreeSet::new(),
+            guard: Guard::Whole,
             outputs: BTreeMap::new(),
         };
         let mut bed =
@@ -79,12 +84,21 @@ impl Bed {
                 Act::CreateJob { key, .. } => {
                     self.observed.jobs.insert(key.clone());
                     let state = PodState::Gated;
-                    self.observed.pods.push(PodView { name: "pod".into(), uid: "pod".into(), key: key.clone(), state });
+                    self.observed.pods.push(PodView { name: key.clone(), uid: key.clone(), key: key.clone(), state });
                 }
-                Act::AdmitPod { .. } => self.observed.pods[0].state = PodState::Running,
+                Act::AdmitPod { key, .. } => {
+                    let mut pods = self.observed.pods.iter_mut();
+                    pods.find(|pod| pod.key == *key).unwrap().state = PodState::Running;
+                }
                 Act::CreateApproval { name, spec } => {
                     let digest = spec.digest.clone();
-                    let view = ApprovalView { generation: None, digest, decisions: Vec::new(), reported: None };
+                    let view = ApprovalView {
+                        uid: String::new(),
+                        generation: None,
+                        digest,
+                        decisions: Vec::new(),
+                        reported: None,
+                    };
                     self.observed.approvals.insert(name.clone(), view);
                 }
                 Act::ReportApproval { .. } | Act::DeleteJob { .. } | Act::DeleteTask => {}
@@ -93,17 +107,34 @@ impl Bed {
         decision
     }
 
+    /// This person signs whatever waits.
+    fn sign(&mut self, user: &str, approved: bool) {
+        for approval in self.observed.approvals.values_mut() {
+            approval.decisions.push(countersign_crds::Decision {
+                user: user.into(),
+                uid: None,
+                groups: Vec::new(),
+                approved,
+                reason: None,
+                at: Time(self.now),
+                digest: approval.digest.clone(),
+                seal: "checked before".into(),
+            });
+        }
+    }
+
     /// Looks until the pod runs, and ends it with this report.
     fn end_with(&mut self, report: Option<Value>, reason: &str) -> Decision {
         self.look();
         self.look();
-        let key = self.observed.pods[0].key.clone();
+        let last = self.observed.pods.len() - 1;
+        let key = self.observed.pods[last].key.clone();
         let report = report.map(|mut report| {
             report.as_object_mut().unwrap().entry("attempt").or_insert(json!(key));
             report.as_object_mut().unwrap().entry("version").or_insert(json!(1));
             serde_json::from_value(report).unwrap()
         });
-        self.observed.pods[0].state = PodState::Ended(PodEnd { report, reason: reason.into(), output: None });
+        self.observed.pods[last].state = PodState::Ended(PodEnd { report, reason: reason.into(), output: None });
         self.look()
     }
 }
@@ -205,17 +236,7 @@ fn what_changes_after_the_signature_voids_it_and_is_named() {
 fn a_change_between_intent_and_start_voids_the_attempt_and_its_signature() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
     bed.look();
-    for approval in bed.observed.approvals.values_mut() {
-        approval.decisions.push(countersign_crds::Decision {
-            user: "alice".into(),
-            uid: None,
-            groups: Vec::new(),
-            approved: true,
-            reason: None,
-            at: Time(bed.now),
-            digest: approval.digest.clone(),
-        });
-    }
+    bed.sign("alice", true);
     assert!(bed.look().acts.iter().any(|act| matches!(act, Act::CreateJob { .. })));
     bed.skill("echo", json!({"timeout": "7s"}));
     let decision = bed.look();
@@ -223,6 +244,133 @@ fn a_change_between_intent_and_start_voids_the_attempt_and_its_signature() {
         matches!(change, Change::FinishAttempt { outcome: AttemptOutcome::Voided, message: Some(m), .. } if m.contains("skill"))
     }));
     assert!(!decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })), "the pod is not let in");
+}
+
+/// One rule that asks for this, of every step.
+fn asking(bed: &mut Bed, approval: Value) {
+    let rule = json!({"rules": [{"name": "sign", "match": "true", "effect": "RequireApproval", "approval": approval}]});
+    let spec: PolicySpec = serde_json::from_value(rule).unwrap();
+    bed.observed.policies = Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), spec)]));
+}
+
+fn jobs(decision: &Decision) -> Vec<&str> {
+    let step = |act: &'_ Act| matches!(act, Act::CreateJob { .. });
+    decision
+        .acts
+        .iter()
+        .filter(|act| step(act))
+        .map(|act| match act {
+            Act::CreateJob { step, .. } => step.as_str(),
+            _ => "",
+        })
+        .collect()
+}
+
+#[test]
+fn it_takes_as_many_as_the_policy_says_and_never_the_requester() {
+    let mut bed = Bed::step(json!({}));
+    asking(&mut bed, json!({"count": 2}));
+    bed.look();
+    for (user, starts) in [("dave", false), ("alice", false), ("alice", false), ("bob", true)] {
+        bed.sign(user, true);
+        assert_eq!(jobs(&bed.look()).len(), usize::from(starts), "after {user}");
+    }
+    let approval = bed.observed.record.as_ref().unwrap().approvals.values().next().unwrap();
+    assert_eq!(approval.on_behalf_of.as_deref(), Some("carol"));
+}
+
+#[test]
+fn nobody_signs_for_a_task_whose_requester_is_not_known() {
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    bed.observed.task.as_mut().unwrap().spec.requester = None;
+    ends(bed, "Rejected", "nobody knows who asked for it");
+}
+
+#[test]
+fn signatures_count_for_nothing_while_the_guard_is_broken() {
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    bed.look();
+    bed.observed.guard = Guard::Broken { problem: "the policy is gone".into() };
+    bed.sign("alice", true);
+    let decision = bed.look();
+    assert_eq!(jobs(&decision), [""; 0]);
+    assert!(decision.wake.is_some(), "looked at again");
+    let steps = &decision.status.unwrap().steps;
+    assert!(steps[0].message.as_ref().unwrap().contains("the policy is gone"), "{steps:?}");
+    bed.observed.guard = Guard::Whole;
+    assert_eq!(jobs(&bed.look()), ["only"]);
+}
+
+#[test]
+fn a_pod_is_not_let_in_while_the_guard_is_broken() {
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    bed.look();
+    bed.sign("alice", true);
+    assert_eq!(jobs(&bed.look()), ["only"]);
+    bed.observed.guard = Guard::Broken { problem: "the policy is gone".into() };
+    assert!(!bed.look().acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })));
+    bed.observed.guard = Guard::Whole;
+    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })));
+}
+
+/// Three steps: the second waits for the first, the third's input is the second's output.
+fn chain(approval: Value) -> Bed {
+    let mut bed = Bed::new(json!({"plan": {"steps": [
+        {"name": "one", "skill": "echo", "input": {"n": 1}},
+        {"name": "two", "skill": "echo", "needs": ["one"], "input": {"n": 2}},
+        {"name": "three", "skill": "echo", "needs": ["two"], "input": {"n": "${steps.two.output.n}"}}]}}));
+    asking(&mut bed, approval);
+    bed
+}
+
+#[test]
+fn one_signature_for_a_plan_covers_what_is_known_and_no_more() {
+    let mut bed = chain(json!({"scope": "Plan"}));
+    bed.look();
+    let covers = |bed: &Bed| {
+        let record = bed.observed.record.as_ref().unwrap();
+        let covers =
+            |a: &countersign_core::record::ApprovalRecord| a.covers.keys().cloned().collect::<Vec<_>>().join(" ");
+        record.approvals.values().map(covers).collect::<Vec<_>>()
+    };
+    assert_eq!(covers(&bed), ["one two"]);
+    bed.sign("alice", true);
+    assert_eq!(jobs(&bed.look()), ["one"]);
+    let decision = bed.end_with(Some(good("{}")), "");
+    assert_eq!(jobs(&decision), ["two"], "under the same signature");
+    let approval = bed.observed.record.as_ref().unwrap().approvals.values().next().unwrap().clone();
+    assert_eq!(approval.state, countersign_core::record::ApprovalState::Consumed);
+    // A rule that does not say so gets a signature for each step.
+    let mut bed = chain(json!({"scope": "Step"}));
+    bed.look();
+    assert_eq!(covers(&bed), ["one"]);
+}
+
+#[test]
+fn a_step_of_a_signed_plan_that_changes_voids_the_signature_for_all_that_have_not_run() {
+    let mut bed = chain(json!({"scope": "Plan"}));
+    bed.look();
+    bed.sign("alice", true);
+    bed.look();
+    bed.skill("echo", json!({"timeout": "7s"}));
+    let decision = bed.look();
+    let superseded = decision.changes.iter().find_map(|change| match change {
+        Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
+        _ => None,
+    });
+    assert_eq!(superseded.unwrap(), ["one.skill"]);
+    assert!(decision.changes.iter().any(|change| matches!(change, Change::RequestApproval { .. })), "asked again");
+}
+
+#[test]
+fn a_rejection_of_a_plan_is_one_of_every_step_in_it() {
+    let mut bed = chain(json!({"scope": "Plan"}));
+    bed.look();
+    bed.sign("alice", false);
+    let decision = bed.look();
+    assert_eq!(phase(&decision).0, "Rejected");
+    let states: Vec<String> = decision.status.unwrap().steps.iter().map(|s| format!("{:?}", s.state)).collect();
+    assert_eq!(states, ["Rejected", "Rejected", "Skipped"]);
 }
 
 #[test]

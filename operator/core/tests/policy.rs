@@ -100,7 +100,7 @@ fn risk_is_the_highest_expiry_the_shortest_and_the_record_says_what_a_rule_saw()
     };
     let rules = json!({"rules": [approve("a", "Low", "2h"), approve("b", "High", "90m"), rule("c", "true", "Allow")]});
     let verdict = judge(&set(&[(OPS, "p", rules)]));
-    assert_eq!((verdict.risk, verdict.expires_after.get().as_secs()), (RiskClass::High, 5400));
+    assert_eq!((verdict.risk, verdict.ask.expires_after.get().as_secs()), (RiskClass::High, 5400));
     assert_eq!(verdict.rules[0].saw, *json!({"task.parameters.amount": 500}).as_object().unwrap());
 }
 

@@ -1,5 +1,6 @@
 //! Everybody but the operator: the Job controller, the kubelet, people, and those who do harm.
 
+use countersign_core::approval::{Answer, Signer, Terms, may_sign};
 use countersign_core::observed::{PodEnd, PodState};
 use countersign_crds::Decision;
 use jiff::SignedDuration;
@@ -10,7 +11,7 @@ use crate::check::{self, Violation};
 use crate::draw::Draw;
 use crate::operator::good_report;
 use crate::table::TIMEOUT_SECONDS;
-use crate::world::{Pod, World};
+use crate::world::{Pod, REQUESTER, World};
 
 /// Makes a pod for each Job; now and then a second one, as Kubernetes says it may. Pods of a Job that is
 /// gone are removed, and so are Jobs of a Task that is gone.
@@ -58,13 +59,15 @@ pub(crate) fn end_running(world: &mut World, status: Option<&str>) -> bool {
     true
 }
 
-/// The first Approval that can be signed is; false where none can.
+/// The first Approval that somebody can sign is signed; false where none can.
 pub(crate) fn sign_first(world: &mut World, approved: bool) -> bool {
     let before = world.signatures.len();
     for name in world.api.approvals.keys().cloned().collect::<Vec<_>>() {
-        sign(world, &name, approved);
-        if world.signatures.len() > before {
-            return true;
+        for (user, group) in PEOPLE {
+            sign(world, &name, (user, group), approved);
+            if world.signatures.len() > before {
+                return true;
+            }
         }
     }
     false
@@ -90,7 +93,7 @@ pub(crate) fn kubelet(world: &mut World, draw: &mut Draw) -> Result<(), Violatio
                 1 => end(world, &name, None, "OOMKilled, exit code 137"),
                 _ => end(world, &name, Some("Succeeded"), "exit code 0"),
             },
-            PodState::Gated | PodState::Running | PodState::Ended(_) => {}
+            PodState::Gated | PodState::Altered { .. } | PodState::Running | PodState::Ended(_) => {}
         }
     }
     Ok(())
@@ -125,7 +128,7 @@ pub(crate) fn people(world: &mut World, draw: &mut Draw) {
         15..=17 => {
             let names: Vec<String> = world.api.skills.keys().cloned().collect();
             let version = draw.below(1000);
-            let answer = *draw.pick(&["allow", "approve", "approve", "approve"]).unwrap_or(&"approve");
+            let answer = *draw.pick(&["allow", "approve", "both", "both"]).unwrap_or(&"approve");
             if let Some(skill) = draw.pick(&names).and_then(|name| world.api.skills.get_mut(name)) {
                 skill.description = Some(format!("{answer}:{version}"));
             }
@@ -135,24 +138,43 @@ pub(crate) fn people(world: &mut World, draw: &mut Draw) {
     }
 }
 
+/// Everybody who may be asked to sign, the requester among them, with a group.
+const PEOPLE: [(&str, &str); 4] =
+    [("alice", "people"), ("bob", "security"), ("carol", "people"), (REQUESTER, "security")];
+
 fn sign_one(world: &mut World, draw: &mut Draw, approved: bool) {
     let names: Vec<String> = world.api.approvals.keys().cloned().collect();
-    let Some(name) = draw.pick(&names).cloned() else { return };
-    sign(world, &name, approved);
+    let who = draw.pick(&PEOPLE).copied();
+    let (Some(name), Some(who)) = (draw.pick(&names).cloned(), who) else { return };
+    sign(world, &name, who, approved);
 }
 
-/// As the webhook does it: one decision is final, and none is stamped once the state is known.
-fn sign(world: &mut World, name: &str, approved: bool) {
-    let at = Time(world.now);
-    let Some(approval) = world.api.approvals.get_mut(name) else { return };
-    let open = approval.reported.as_deref().is_none_or(|reason| reason == "Pending");
-    if !approval.decisions.is_empty() || !open {
+/// As the webhook does it.
+fn sign(world: &mut World, name: &str, (user, group): (&str, &str), approved: bool) {
+    let (Some(spec), Some(approval)) = (world.asked.get(name), world.api.approvals.get_mut(name)) else { return };
+    let terms = Terms {
+        digest: &spec.digest,
+        requester: &spec.requester,
+        required: &spec.required,
+        expires_at: spec.expires_at.0,
+    };
+    let closed = approval.reported.as_ref().map(|reported| reported.reason.as_str()).filter(|r| *r != "Pending");
+    let groups = [group.to_owned()];
+    let signer = Signer { user, groups: &groups };
+    if may_sign(world.now, &terms, closed, &approval.decisions, signer, approved) != Ok(Answer::Append) {
         return;
     }
-    let digest = approval.digest.clone();
-    world.signatures.insert((name.to_owned(), digest.clone(), approved));
-    let decision = Decision { user: "alice".into(), uid: None, groups: Vec::new(), approved, reason: None, at, digest };
-    approval.decisions.push(decision);
+    world.signatures.insert((name.to_owned(), user.to_owned(), approved));
+    approval.decisions.push(Decision {
+        user: user.to_owned(),
+        uid: None,
+        groups: groups.to_vec(),
+        approved,
+        reason: None,
+        at: Time(world.now),
+        digest: spec.digest.clone(),
+        seal: String::new(),
+    });
 }
 
 /// Deletes a Job, a pod, an Approval, or the stamped Plan.
@@ -186,6 +208,8 @@ pub(crate) fn all_do_their_part(world: &mut World, draw: &mut Draw) -> Result<()
     job_controller(world, draw);
     kubelet(world, draw)?;
     let names: Vec<String> = world.api.approvals.keys().cloned().collect();
-    names.iter().for_each(|name| sign(world, name, true));
+    for name in &names {
+        PEOPLE.into_iter().for_each(|who| sign(world, name, who, true));
+    }
     Ok(())
 }

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use countersign_core::record::{ApprovalState, AttemptState, Change, TaskRecord};
 use thiserror::Error;
 
-use crate::world::World;
+use crate::table::people_for;
+use crate::world::{REQUESTER, World};
 
 /// Something that must never be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -33,7 +34,7 @@ pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
         hold(idempotent || launched <= 1, || format!("{name} is not idempotent and was launched {launched} times"))?;
         for attempt in &step.attempts {
             let Some(approval) = &attempt.approval else { continue };
-            hold(used.insert(approval), || format!("approval {approval} was consumed twice"))?;
+            hold(used.insert((approval, name)), || format!("approval {approval} was used twice for {name}"))?;
         }
     }
     for (key, pods) in &world.ran {
@@ -50,7 +51,7 @@ pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
         }
         for (name, approval) in &last.approvals {
             let now = record.approvals.get(name).map(|now| &now.state);
-            let decided = matches!(approval.state, ApprovalState::Rejected { .. } | ApprovalState::Expired);
+            let decided = matches!(approval.state, ApprovalState::Rejected | ApprovalState::Expired);
             hold(!decided || now == Some(&approval.state), || format!("the decision of {name} was lost"))?;
         }
     }
@@ -63,21 +64,29 @@ fn skill_of<'a>(record: &'a TaskRecord, step: &str) -> Option<&'a str> {
     plan.steps.iter().find(|spec| spec.name == step).map(|spec| spec.skill.as_str())
 }
 
-/// Before a change is recorded: what a contract asks a signature for is intended only with one that a person
-/// really gave, for this very digest.
+/// Before a change is recorded: what a contract asks signatures for is intended only with those that people
+/// really gave, for this very attempt.
 pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &Change) -> Result<(), Violation> {
     let Change::Intend { step, approval, digest, launch, .. } = change else { return Ok(()) };
-    let asks = launch.contract.description.as_deref().is_some_and(|answer| answer.starts_with("approve"));
-    if !asks {
+    let people = people_for(launch.contract.description.as_deref());
+    if people == 0 {
         return Ok(());
     }
     let Some(name) = approval else {
-        return Err(Violation::new(format!("{step} was intended without the signature that it needs")));
+        return Err(Violation::new(format!("{step} was intended without the signatures that it needs")));
     };
-    let signed = world.signatures.contains(&(name.clone(), digest.to_string(), true));
-    hold(signed, || format!("{step} was intended under {name}, which nobody signed for {digest}"))?;
-    let state = record.and_then(|record| record.approvals.get(name)).map(|approval| &approval.state);
-    hold(matches!(state, Some(ApprovalState::Approved { .. })), || format!("{name} was used in state {state:?}"))
+    let said = |approved: bool| {
+        let theirs = world.signatures.iter().filter(move |(to, _, verdict)| to == name && *verdict == approved);
+        theirs.filter(|(_, who, _)| who != REQUESTER).count()
+    };
+    hold(said(true) >= people, || format!("{step} was intended under {name}, which {} signed for", said(true)))?;
+    let approval = record.and_then(|record| record.approvals.get(name));
+    let state = approval.map(|approval| &approval.state);
+    hold(state == Some(&ApprovalState::Approved), || format!("{name} was used in state {state:?}"))?;
+    let refused = approval.is_some_and(|approval| approval.decisions.iter().any(|decision| !decision.approved));
+    hold(!refused, || format!("{name} was used although somebody said no"))?;
+    let covered = approval.and_then(|approval| approval.covers.get(step)).map(|covered| covered.digest);
+    hold(covered == Some(*digest), || format!("{name} is for {covered:?}, and {step} runs {digest}"))
 }
 
 /// Before a Job is made: its attempt is recorded.
@@ -99,15 +108,13 @@ pub(crate) fn check_start(world: &mut World, key: &str, uid: &str) -> Result<(),
         AttemptState::Finished { pod_uid, .. } => pod_uid.as_deref(),
     };
     hold(admitted == Some(uid), || format!("pod {uid} of {key} starts, and {admitted:?} was let in"))?;
-    let needs = attempt.launch.as_ref().and_then(|launch| launch.contract.description.as_deref());
-    if needs.is_some_and(|answer| answer.starts_with("approve")) {
+    if people_for(attempt.launch.as_ref().and_then(|launch| launch.contract.description.as_deref())) > 0 {
         let approvals = world.record.iter().flat_map(|record| record.approvals.values());
         let signed = approvals.into_iter().any(|approval| {
-            attempt.approval.as_ref() == Some(&approval.name)
-                && approval.digest == attempt.digest
-                && matches!(&approval.state, ApprovalState::Consumed { decision } if decision.approved)
+            let covers = approval.covers.values().any(|covered| covered.digest == attempt.digest);
+            attempt.approval.as_ref() == Some(&approval.name) && covers && !approval.used.is_empty()
         });
-        hold(signed, || format!("{key} starts without the signature that it needs"))?;
+        hold(signed, || format!("{key} starts without the signatures that it needs"))?;
     }
     world.ran.entry(key.to_owned()).or_default().insert(uid.to_owned());
     Ok(())

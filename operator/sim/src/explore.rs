@@ -25,6 +25,8 @@ pub struct Explored {
 pub enum Small {
     /// One step that needs a signature.
     Signed,
+    /// Two steps side by side that two people sign for as one.
+    Together,
     /// Two steps in a row; the first may be tried twice, the second needs a signature.
     Chain,
     /// One step, whose pod may fail, be deleted, or be cancelled.
@@ -62,6 +64,8 @@ enum Event {
     Sign {
         approved: bool,
     },
+    /// Once, and then what was signed for is no longer what would run.
+    EditSkill,
     DeletePod,
     Cancel,
     Hours,
@@ -78,6 +82,7 @@ impl Small {
                 let people = [Event::Sign { approved: true }, Event::Sign { approved: false }, Event::Hours];
                 events.extend(people);
             }
+            Small::Together => events.extend([Event::Sign { approved: true }, Event::EditSkill]),
             Small::Chain => events.extend([Event::End { status: None }, Event::Sign { approved: true }]),
             Small::Harm => events.extend([Event::End { status: None }, Event::DeletePod, Event::Cancel]),
             Small::Duel => events.extend(operator(1).into_iter().chain([Event::SecondPod])),
@@ -164,6 +169,13 @@ impl State {
             }
             Event::End { status } => return Ok(actors::end_running(world, status)),
             Event::Sign { approved } => return Ok(actors::sign_first(world, approved)),
+            Event::EditSkill => {
+                let Some(skill) = world.api.skills.get_mut("skill1") else { return Ok(false) };
+                if skill.description.as_deref() != Some("both:1") {
+                    return Ok(false);
+                }
+                skill.description = Some("both:2".into());
+            }
             Event::DeletePod => {
                 let Some(name) = world.api.pods.keys().next().cloned().filter(|_| self.deletions < 1) else {
                     return Ok(false);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Bench, decide};
 use countersign_core::effect::{Act, Decision};
-use countersign_core::observed::{ApprovalView, Observed, PodState, PodView, TemplateLookup};
+use countersign_core::observed::{ApprovalView, Guard, Observed, PodState, PodView, TemplateLookup};
 use countersign_core::record::{AttemptState, Change, TaskRecord};
 use serde_json::json;
 
@@ -201,6 +201,7 @@ impl Operator {
             approvals: self.view.approvals.clone(),
             pods,
             jobs: self.view.jobs.clone(),
+            guard: Guard::Whole,
             outputs: BTreeMap::new(),
         }
     }
@@ -242,8 +243,8 @@ impl Operator {
         for change in changes {
             check::check_change(world, next.as_ref(), change)?;
             match (&mut next, change) {
-                (None, Change::Adopt { uid, namespace, name, at, .. }) => {
-                    next = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), *at));
+                (None, Change::Adopt { uid, namespace, name, request, at, .. }) => {
+                    next = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), request.clone(), *at));
                 }
                 (Some(record), change) => {
                     let change = self.spoil(change.clone());
@@ -278,16 +279,18 @@ impl Operator {
             Act::CreatePlan { .. } => world.api.plan_stamped = true,
             Act::CreateApproval { name, spec } => {
                 let fresh = ApprovalView {
+                    uid: String::new(),
                     generation: Some(1),
                     digest: spec.digest.clone(),
                     decisions: Vec::new(),
                     reported: None,
                 };
+                world.asked.insert(name.clone(), *spec);
                 world.api.approvals.entry(name).or_insert(fresh);
             }
             Act::ReportApproval { name, status } => {
                 if let Some(approval) = world.api.approvals.get_mut(&name) {
-                    approval.reported = status.conditions.first().map(|condition| condition.reason.clone());
+                    approval.reported = countersign_core::status::reported(&status);
                 }
             }
             Act::CreateJob { key, .. } => {

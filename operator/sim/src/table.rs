@@ -1,11 +1,13 @@
-//! A judge that reads its answer off the Skill: `allow:1`, `approve:2`, `deny:3`. The number makes two
-//! contracts differ, as an edit would.
+//! A judge that reads its answer off the Skill: `allow:1`, `approve:2`, `both:2`, `deny:3`. The number makes two
+//! contracts differ, as an edit would. `approve` takes one signature for the step; `both` takes those of two
+//! people, one of them of security, and may be signed for with other steps.
 
+use countersign_core::approval::Ask;
 use countersign_core::digest::{self, Digest};
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
 use countersign_core::record::Launch;
 use countersign_core::time::GoDuration;
-use countersign_crds::RiskClass;
+use countersign_crds::{ApprovalScope, Required, RiskClass};
 use serde_json::json;
 
 pub(crate) struct TableJudge;
@@ -39,11 +41,25 @@ impl Judge for TableJudge {
         });
         match answer.split(':').next() {
             Some("allow") => Judgement::Permitted(prepared),
-            Some("approve") => {
-                Judgement::NeedsApproval { prepared, expires_after: GoDuration::from_secs(EXPIRY_SECONDS) }
-            }
+            Some("approve") => Judgement::NeedsApproval { prepared, ask: ask(1, &[], ApprovalScope::Step) },
+            Some("both") => Judgement::NeedsApproval { prepared, ask: ask(2, &["security"], ApprovalScope::Plan) },
             Some("skip") => Judgement::Skip,
             _ => Judgement::Denied { message: answer, rules: Vec::new() },
         }
+    }
+}
+
+fn ask(count: u32, groups: &[&str], scope: ApprovalScope) -> Ask {
+    let groups = groups.iter().map(|&group| group.to_owned()).collect();
+    let required = Required { count, groups, service_accounts: Vec::new() };
+    Ask { required, scope, expires_after: GoDuration::from_secs(EXPIRY_SECONDS) }
+}
+
+/// How many people it takes for a Skill of this description.
+pub(crate) fn people_for(description: Option<&str>) -> usize {
+    match description.and_then(|answer| answer.split(':').next()) {
+        Some("approve") => 1,
+        Some("both") => 2,
+        _ => 0,
     }
 }

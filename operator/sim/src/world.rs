@@ -5,12 +5,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_core::decide::Config;
 use countersign_core::observed::{ApprovalView, PodState, TaskView};
 use countersign_core::record::TaskRecord;
-use countersign_crds::{EffectClass, PlanTemplate, Retry, SkillSpec, Step, StepApproval, TaskSpec};
+use countersign_crds::{
+    ApprovalSpec, EffectClass, Identity, PlanTemplate, Retry, SkillSpec, Step, StepApproval, TaskSpec,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
 
 use crate::Tally;
 use crate::draw::Draw;
+
+/// Who asked for the work.
+pub(crate) const REQUESTER: &str = "dave";
 
 #[derive(Clone)]
 pub(crate) struct World {
@@ -22,7 +27,9 @@ pub(crate) struct World {
     pub record: Option<TaskRecord>,
     pub postgres_away: bool,
     pub two_leaders: bool,
-    /// What people really signed: approval, digest, verdict.
+    /// What was put to people, by name.
+    pub asked: BTreeMap<String, ApprovalSpec>,
+    /// What people really said through the webhook: approval, who, verdict.
     pub signatures: BTreeSet<(String, String, bool)>,
     /// Every pod that ever ran, by attempt.
     pub ran: BTreeMap<String, BTreeSet<String>>,
@@ -61,6 +68,9 @@ impl World {
         let (steps, skills) = match small {
             crate::Small::Signed => (vec![step(0, &[], None)], vec![skill("approve:1", false)]),
             crate::Small::Harm | crate::Small::Duel => (vec![step(0, &[], None)], vec![skill("allow:1", false)]),
+            crate::Small::Together => {
+                (vec![step(0, &[], None), step(1, &[], None)], vec![skill("both:1", false), skill("both:1", false)])
+            }
             crate::Small::Chain => (
                 vec![step(0, &[], retry), step(1, &[0], None)],
                 vec![skill("allow:1", true), skill("approve:1", false)],
@@ -80,21 +90,23 @@ impl World {
         let steps = plan(draw);
         let mut skills = BTreeMap::new();
         for step in &steps {
-            let answer = ["allow:1", "allow:1", "approve:1", "approve:1", "deny:1", "skip:1"];
-            let usual = draw.pick(&answer[..4]).copied();
+            let answer = ["allow:1", "allow:1", "approve:1", "both:1", "both:1", "deny:1", "skip:1"];
+            let usual = draw.pick(&answer[..5]).copied();
             let answer = if draw.one_in(8) { draw.pick(&answer).copied() } else { usual };
             skills.insert(step.skill.clone(), skill(answer.unwrap_or("allow:1"), draw.one_in(2)));
         }
         let deadline = draw.one_in(10).then(|| now + SignedDuration::from_secs(200)).map(Into::into);
         let parallelism = 1 + u32::try_from(draw.below(3)).unwrap_or(0);
         let spec: TaskSpec = serde_json::from_value(json!({})).unwrap_or_else(|_| unreachable!("every field defaults"));
-        let spec = TaskSpec { plan: Some(PlanTemplate { parallelism, steps }), deadline, ..spec };
+        let requester = Some(Identity { user: REQUESTER.into(), uid: None, groups: Vec::new() });
+        let spec = TaskSpec { requester, plan: Some(PlanTemplate { parallelism, steps }), deadline, ..spec };
         let task = TaskView {
             uid: "task".into(),
             namespace: "ns".into(),
             name: "task".into(),
             generation: Some(1),
             spec,
+            on_behalf_of: None,
             conditions: Vec::new(),
         };
         World {
@@ -104,6 +116,7 @@ impl World {
             record: None,
             postgres_away: false,
             two_leaders: draw.one_in(2),
+            asked: BTreeMap::new(),
             signatures: BTreeSet::new(),
             ran: BTreeMap::new(),
             last: None,

@@ -17,6 +17,11 @@ fn a_signed_step() {
 }
 
 #[test]
+fn two_steps_that_two_people_sign_for_as_one() {
+    every_state_holds(Small::Together);
+}
+
+#[test]
 fn two_steps_in_a_row() {
     every_state_holds(Small::Chain);
 }

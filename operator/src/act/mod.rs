@@ -1,9 +1,12 @@
 //! Carries out the deeds that were decided: the only place that writes to the cluster, but for status.
 
+mod approval;
+mod genuine;
 mod job;
 mod secret;
 
 use countersign_core::effect::Act;
+use countersign_core::record::{Launch, TaskRecord};
 use countersign_crds::{Approval, GATE, LABEL_TASK_UID, LABEL_TYPE, Plan, Task};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -16,24 +19,32 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 
+use crate::context::Context;
+use crate::error::Error;
+
 pub use job::JobSettings;
 
 /// The owner of the fields that the operator applies.
 pub const FIELD_MANAGER: &str = "countersign";
 
 /// Carries out one deed for `task`. What is there already, or already gone, counts as done.
-pub async fn perform(client: &Client, settings: &JobSettings, task: &Owner, act: &Act) -> Result<(), kube::Error> {
+pub async fn perform(context: &Context, task: &Owner, record: &TaskRecord, act: &Act) -> Result<(), Error> {
+    if let Act::CreateApproval { name, spec } = act {
+        return approval::create(context, task, record, name, spec).await;
+    }
+    let done = write(&context.client, &context.jobs, task, act).await;
+    done.map_err(|source| Error::Act { act: act.kind(), source })
+}
+
+async fn write(client: &Client, settings: &JobSettings, task: &Owner, act: &Act) -> Result<(), kube::Error> {
     match act {
         Act::CreatePlan { name, spec } => {
             let mut plan = Plan::new(name, spec.clone());
             plan.metadata = task.metadata(name);
             create(client, task, &plan).await
         }
-        Act::CreateApproval { name, spec } => {
-            let mut approval = Approval::new(name, spec.as_ref().clone());
-            approval.metadata = task.metadata(name);
-            create(client, task, &approval).await
-        }
+        // Made with what the store knows besides.
+        Act::CreateApproval { .. } => Ok(()),
         Act::ReportApproval { name, status } => {
             let patch = json!({
                 "apiVersion": Approval::api_version(&()),
@@ -50,11 +61,14 @@ pub async fn perform(client: &Client, settings: &JobSettings, task: &Owner, act:
         }
         Act::AdmitPod { key, pod, pod_uid, launch } => {
             let pods: Api<Pod> = task.api(client);
-            let Some(owner) = pods.get_opt(pod).await?.as_ref().and_then(job_of) else {
+            let Some(seen) = pods.get_opt(pod).await? else { return Ok(()) };
+            let Some(owner) = job_of(&seen) else { return Ok(()) };
+            if let Some(field) = altered(settings, task, key, launch, &seen) {
+                tracing::warn!(%pod, %field, "the pod was altered since it was decided on; it is not let in");
                 return Ok(());
-            };
+            }
             create::<Secret>(client, task, &secret::build(task, key, launch, owner)).await?;
-            admit(&pods, pod, pod_uid).await
+            admit(&pods, &seen, pod_uid).await
         }
         Act::DeleteJob { key } => {
             let jobs: Api<Job> = task.api(client);
@@ -68,13 +82,21 @@ pub async fn perform(client: &Client, settings: &JobSettings, task: &Owner, act:
     }
 }
 
-/// Removes our gate from this very pod; the uid in the patch makes any other a conflict.
-async fn admit(pods: &Api<Pod>, pod: &str, uid: &str) -> Result<(), kube::Error> {
+/// The field in which a pod is not what was decided for this attempt.
+pub fn altered(settings: &JobSettings, task: &Owner, key: &str, launch: &Launch, pod: &Pod) -> Option<String> {
+    let expected = job::build(settings, task, key, "", launch).spec.and_then(|spec| spec.template.spec)?;
+    let ours = job_of(pod).is_some_and(|job| job.name == key);
+    if ours { genuine::difference(&expected, pod) } else { Some("metadata.ownerReferences".to_owned()) }
+}
+
+/// Removes our gate from this very pod, as it was seen; any other uid or version is a conflict.
+async fn admit(pods: &Api<Pod>, seen: &Pod, uid: &str) -> Result<(), kube::Error> {
     let patch = json!({
-        "metadata": {"uid": uid},
+        "metadata": {"uid": uid, "resourceVersion": seen.resource_version()},
         "spec": {"schedulingGates": [{"name": GATE, "$patch": "delete"}]},
     });
-    gone_is_done(pods.patch(pod, &PatchParams::default(), &Patch::Strategic(patch)).await.map(drop))
+    let params = PatchParams::default();
+    gone_is_done(pods.patch(&seen.name_any(), &params, &Patch::Strategic(patch)).await.map(drop))
 }
 
 /// The Job that made a pod.

@@ -1,8 +1,10 @@
-//! The admission webhook: stamps signatures, and refuses what can be known to be wrong.
+//! The admission webhook: stamps signatures and requesters, and refuses what can be known to be wrong.
 
+mod access;
+mod requester;
 mod review;
 mod server;
 mod stamp;
 mod validate;
 
-pub use server::{router, serve};
+pub use server::{Shared, router, serve};

@@ -1,6 +1,7 @@
 //! From an admission review to an answer.
 
-use countersign_crds::Approval;
+use countersign_core::approval::Seal;
+use countersign_crds::{Approval, Identity, Plan, RiskClass, Task};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use kube::core::DynamicObject;
@@ -8,7 +9,8 @@ use kube::core::admission::{AdmissionRequest, Operation};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{stamp, validate};
+use super::stamp::{self, Stamped};
+use super::{requester, validate};
 
 /// Why an object is not admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,11 +29,20 @@ impl Refusal {
     }
 }
 
-/// An object is admitted as it is, or with another `spec`.
+/// An object is admitted as it is, or with some members replaced.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Admitted {
     AsIs,
-    WithSpec(Value),
+    /// RFC 6902.
+    Patched(Value),
+}
+
+/// What is admitted if `signs`, where there is one, may sign.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mutation {
+    pub admitted: Admitted,
+    /// The risk of what a signature is added for.
+    pub signs: Option<RiskClass>,
 }
 
 pub type Review = AdmissionRequest<DynamicObject>;
@@ -48,25 +59,54 @@ pub fn resource(request: &Review) -> &'static str {
     }
 }
 
-/// Stamps a signature.
-pub fn mutate(now: Timestamp, service_account: &str, request: &Review) -> Result<Admitted, Refusal> {
-    let new: Approval = object(request.object.as_ref())?;
-    match request.operation {
-        Operation::Create => {
-            stamp::check_new(&user(request), service_account, &new.spec)?;
-            Ok(Admitted::AsIs)
-        }
-        Operation::Update => {
-            let old: Approval = object(request.old_object.as_ref())?;
-            let stamped = stamp::stamp(now, &user(request), &old, &new.spec)?;
-            if stamped == new.spec {
-                return Ok(Admitted::AsIs);
-            }
-            let spec = serde_json::to_value(stamped).map_err(|error| Refusal::invalid(&error.to_string()))?;
-            Ok(Admitted::WithSpec(spec))
-        }
-        Operation::Delete | Operation::Connect => Ok(Admitted::AsIs),
+/// Stamps signatures and requesters.
+pub fn mutate(now: Timestamp, service_account: &str, seal: &Seal, request: &Review) -> Result<Mutation, Refusal> {
+    let unsigned = |admitted| Ok(Mutation { admitted, signs: None });
+    if !matches!(request.operation, Operation::Create | Operation::Update) {
+        return unsigned(Admitted::AsIs);
     }
+    let user = user(request);
+    let ours = user.username.as_deref() == Some(service_account);
+    match resource(request) {
+        "approvals" => mutate_approval(now, service_account, seal, request),
+        "tasks" => {
+            let old: Option<Task> = optional(request.old_object.as_ref())?;
+            let new: Task = object(request.object.as_ref())?;
+            unsigned(with_requester(new.spec.requester, &user, old.map(|old| old.spec.requester))?)
+        }
+        // The operator's own copy carries the Task's requester.
+        "plans" if ours => unsigned(Admitted::AsIs),
+        "plans" => {
+            let old: Option<Plan> = optional(request.old_object.as_ref())?;
+            let new: Plan = object(request.object.as_ref())?;
+            unsigned(with_requester(new.spec.requester, &user, old.map(|old| old.spec.requester))?)
+        }
+        other => Err(Refusal::invalid(&format!("{other}: this webhook does not know the resource"))),
+    }
+}
+
+fn with_requester(sent: Option<Identity>, user: &UserInfo, old: Option<Option<Identity>>) -> Result<Admitted, Refusal> {
+    let stamped = requester::stamp(user, old);
+    Ok(match stamped {
+        stamped if stamped == sent => Admitted::AsIs,
+        Some(requester) => Admitted::Patched(json!([{"op": "add", "path": "/spec/requester", "value": requester}])),
+        None => Admitted::Patched(json!([{"op": "remove", "path": "/spec/requester"}])),
+    })
+}
+
+fn mutate_approval(now: Timestamp, operator: &str, seal: &Seal, request: &Review) -> Result<Mutation, Refusal> {
+    let new: Approval = object(request.object.as_ref())?;
+    let Some(old) = optional::<Approval>(request.old_object.as_ref())? else {
+        stamp::check_new(&user(request), operator, &new.spec)?;
+        return Ok(Mutation { admitted: Admitted::AsIs, signs: None });
+    };
+    let Stamped { spec, signed } = stamp::stamp(now, &user(request), &old, &new.spec, seal)?;
+    let signs = signed.then_some(old.spec.risk);
+    if spec == new.spec {
+        return Ok(Mutation { admitted: Admitted::AsIs, signs });
+    }
+    let spec = serde_json::to_value(spec).map_err(|error| Refusal::invalid(&error.to_string()))?;
+    Ok(Mutation { admitted: Admitted::Patched(json!([{"op": "replace", "path": "/spec", "value": spec}])), signs })
 }
 
 /// Refuses what can be known to be wrong.
@@ -88,7 +128,7 @@ pub fn validate(service_account: &str, request: &Review) -> Result<Admitted, Ref
     Ok(Admitted::AsIs)
 }
 
-fn user(request: &Review) -> UserInfo {
+pub fn user(request: &Review) -> UserInfo {
     request.user_info.clone()
 }
 
@@ -106,10 +146,9 @@ fn object<K: DeserializeOwned>(object: Option<&DynamicObject>) -> Result<K, Refu
 pub fn response(uid: &str, result: &Result<Admitted, Refusal>) -> Value {
     let response = match result {
         Ok(Admitted::AsIs) => json!({"uid": uid, "allowed": true}),
-        Ok(Admitted::WithSpec(spec)) => {
+        Ok(Admitted::Patched(patch)) => {
             use base64::Engine;
-            let patch = json!([{"op": "replace", "path": "/spec", "value": spec}]).to_string();
-            let patch = base64::engine::general_purpose::STANDARD.encode(patch);
+            let patch = base64::engine::general_purpose::STANDARD.encode(patch.to_string());
             json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": patch})
         }
         Err(Refusal { code, message }) => {

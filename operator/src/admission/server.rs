@@ -10,28 +10,34 @@ use axum::routing::post;
 use axum::{Json, body::Bytes};
 use axum_server::tls_rustls::RustlsConfig;
 use jiff::Timestamp;
+use kube::Client;
 use kube::core::DynamicObject;
 use kube::core::admission::AdmissionReview;
 
-use super::review::{self, Admitted, Refusal, Review};
+use super::access::may_approve;
+use super::review::{self, Admitted, Mutation, Refusal, Review};
 use crate::metrics::Metrics;
+use crate::seal::SharedSeal;
 
 const PORT: u16 = 9443;
 /// Two objects of the API server's own limit, and some.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
+/// What every request needs.
 #[derive(Clone)]
-struct Shared {
-    service_account: String,
-    metrics: Metrics,
+pub struct Shared {
+    pub client: Client,
+    pub service_account: String,
+    pub seal: SharedSeal,
+    pub metrics: Metrics,
 }
 
-pub fn router(service_account: &str, metrics: Metrics) -> Router {
+pub fn router(shared: Shared) -> Router {
     Router::new()
-        .route("/mutate/approvals", post(mutate))
+        .route("/mutate", post(mutate))
         .route("/validate", post(validate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Shared { service_account: service_account.to_owned(), metrics })
+        .with_state(shared)
 }
 
 /// Serves until the process ends.
@@ -41,32 +47,54 @@ pub async fn serve(router: Router, tls: RustlsConfig) -> anyhow::Result<()> {
 }
 
 async fn mutate(State(shared): State<Shared>, body: Bytes) -> Response {
-    answer(&shared, &body, |request| review::mutate(Timestamp::now(), &shared.service_account, request))
+    let request = match read(&body) {
+        Ok(request) => request,
+        Err(complaint) => return complaint,
+    };
+    let result = match shared.seal.get() {
+        None => Err(Refusal { code: 503, message: "the operator is starting; try again".to_owned() }),
+        Some(seal) => review::mutate(Timestamp::now(), &shared.service_account, &seal, &request),
+    };
+    let result = match result {
+        Ok(Mutation { admitted, signs: None }) => Ok(admitted),
+        Ok(Mutation { admitted, signs: Some(risk) }) => {
+            let namespace = request.namespace.clone().unwrap_or_default();
+            let allowed = may_approve(&shared.client, &review::user(&request), &namespace, risk).await;
+            allowed.map(|()| admitted)
+        }
+        Err(refusal) => Err(refusal),
+    };
+    answer(&shared, &request, &result)
 }
 
 async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
     // Compiling a Plan's expressions takes its time; other requests go on meanwhile.
-    let shared_too = shared.clone();
-    let work = move || answer(&shared_too, &body, |request| review::validate(&shared_too.service_account, request));
+    let work = move || match read(&body) {
+        Ok(request) => answer(&shared, &request, &review::validate(&shared.service_account, &request)),
+        Err(complaint) => complaint,
+    };
     match tokio::task::spawn_blocking(work).await {
         Ok(response) => response,
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }
 
-fn answer(shared: &Shared, body: &[u8], decide: impl FnOnce(&Review) -> Result<Admitted, Refusal>) -> Response {
-    let request: Review = match serde_json::from_slice::<AdmissionReview<DynamicObject>>(body) {
-        Ok(AdmissionReview { request: Some(request), .. }) => request,
-        Ok(_) => return (StatusCode::BAD_REQUEST, "the review holds no request").into_response(),
-        Err(error) => return (StatusCode::BAD_REQUEST, format!("not an AdmissionReview: {error}")).into_response(),
-    };
-    let result = decide(&request);
-    shared.metrics.admission(review::resource(&request), result.is_ok());
-    if let Err(refusal) = &result {
-        tracing::info!(resource = review::resource(&request), namespace = ?request.namespace, name = %request.name,
+#[expect(clippy::result_large_err, reason = "the error is the response")]
+fn read(body: &[u8]) -> Result<Review, Response> {
+    match serde_json::from_slice::<AdmissionReview<DynamicObject>>(body) {
+        Ok(AdmissionReview { request: Some(request), .. }) => Ok(request),
+        Ok(_) => Err((StatusCode::BAD_REQUEST, "the review holds no request").into_response()),
+        Err(error) => Err((StatusCode::BAD_REQUEST, format!("not an AdmissionReview: {error}")).into_response()),
+    }
+}
+
+fn answer(shared: &Shared, request: &Review, result: &Result<Admitted, Refusal>) -> Response {
+    shared.metrics.admission(review::resource(request), result.is_ok());
+    if let Err(refusal) = result {
+        tracing::info!(resource = review::resource(request), namespace = ?request.namespace, name = %request.name,
             user = ?request.user_info.username, refusal = %refusal.message, "refused");
     }
-    Json(review::response(&request.uid, &result)).into_response()
+    Json(review::response(&request.uid, result)).into_response()
 }
 
 #[cfg(test)]
@@ -79,6 +107,19 @@ mod tests {
     use tower::ServiceExt;
 
     const OPERATOR: &str = "system:serviceaccount:ops:countersign";
+
+    /// An API server that answers whether somebody may sign, at the edge of the machine.
+    fn shared(may_sign: bool) -> Shared {
+        let answer = tower::service_fn(move |_: Request<kube::client::Body>| async move {
+            let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+                "metadata": {}, "spec": {}, "status": {"allowed": may_sign}});
+            Ok::<_, std::convert::Infallible>(axum::http::Response::new(Body::from(review.to_string())))
+        });
+        let seal = SharedSeal::default();
+        seal.set(countersign_core::approval::Seal::from_secret(&[7; 32]).unwrap());
+        let client = Client::new(answer, "default");
+        Shared { client, service_account: OPERATOR.to_owned(), seal, metrics: Metrics::new().unwrap() }
+    }
 
     async fn ask(path: &str, kind: (&str, &str), operation: &str, user: &str, new: Value, old: Value) -> Value {
         let review = json!({
@@ -93,7 +134,7 @@ mod tests {
             },
         });
         let request = Request::post(path).body(Body::from(review.to_string())).unwrap();
-        let response = router(OPERATOR, Metrics::new().unwrap()).oneshot(request).await.unwrap();
+        let response = router(shared(true)).oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()["response"].clone()
@@ -103,7 +144,8 @@ mod tests {
         let mut whole = json!({
             "taskRef": {"name": "t", "uid": "u"}, "step": "s", "attempt": 1,
             "digest": format!("sha256:{}", "0".repeat(64)), "expiresAt": "2999-01-01T00:00:00Z",
-            "subject": {"skill": "k", "effect": "Read", "risk": "Low", "input": {}, "image": "i"},
+            "requester": {"user": "dave"}, "risk": "Low", "required": {"count": 1},
+            "subject": {"skill": "k", "effect": "Read", "input": {}, "image": "i"},
         });
         whole.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
         json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Approval", "metadata": {"name": "a"}, "spec": whole})
@@ -112,7 +154,7 @@ mod tests {
     #[tokio::test]
     async fn a_patch_becomes_a_stamped_decision() {
         let new = approval(json!({"approved": true, "reason": "fine"}));
-        let path = "/mutate/approvals";
+        let path = "/mutate";
         let answer = ask(path, ("Approval", "approvals"), "UPDATE", "alice", new, approval(json!({}))).await;
         assert_eq!(answer["allowed"], true, "{answer}");
         let patch = base64::engine::general_purpose::STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();
@@ -124,10 +166,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_may_not_sign_for_the_risk_is_refused() {
+        let new = approval(json!({"approved": true}));
+        let review = json!({"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": {
+            "uid": "1", "name": "a", "namespace": "ns", "operation": "UPDATE", "object": new, "oldObject": approval(json!({})),
+            "kind": {"group": "countersign.dev", "version": "v1alpha1", "kind": "Approval"},
+            "resource": {"group": "countersign.dev", "version": "v1alpha1", "resource": "approvals"},
+            "userInfo": {"username": "eve"}, "options": null, "dryRun": false}});
+        let request = Request::post("/mutate").body(Body::from(review.to_string())).unwrap();
+        let response = router(shared(false)).oneshot(request).await.unwrap();
+        let body: Value = serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap();
+        let message = body["response"]["status"]["message"].as_str().unwrap();
+        assert!(message.contains("the verb approve on riskclasses/low"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn the_requester_of_a_task_is_who_sends_it_whatever_it_says() {
+        let task = |requester: Value| object("Task", json!({"type": "t", "requester": requester}));
+        let patch = |answer: &Value| {
+            let patch = base64::engine::general_purpose::STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();
+            serde_json::from_slice::<Value>(&patch).unwrap()[0].clone()
+        };
+        let sent = task(json!({"user": "boss"}));
+        let created = ask("/mutate", ("Task", "tasks"), "CREATE", "alice", sent.clone(), Value::Null).await;
+        assert_eq!(patch(&created)["value"], json!({"user": "alice", "groups": ["people"]}));
+        let old = task(json!({"user": "alice"}));
+        let updated = ask("/mutate", ("Task", "tasks"), "UPDATE", "mallory", sent, old.clone()).await;
+        assert_eq!(patch(&updated)["value"], json!({"user": "alice"}));
+        // What Git holds names nobody, and is applied again and again.
+        let bare = object("Task", json!({"type": "t"}));
+        let applied = ask("/mutate", ("Task", "tasks"), "UPDATE", "flux", bare, old).await;
+        assert_eq!(patch(&applied)["value"], json!({"user": "alice"}));
+    }
+
+    #[tokio::test]
     async fn an_approval_made_by_somebody_else_is_refused() {
         let answer =
-            ask("/mutate/approvals", ("Approval", "approvals"), "CREATE", "alice", approval(json!({})), Value::Null)
-                .await;
+            ask("/mutate", ("Approval", "approvals"), "CREATE", "alice", approval(json!({})), Value::Null).await;
         assert_eq!((&answer["allowed"], &answer["status"]["code"]), (&json!(false), &json!(403)), "{answer}");
     }
 
@@ -195,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_no_review_is_a_bad_request() {
         let request = Request::post("/validate").body(Body::from("{}")).unwrap();
-        let response = router(OPERATOR, Metrics::new().unwrap()).oneshot(request).await.unwrap();
+        let response = router(shared(true)).oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     }
 }

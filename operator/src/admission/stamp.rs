@@ -1,14 +1,17 @@
 //! Turns `spec.approved` and `spec.reason` into a decision that carries the identity of whoever sent them.
 
+use countersign_core::approval::{Answer, Refused, Seal, Signer, Terms, may_sign};
 use countersign_crds::{Approval, ApprovalSpec, Decision};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 
+use super::requester::groups;
 use super::review::Refusal;
 
-/// How many groups of a signer are kept; a decision must stay readable.
-const GROUPS: usize = 64;
+/// As many as the schema holds.
+const REASON_CHARS: usize = 1024;
 
 /// A new Approval: only the operator makes them, and none is made with a decision in it.
 pub fn check_new(user: &UserInfo, service_account: &str, new: &ApprovalSpec) -> Result<(), Refusal> {
@@ -21,60 +24,94 @@ pub fn check_new(user: &UserInfo, service_account: &str, new: &ApprovalSpec) -> 
     Ok(())
 }
 
-/// The spec to store in place of `new`. Whatever the client put into `decisions` is replaced by what was
-/// there, plus at most one entry, its own.
-pub fn stamp(now: Timestamp, user: &UserInfo, old: &Approval, new: &ApprovalSpec) -> Result<ApprovalSpec, Refusal> {
-    let ApprovalSpec {
-        task_ref: _,
-        step: _,
-        attempt: _,
-        digest,
-        subject,
-        expires_at,
-        approved: _,
-        reason: _,
-        decisions,
-    } = &old.spec;
-    if new.subject != *subject {
-        return Err(Refusal::invalid("spec.subject: is immutable; it is what the signature is for"));
+/// An Approval as it is to be stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stamped {
+    pub spec: ApprovalSpec,
+    /// Whether a decision was added; whoever gave it must be allowed to.
+    pub signed: bool,
+}
+
+/// What to store in place of `new`. Whatever the client put into `decisions` is replaced by what was there, plus
+/// at most one entry, its own.
+pub fn stamp(
+    now: Timestamp,
+    user: &UserInfo,
+    old: &Approval,
+    new: &ApprovalSpec,
+    seal: &Seal,
+) -> Result<Stamped, Refusal> {
+    // Free JSON, which the API server's own rules cannot see into.
+    if new.subject != old.spec.subject || new.covers != old.spec.covers {
+        return Err(Refusal::invalid("spec.subject, spec.covers: are immutable; they are what the signature is for"));
     }
-    let mut stamped = new.clone();
-    stamped.decisions.clone_from(decisions);
-    stamped.approved = None;
-    stamped.reason = None;
+    let mut spec = new.clone();
+    spec.decisions.clone_from(&old.spec.decisions);
+    spec.approved = None;
+    spec.reason = None;
     let Some(approved) = new.approved else {
         return match &new.reason {
-            None => Ok(stamped),
+            None => Ok(Stamped { spec, signed: false }),
             Some(_) => Err(Refusal::invalid("spec.reason: goes with spec.approved; set both in one patch")),
         };
     };
-    if let Some(first) = decisions.first() {
-        let verb = if first.approved { "approved" } else { "rejected" };
-        let user = &first.user;
-        return Err(Refusal::invalid(&format!("spec.approved: {user} {verb} it already, and that is final")));
-    }
-    if now >= expires_at.0 {
-        return Err(Refusal::invalid(&format!(
-            "spec.approved: it expired at {}; nothing can be signed any more",
-            expires_at.0
-        )));
-    }
-    if let Some(reason) = closed(old) {
-        return Err(Refusal::invalid(&format!("spec.approved: it is {reason}; nothing can be signed any more")));
-    }
-    let Some(username) = user.username.clone().filter(|name| !name.is_empty()) else {
+    let reason = checked(new.reason.as_deref())?;
+    let Some(username) = user.username.as_deref().filter(|name| !name.is_empty()) else {
         return Err(Refusal::forbidden("the request has no user"));
     };
-    stamped.decisions.push(Decision {
-        user: username,
+    let uid = old.uid().unwrap_or_default();
+    let seen = seal.sealed(&uid, &old.spec.decisions);
+    let groups = groups(user);
+    let signer = Signer { user: username, groups: &groups };
+    let terms = Terms {
+        digest: &old.spec.digest,
+        requester: &old.spec.requester,
+        required: &old.spec.required,
+        expires_at: old.spec.expires_at.0,
+    };
+    match may_sign(now, &terms, closed(old), &seen, signer, approved) {
+        Ok(Answer::AlreadySaid) => return Ok(Stamped { spec, signed: false }),
+        Ok(Answer::Append) => {}
+        Err(refused) => return Err(refusal(&refused)),
+    }
+    let decision = Decision {
+        user: username.to_owned(),
         uid: user.uid.clone().filter(|uid| !uid.is_empty()),
-        groups: user.groups.iter().flatten().take(GROUPS).cloned().collect(),
+        groups,
         approved,
-        reason: new.reason.clone(),
-        at: Time(now),
-        digest: digest.clone(),
-    });
-    Ok(stamped)
+        reason,
+        at: Time(in_seconds(now)),
+        digest: old.spec.digest.clone(),
+        seal: String::new(),
+    };
+    let sealed = seal.seal(&uid, decision).map_err(|error| Refusal::invalid(&format!("spec.reason: {error}")))?;
+    spec.decisions.push(sealed);
+    Ok(Stamped { spec, signed: true })
+}
+
+fn refusal(refused: &Refused) -> Refusal {
+    let message = format!("spec.approved: {refused}");
+    match refused {
+        Refused::Requester(_) | Refused::ServiceAccount(_) | Refused::OtherGroups(_) => Refusal::forbidden(&message),
+        Refused::Expired(_) | Refused::Closed(_) | Refused::Rejected(_) | Refused::Enough(_) => {
+            Refusal::invalid(&message)
+        }
+    }
+}
+
+fn checked(reason: Option<&str>) -> Result<Option<String>, Refusal> {
+    let Some(reason) = reason else { return Ok(None) };
+    let chars = reason.chars().count();
+    if chars > REASON_CHARS {
+        let message = format!("spec.reason: {chars} characters; at most {REASON_CHARS}, so say it in fewer words");
+        return Err(Refusal::invalid(&message));
+    }
+    Ok(Some(reason.to_owned()))
+}
+
+/// As the API server keeps times, so that the seal is of what is read back.
+fn in_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
 }
 
 /// The state of an Approval that takes no signature any more.
@@ -87,11 +124,17 @@ fn closed(approval: &Approval) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use countersign_crds::{ApprovalStatus, EffectClass, OwnedReference, RiskClass, Subject};
+    use countersign_crds::{
+        ApprovalScope, ApprovalStatus, EffectClass, Identity, OwnedReference, Required, RiskClass, Subject,
+    };
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()
+    }
+
+    fn seal() -> Seal {
+        Seal::from_secret(&[7; 32]).unwrap()
     }
 
     fn old() -> Approval {
@@ -100,20 +143,29 @@ mod tests {
             step: "s".into(),
             attempt: 1,
             digest: format!("sha256:{}", "a".repeat(64)),
+            requester: Identity { user: "dave".into(), uid: None, groups: Vec::new() },
+            on_behalf_of: None,
+            risk: RiskClass::Low,
+            scope: ApprovalScope::Step,
             subject: Subject {
                 skill: "k".into(),
                 effect: EffectClass::Read,
-                risk: RiskClass::Low,
                 input: serde_json::Map::new(),
                 image: "i".into(),
                 rules: Vec::new(),
+                earlier: Vec::new(),
+                since_last_approved: None,
             },
+            covers: Vec::new(),
+            required: Required { count: 2, groups: Vec::new(), service_accounts: Vec::new() },
             expires_at: Time(at("2026-01-02T00:00:00Z")),
             approved: None,
             reason: None,
             decisions: Vec::new(),
         };
-        Approval::new("a", spec)
+        let mut approval = Approval::new("a", spec);
+        approval.metadata.uid = Some("approval-uid".into());
+        approval
     }
 
     fn user(name: &str) -> UserInfo {
@@ -125,6 +177,7 @@ mod tests {
         ApprovalSpec { approved: Some(approved), reason: Some("because".into()), ..old().spec }
     }
 
+    /// Written by hand, without a seal that holds.
     fn forged() -> Decision {
         Decision {
             user: "boss".into(),
@@ -134,48 +187,68 @@ mod tests {
             reason: None,
             at: Time(at("2026-01-01T00:00:00Z")),
             digest: old().spec.digest,
+            seal: "AAAA".into(),
         }
     }
 
-    const NOW: &str = "2026-01-01T12:00:00Z";
+    const NOW: &str = "2026-01-01T12:00:00.123456Z";
+
+    fn sign(name: &str, old: &Approval, new: &ApprovalSpec) -> Result<Stamped, Refusal> {
+        stamp(at(NOW), &user(name), old, new, &seal())
+    }
 
     #[test]
-    fn a_signature_carries_the_identity_of_the_request() {
+    fn a_signature_carries_the_identity_of_the_request_and_a_seal() {
         for (name, approved) in [("alice", true), ("bob", false), ("аlice — Кирилл", true)] {
-            let spec = stamp(at(NOW), &user(name), &old(), &signed(approved)).unwrap();
+            let Stamped { spec, signed } = sign(name, &old(), &signed(approved)).unwrap();
             let [decision] = spec.decisions.as_slice() else { panic!("{:?}", spec.decisions) };
+            assert!(signed);
             assert_eq!((decision.user.as_str(), decision.approved), (name, approved));
             assert_eq!(decision.digest, old().spec.digest);
             assert_eq!((spec.approved, spec.reason), (None, None));
+            let read_back: Decision = serde_json::from_value(serde_json::to_value(decision).unwrap()).unwrap();
+            assert!(seal().holds("approval-uid", &read_back), "as the API server gives it back");
         }
     }
 
     #[test]
     fn what_the_client_puts_into_decisions_counts_for_nothing() {
         let unsigned = ApprovalSpec { decisions: vec![forged()], ..old().spec };
-        assert_eq!(stamp(at(NOW), &user("mallory"), &old(), &unsigned).unwrap().decisions, Vec::new());
+        assert_eq!(sign("mallory", &old(), &unsigned).unwrap().spec.decisions, Vec::new());
         let both = ApprovalSpec { decisions: vec![forged(), forged()], ..signed(true) };
-        let decisions = stamp(at(NOW), &user("mallory"), &old(), &both).unwrap().decisions;
+        let decisions = sign("mallory", &old(), &both).unwrap().spec.decisions;
         assert_eq!(decisions.iter().map(|d| d.user.as_str()).collect::<Vec<_>>(), ["mallory"]);
     }
 
     #[test]
-    fn a_decision_can_be_neither_edited_nor_dropped_nor_followed() {
+    fn an_entry_without_a_seal_stays_and_counts_for_nothing() {
         let mut decided = old();
-        decided.spec.decisions = vec![forged()];
-        let mut edited = decided.spec.clone();
-        edited.decisions[0].approved = false;
-        assert_eq!(stamp(at(NOW), &user("m"), &decided, &edited).unwrap().decisions, [forged()]);
-        let dropped = ApprovalSpec { decisions: Vec::new(), ..decided.spec.clone() };
-        assert_eq!(stamp(at(NOW), &user("m"), &decided, &dropped).unwrap().decisions, [forged()]);
-        let refusal = stamp(at(NOW), &user("m"), &decided, &signed(false)).unwrap_err();
-        assert!(refusal.message.contains("boss approved it already"), "{}", refusal.message);
+        decided.spec.decisions = vec![forged(), Decision { approved: false, ..forged() }];
+        let after = sign("alice", &decided, &signed(true)).unwrap();
+        assert_eq!(after.spec.decisions.len(), 3, "a forged rejection rejects nothing");
+        let again = sign("boss", &decided, &signed(true)).unwrap();
+        assert!(again.signed, "a forged approval does not stand in for the real one");
     }
 
     #[test]
-    fn nothing_is_signed_too_late_or_when_it_is_over() {
-        let refusal = stamp(at("2026-01-02T00:00:00Z"), &user("a"), &old(), &signed(true)).unwrap_err();
-        assert!(refusal.message.contains("expired at 2026-01-02"), "{}", refusal.message);
+    fn a_decision_can_be_neither_edited_nor_dropped() {
+        let mut decided = old();
+        decided.spec = sign("alice", &decided, &signed(true)).unwrap().spec;
+        let mut edited = decided.spec.clone();
+        edited.decisions[0].approved = false;
+        assert_eq!(sign("m", &decided, &edited).unwrap().spec.decisions, decided.spec.decisions);
+        let dropped = ApprovalSpec { decisions: Vec::new(), ..decided.spec.clone() };
+        assert_eq!(sign("m", &decided, &dropped).unwrap().spec.decisions, decided.spec.decisions);
+        let same = sign("alice", &decided, &signed(true)).unwrap();
+        assert!(!same.signed && same.spec.decisions.len() == 1, "said again, it changes nothing");
+    }
+
+    #[test]
+    fn the_requester_and_whoever_comes_too_late_are_refused() {
+        let refused = sign("dave", &old(), &signed(true)).unwrap_err();
+        assert_eq!((refused.code, refused.message.contains("never signs")), (403, true), "{}", refused.message);
+        let late = stamp(at("2026-01-02T00:00:00Z"), &user("a"), &old(), &signed(true), &seal()).unwrap_err();
+        assert!(late.message.contains("expired at 2026-01-02"), "{}", late.message);
         for reason in ["Rejected", "Expired", "Superseded", "Consumed", "Withdrawn", "Approved"] {
             let mut over = old();
             let condition = Condition {
@@ -186,19 +259,21 @@ mod tests {
                 observed_generation: None,
                 last_transition_time: Time(at(NOW)),
             };
-            over.status = Some(ApprovalStatus { observed_generation: None, conditions: vec![condition] });
-            let refusal = stamp(at(NOW), &user("a"), &over, &signed(true)).unwrap_err();
+            over.status = Some(ApprovalStatus { conditions: vec![condition], ..ApprovalStatus::default() });
+            let refusal = sign("a", &over, &signed(true)).unwrap_err();
             assert!(refusal.message.contains(reason), "{}", refusal.message);
         }
     }
 
     #[test]
-    fn the_subject_is_immutable_and_a_reason_alone_is_refused() {
+    fn the_subject_is_immutable_a_reason_alone_is_refused_and_so_is_a_long_one() {
         let mut other = signed(true);
         other.subject.image = "evil".into();
-        assert!(stamp(at(NOW), &user("a"), &old(), &other).is_err());
+        assert!(sign("a", &old(), &other).is_err());
         let reason = ApprovalSpec { reason: Some("why".into()), ..old().spec };
-        assert!(stamp(at(NOW), &user("a"), &old(), &reason).is_err());
+        assert!(sign("a", &old(), &reason).is_err());
+        let long = ApprovalSpec { reason: Some("é".repeat(1_000_000)), ..signed(true) };
+        assert!(sign("a", &old(), &long).unwrap_err().message.contains("at most 1024"));
     }
 
     #[test]

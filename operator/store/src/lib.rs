@@ -33,6 +33,14 @@ pub struct UnfinishedTask {
     pub name: String,
 }
 
+/// A run that people approved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LastApproved {
+    pub approval: String,
+    pub at: jiff::Timestamp,
+    pub binding: Value,
+}
+
 impl Store {
     /// Opens a pool without connecting: PostgreSQL may be away when the operator starts.
     ///
@@ -77,6 +85,28 @@ impl Store {
         .fetch_all(&self.pool)
         .await?;
         rows.into_iter().map(|row| Ok((row.name, values::from_bytes(&row.body)?))).collect()
+    }
+
+    /// The run of this step that was approved and used last, among Tasks of the same namespace whose Plan came
+    /// from the same source: what was signed for, under which Approval, and when.
+    pub async fn last_approved(&self, uid: &str, step: &str) -> Result<Option<LastApproved>, StoreError> {
+        let row = sqlx::query!(
+            r#"select a.name, a.covers -> $2::text -> 'binding' as "binding!",
+                (extract(epoch from t.intended_at) * 1000000)::bigint as "at!"
+               from attempts t
+               join approvals a on a.task_uid = t.task_uid and a.name = t.approval
+               join tasks k on k.uid = t.task_uid
+               join plans p on p.task_uid = t.task_uid
+               join tasks ours on ours.uid = $1
+               join plans our_plan on our_plan.task_uid = $1
+               where k.namespace = ours.namespace and p.source = our_plan.source and t.step = $2
+                 and t.task_uid <> $1 and t.pod_uid is not null
+               order by t.intended_at desc limit 1"#,
+            uid,
+            step
+        );
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
+        Ok(Some(LastApproved { approval: row.name, at: values::timestamp(row.at)?, binding: row.binding }))
     }
 
     /// Every Task whose record is not finished.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_core::record::{
     ApprovalRecord, ApprovalState, AttemptRecord, AttemptState, Ending, Finished, OutputReference, RecordedPlan,
-    StepRecord, TaskRecord,
+    Request, StepRecord, TaskRecord,
 };
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -27,7 +27,7 @@ impl Store {
 
 async fn load(connection: &mut PgConnection, uid: &str) -> Result<Option<TaskRecord>, StoreError> {
     let row = sqlx::query!(
-        r#"select t.namespace, t.name, t.version, t.ending_cause, t.outcome, t.reason, t.message,
+        r#"select t.namespace, t.name, t.version, t.requester, t.on_behalf_of, t.ending_cause, t.outcome, t.reason, t.message,
             (extract(epoch from t.adopted_at) * 1000000)::bigint as "adopted_at!",
             (extract(epoch from t.ending_at) * 1000000)::bigint as ending_at,
             (extract(epoch from t.finished_at) * 1000000)::bigint as finished_at,
@@ -62,15 +62,19 @@ async fn load(connection: &mut PgConnection, uid: &str) -> Result<Option<TaskRec
         }
         _ => None,
     };
+    let request = Request { requester: row.requester.map(from_json).transpose()?, on_behalf_of: row.on_behalf_of };
+    let steps = steps(connection, uid).await?;
+    let approvals = approvals(connection, uid, &steps).await?;
     Ok(Some(TaskRecord {
         uid: uid.to_owned(),
         namespace: row.namespace,
         name: row.name,
         version: row.version,
         adopted_at: timestamp(row.adopted_at)?,
+        request,
         plan,
-        steps: steps(connection, uid).await?,
-        approvals: approvals(connection, uid).await?,
+        steps,
+        approvals,
         ending,
         finished,
     }))
@@ -150,42 +154,54 @@ async fn attempts(
     Ok(())
 }
 
-async fn approvals(connection: &mut PgConnection, uid: &str) -> Result<BTreeMap<String, ApprovalRecord>, StoreError> {
+async fn approvals(
+    connection: &mut PgConnection,
+    uid: &str,
+    steps: &BTreeMap<String, StepRecord>,
+) -> Result<BTreeMap<String, ApprovalRecord>, StoreError> {
     let rows = sqlx::query!(
-        r#"select name, step, attempt, digest, binding, risk, rules, state, decision, changed,
-            (extract(epoch from requested_at) * 1000000)::bigint as "requested_at!",
-            (extract(epoch from expires_at) * 1000000)::bigint as "expires_at!"
-           from approvals where task_uid = $1"#,
+        r#"select a.name, a.step, a.digest, a.covers, a.requester, a.on_behalf_of, a.required, a.scope, a.risk,
+            a.state, a.changed,
+            (extract(epoch from a.requested_at) * 1000000)::bigint as "requested_at!",
+            (extract(epoch from a.expires_at) * 1000000)::bigint as "expires_at!",
+            (select jsonb_agg(s.decision order by s.position) from signatures s
+             where s.task_uid = a.task_uid and s.approval = a.name) as decisions
+           from approvals a where a.task_uid = $1"#,
         uid
     )
     .fetch_all(&mut *connection)
     .await?;
     let mut approvals = BTreeMap::new();
     for row in rows {
+        let under_it = |step: &&StepRecord| step.attempts.iter().any(|a| a.approval.as_ref() == Some(&row.name));
+        let used = steps.iter().filter(|(_, step)| under_it(step)).map(|(name, _)| name.clone()).collect();
         let approval = ApprovalRecord {
             name: row.name.clone(),
             step: row.step,
-            attempt: count(row.attempt)?,
             digest: digest(&row.digest)?,
-            binding: row.binding,
+            covers: from_json(row.covers)?,
+            requester: from_json(row.requester)?,
+            on_behalf_of: row.on_behalf_of,
+            required: from_json(row.required)?,
+            scope: from_name(&row.scope)?,
             risk: from_name(&row.risk)?,
-            rules: from_json(row.rules)?,
             requested_at: timestamp(row.requested_at)?,
             expires_at: timestamp(row.expires_at)?,
-            state: approval_state(&row.state, row.decision, row.changed)?,
+            decisions: row.decisions.map(from_json).transpose()?.unwrap_or_default(),
+            used,
+            state: approval_state(&row.state, row.changed)?,
         };
         approvals.insert(row.name, approval);
     }
     Ok(approvals)
 }
 
-fn approval_state(state: &str, decision: Option<Value>, changed: Option<Value>) -> Result<ApprovalState, StoreError> {
-    let decision = || from_json(decision.clone().unwrap_or_default());
+fn approval_state(state: &str, changed: Option<Value>) -> Result<ApprovalState, StoreError> {
     match state {
         "Requested" => Ok(ApprovalState::Requested),
-        "Approved" => Ok(ApprovalState::Approved { decision: decision()? }),
-        "Rejected" => Ok(ApprovalState::Rejected { decision: decision()? }),
-        "Consumed" => Ok(ApprovalState::Consumed { decision: decision()? }),
+        "Approved" => Ok(ApprovalState::Approved),
+        "Rejected" => Ok(ApprovalState::Rejected),
+        "Consumed" => Ok(ApprovalState::Consumed),
         "Expired" => Ok(ApprovalState::Expired),
         "Superseded" => Ok(ApprovalState::Superseded { changed: from_json(changed.unwrap_or_default())? }),
         "Withdrawn" => Ok(ApprovalState::Withdrawn),

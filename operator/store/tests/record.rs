@@ -19,8 +19,9 @@ async fn tell(store: &Store, story: &Story) -> TaskRecord {
         let version = store.commit(story::UID, seen, changes).await.unwrap();
         for change in changes {
             match (&mut record, change) {
-                (None, Change::Adopt { uid, namespace, name, at, .. }) => {
-                    record = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), *at));
+                (None, Change::Adopt { uid, namespace, name, request, at, .. }) => {
+                    let adopted = TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), request.clone(), *at);
+                    record = Some(adopted);
                 }
                 (Some(record), change) => record.apply(change).unwrap(),
                 (None, other) => panic!("{other:?} came first"),
@@ -88,6 +89,9 @@ async fn the_record_can_only_grow() {
         "truncate audit",
         "delete from attempts",
         "truncate attempts cascade",
+        "update signatures set signer = 'x'",
+        "delete from signatures",
+        "truncate signatures",
     ] {
         let error = database.execute(&store, statement).await.unwrap_err().to_string();
         assert!(error.contains("append-only"), "{statement}: {error}");

@@ -1,6 +1,6 @@
 //! The deeds that are owed to a record: what it says should be in the cluster and is not, and the reverse.
 
-use countersign_crds::{ApprovalSpec, EffectClass, OwnedReference, PlanSpec, RuleReference, Subject};
+use countersign_crds::{ApprovalSpec, CoveredStep, EffectClass, OwnedReference, PlanSpec, RuleReference, Subject};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Map;
 
@@ -8,7 +8,7 @@ use super::view::View;
 use crate::effect::Act;
 use crate::observed::{PodState, TaskView};
 use crate::record::{
-    ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, EndingCause, RecordedPlan, TaskRecord,
+    ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, EndingCause, RecordedPlan, TaskRecord,
 };
 use crate::status;
 
@@ -16,7 +16,7 @@ pub(super) fn acts(view: &View<'_>, record: &TaskRecord) -> Vec<Act> {
     let mut acts = Vec::new();
     if let Some(task) = &view.observed.task {
         acts.extend(plan(view, record, task));
-        acts.extend(record.approvals.values().filter_map(|approval| report_or_create(view, record, approval)));
+        acts.extend(record.approvals.values().filter_map(|approval| report_or_create(view, approval)));
     }
     for step in record.steps.values() {
         for attempt in &step.attempts {
@@ -37,6 +37,7 @@ fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<Act> {
     let spec = PlanSpec {
         task_ref: Some(owner(task)),
         digest: Some(digest.to_string()),
+        requester: record.request.requester.clone(),
         parallelism: *parallelism,
         steps: steps.clone(),
     };
@@ -47,24 +48,51 @@ fn owner(task: &TaskView) -> OwnedReference {
     OwnedReference { name: task.name.clone(), uid: task.uid.clone() }
 }
 
-fn report_or_create(view: &View<'_>, record: &TaskRecord, approval: &ApprovalRecord) -> Option<Act> {
+fn report_or_create(view: &View<'_>, approval: &ApprovalRecord) -> Option<Act> {
     let name = approval.name.clone();
     let Some(seen) = view.observed.approvals.get(&name) else {
         let task = view.observed.task.as_ref()?;
-        return approval
-            .is_open()
-            .then(|| Act::CreateApproval { name, spec: Box::new(approval_spec(task, record, approval)) });
+        let spec = approval_spec(task, approval).filter(|_| approval.is_open())?;
+        return Some(Act::CreateApproval { name, spec: Box::new(spec) });
     };
-    let (reason, _) = status::approval_reason(&approval.state);
-    if seen.reported.as_deref() == Some(reason) {
+    let status = status::approval_status(view.now, approval, seen.generation);
+    let reported = seen.reported.as_ref();
+    if reported == status::reported(&status).as_ref() {
         return None;
     }
-    let status = status::approval_status(view.now, approval, seen.generation);
     Some(Act::ReportApproval { name, status })
 }
 
-fn approval_spec(task: &TaskView, _record: &TaskRecord, approval: &ApprovalRecord) -> ApprovalSpec {
-    let binding = &approval.binding;
+fn approval_spec(task: &TaskView, approval: &ApprovalRecord) -> Option<ApprovalSpec> {
+    let further = |(step, covered): (&String, &Covered)| CoveredStep {
+        step: step.clone(),
+        attempt: covered.attempt,
+        subject: subject(covered),
+    };
+    // The record refuses an Approval that does not cover the step that asked.
+    let first = approval.covers.get(&approval.step)?;
+    Some(ApprovalSpec {
+        task_ref: owner(task),
+        step: approval.step.clone(),
+        attempt: first.attempt,
+        digest: approval.digest.to_string(),
+        requester: approval.requester.clone(),
+        on_behalf_of: approval.on_behalf_of.clone(),
+        risk: approval.risk,
+        scope: approval.scope,
+        subject: subject(first),
+        covers: approval.covers.iter().filter(|(step, _)| **step != approval.step).map(further).collect(),
+        required: approval.required.clone(),
+        expires_at: Time(approval.expires_at),
+        approved: None,
+        reason: None,
+        decisions: Vec::new(),
+    })
+}
+
+/// What will run, in words, read off what the digest is of.
+fn subject(covered: &Covered) -> Subject {
+    let binding = &covered.binding;
     let text = |pointer: &str| binding.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
     let effect = binding
         .pointer("/skill/spec/effect")
@@ -75,23 +103,15 @@ fn approval_spec(task: &TaskView, _record: &TaskRecord, approval: &ApprovalRecor
         rule: rule.rule.clone(),
         message: rule.message.clone(),
     };
-    ApprovalSpec {
-        task_ref: owner(task),
-        step: approval.step.clone(),
-        attempt: approval.attempt,
-        digest: approval.digest.to_string(),
-        subject: Subject {
-            skill: text("/skill/name"),
-            effect,
-            risk: approval.risk,
-            input: binding.get("input").and_then(|v| v.as_object()).cloned().unwrap_or_else(Map::new),
-            image: text("/image"),
-            rules: approval.rules.iter().take(64).map(rule).collect(),
-        },
-        expires_at: Time(approval.expires_at),
-        approved: None,
-        reason: None,
-        decisions: Vec::new(),
+    Subject {
+        skill: text("/skill/name"),
+        effect,
+        input: binding.get("input").and_then(|v| v.as_object()).cloned().unwrap_or_else(Map::new),
+        image: text("/image"),
+        rules: covered.rules.iter().take(64).map(rule).collect(),
+        // What the store knows besides is added when the Approval is made.
+        earlier: Vec::new(),
+        since_last_approved: None,
     }
 }
 

@@ -4,6 +4,8 @@ use countersign_crds::Decision;
 
 use super::Waits;
 use super::view::View;
+use crate::approval::{Tally, tally};
+use crate::names::shown;
 use crate::record::{ApprovalRecord, ApprovalState, Change, StepOutcome, TaskRecord};
 
 pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec<Change> {
@@ -11,45 +13,68 @@ pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec
         return Vec::new();
     }
     let waiting = record.approvals.values().filter(|approval| approval.state == ApprovalState::Requested);
-    waiting.flat_map(|approval| follow_one(view, approval)).collect()
+    waiting.flat_map(|approval| follow_one(view, record, approval)).collect()
 }
 
-fn follow_one(view: &View<'_>, approval: &ApprovalRecord) -> Vec<Change> {
-    let name = approval.name.clone();
+fn follow_one(view: &View<'_>, record: &TaskRecord, approval: &ApprovalRecord) -> Vec<Change> {
+    let name = &approval.name;
     let at = view.now;
-    match signature(view, approval) {
-        Some(decision) if decision.approved => {
-            vec![Change::DecideApproval { name, decision: decision.clone(), at }]
+    let new = new_signatures(view, approval);
+    if !new.is_empty() {
+        let sign = |decision| Change::SignApproval { name: name.clone(), decision, at };
+        return new.into_iter().map(sign).collect();
+    }
+    let digest = approval.digest.to_string();
+    match tally(&approval.terms(&digest), &approval.decisions) {
+        Tally::Reached => vec![Change::DecideApproval { name: name.clone(), approved: true, at }],
+        Tally::Rejected { by } => {
+            let why = by.reason.as_deref().unwrap_or("no reason given");
+            let message = format!("approval {name} was rejected by {}: {why}", shown(&by.user));
+            let decided = Change::DecideApproval { name: name.clone(), approved: false, at };
+            [decided].into_iter().chain(rejected(view, record, approval, "ApprovalRejected", &message)).collect()
         }
-        Some(decision) => {
-            let why = decision.reason.as_deref().unwrap_or("no reason given");
-            let message = format!("approval {name} was rejected by {}: {why}", decision.user);
-            let decided = Change::DecideApproval { name, decision: decision.clone(), at };
-            vec![decided, rejected(view, approval, "ApprovalRejected", message)]
+        Tally::Waiting { .. } if at >= approval.expires_at => {
+            let message = format!("approval {name} expired at {} without the signatures it takes", approval.expires_at);
+            let expired = Change::ExpireApproval { name: name.clone(), at };
+            [expired].into_iter().chain(rejected(view, record, approval, "ApprovalExpired", &message)).collect()
         }
-        None if view.now >= approval.expires_at => {
-            let message = format!("approval {name} expired at {} without a signature", approval.expires_at);
-            vec![Change::ExpireApproval { name, at }, rejected(view, approval, "ApprovalExpired", message)]
-        }
-        None => Vec::new(),
+        Tally::Waiting { .. } => Vec::new(),
     }
 }
 
-/// The first decision that counts: of this very digest, and in time.
-fn signature<'a>(view: &'a View<'_>, approval: &ApprovalRecord) -> Option<&'a Decision> {
-    let seen = view.observed.approvals.get(&approval.name)?;
+/// The decisions that are seen and not yet recorded, of this very digest and in time. What a person has said
+/// once is recorded once, also where the object was made anew and they said it again.
+fn new_signatures(view: &View<'_>, approval: &ApprovalRecord) -> Vec<Decision> {
+    let Some(seen) = view.observed.approvals.get(&approval.name) else { return Vec::new() };
     let digest = approval.digest.to_string();
-    seen.decisions.iter().find(|decision| decision.digest == digest && decision.at.0 < approval.expires_at)
+    let mut new: Vec<Decision> = Vec::new();
+    for decision in &seen.decisions {
+        let said = approval.decisions.iter().chain(&new).any(|known| known.says_the_same(decision));
+        if decision.digest == digest && decision.at.0 < approval.expires_at && !said {
+            new.push(decision.clone());
+        }
+    }
+    new
 }
 
-fn rejected(view: &View<'_>, approval: &ApprovalRecord, reason: &str, message: String) -> Change {
-    Change::FinishStep {
-        step: approval.step.clone(),
+/// Every step that it was for and that has not run is over.
+fn rejected(
+    view: &View<'_>,
+    record: &TaskRecord,
+    approval: &ApprovalRecord,
+    reason: &str,
+    message: &str,
+) -> Vec<Change> {
+    let waits =
+        |step: &&String| record.steps.get(*step).is_some_and(|state| state.is_open() && state.live_attempt().is_none());
+    let reject = |step: &String| Change::FinishStep {
+        step: step.clone(),
         outcome: StepOutcome::Rejected,
         reason: Some(reason.to_owned()),
-        message: Some(message),
+        message: Some(message.to_owned()),
         output: None,
-        rules: approval.rules.clone(),
+        rules: approval.covers.get(step).map(|covered| covered.rules.clone()).unwrap_or_default(),
         at: view.now,
-    }
+    };
+    approval.covers.keys().filter(waits).map(reject).collect()
 }

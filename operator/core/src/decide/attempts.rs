@@ -3,13 +3,13 @@
 use jiff::SignedDuration;
 
 use super::Waits;
-use super::launch::changed;
+use super::launch::changed_of;
 use super::outcome::{self, Result as PodResult};
 use super::view::View;
 use crate::judge::Judgement;
-use crate::observed::PodState;
+use crate::observed::{Guard, PodState};
 use crate::record::{
-    AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
+    ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
 };
 
 /// How long past its timeout a pod may take to say how it ended, and a cancelled one to end.
@@ -31,13 +31,20 @@ pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec
                 changes.push(Change::Admit { step: step.clone(), number: attempt.number, pod_uid, at: view.now });
             }
             Some(Next::Void { changed }) => {
-                let approval = attempt.approval.clone();
-                let supersede = |name| Change::SupersedeApproval { name, changed: changed.clone(), at: view.now };
-                changes.extend(approval.map(supersede));
+                // It may have been for other steps too, and one of those may have voided it already.
+                let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
+                let voidable = approval.filter(|approval| !matches!(approval.state, ApprovalState::Superseded { .. }));
+                changes.extend(voidable.map(|approval| Change::SupersedeApproval {
+                    name: approval.name.clone(),
+                    changed: changed.clone(),
+                    at: view.now,
+                }));
                 let message =
                     format!("not started: what would run is no longer what was decided ({})", changed.join(", "));
                 let result = PodResult { outcome: AttemptOutcome::Voided, message: Some(message), output: None };
                 changes.extend(over(view, record, step, attempt, launch, result));
+                // What else rested on the same signatures is looked at with that on record.
+                return changes;
             }
             Some(Next::Over(result)) => changes.extend(over(view, record, step, attempt, launch, result)),
         }
@@ -68,6 +75,14 @@ fn called_off(record: &TaskRecord) -> Option<EndingCause> {
 fn intended(view: &View<'_>, record: &TaskRecord, step: &str, attempt: &AttemptRecord) -> Option<Next> {
     let mut pods: Vec<_> = view.observed.pods_of(&attempt.key).collect();
     pods.sort_by(|a, b| a.uid.cmp(&b.uid));
+    let altered = pods.iter().find_map(|pod| match &pod.state {
+        PodState::Altered { field } => Some((&pod.name, field)),
+        PodState::Gated | PodState::Waiting { .. } | PodState::Running | PodState::Ended(_) => None,
+    });
+    if let Some((pod, field)) = altered {
+        let message = format!("pod {pod} is not what was decided: {field} differs; it was not let in");
+        return over_with(AttemptOutcome::NotStarted, message);
+    }
     if let Some(loose) = pods.iter().find(|pod| pod.state != PodState::Gated) {
         let message = format!("pod {} ran without being let in: somebody removed its gate", loose.name);
         return over_with(AttemptOutcome::Unknown, message);
@@ -76,16 +91,24 @@ fn intended(view: &View<'_>, record: &TaskRecord, step: &str, attempt: &AttemptR
         let (_, message) = super::ending::explain(cause);
         return over_with(AttemptOutcome::Voided, format!("not started: {message}"));
     }
+    let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
+    if let Some(ApprovalState::Superseded { changed }) = approval.map(|approval| &approval.state) {
+        return Some(Next::Void { changed: changed.clone() });
+    }
     let steps = &record.plan.as_ref()?.steps;
     let spec = steps.iter().find(|spec| spec.name == step)?;
     match view.judge(record, spec, attempt.number)? {
         // Nothing can be concluded at this moment, so nothing is let in either.
         Judgement::NotYet { .. } => return late(view, attempt),
-        Judgement::Permitted(prepared) | Judgement::NeedsApproval { prepared, .. }
-            if prepared.digest == attempt.digest => {}
+        Judgement::Permitted(prepared) if prepared.digest == attempt.digest => {}
+        Judgement::NeedsApproval { prepared, ask: _ } if prepared.digest == attempt.digest => {
+            // What the signature rests on is looked at again as well.
+            if matches!(view.observed.guard, Guard::Broken { .. }) {
+                return late(view, attempt);
+            }
+        }
         Judgement::Permitted(prepared) | Judgement::NeedsApproval { prepared, .. } => {
-            let signed = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
-            let changed = signed.map(|approval| changed(&approval.binding, &prepared.binding)).unwrap_or_default();
+            let changed = approval.map(|approval| changed_of(approval, step, &prepared)).unwrap_or_default();
             return Some(Next::Void { changed });
         }
         Judgement::Skip => return Some(Next::Void { changed: vec!["when".to_owned()] }),
@@ -132,19 +155,23 @@ fn admitted(
     let run = SignedDuration::from_secs(i64::from(launch.timeout_seconds));
     match &pod.state {
         PodState::Ended(end) => Some(Next::Over(outcome::examine(&attempt.key, launch, end))),
-        PodState::Gated | PodState::Waiting { .. } if view.now >= at + view.config.start_deadline => {
+        PodState::Gated | PodState::Altered { .. } | PodState::Waiting { .. }
+            if view.now >= at + view.config.start_deadline =>
+        {
             let why = match &pod.state {
                 PodState::Waiting { message: Some(message) } => message.clone(),
-                PodState::Waiting { message: None } | PodState::Gated | PodState::Running | PodState::Ended(_) => {
-                    "the kubelet did not say why".to_owned()
-                }
+                PodState::Waiting { message: None }
+                | PodState::Gated
+                | PodState::Altered { .. }
+                | PodState::Running
+                | PodState::Ended(_) => "the kubelet did not say why".to_owned(),
             };
             over_with(AttemptOutcome::NotStarted, format!("its pod did not start in time: {why}"))
         }
         PodState::Running if view.now >= at + view.config.start_deadline + run + GRACE => {
             over_with(AttemptOutcome::Unknown, "past its timeout, and its node does not say how it ended")
         }
-        PodState::Gated | PodState::Waiting { .. } | PodState::Running => None,
+        PodState::Gated | PodState::Altered { .. } | PodState::Waiting { .. } | PodState::Running => None,
     }
 }
 

@@ -75,7 +75,10 @@ pub(super) fn finish(view: &View<'_>, record: &TaskRecord) -> Vec<Change> {
         return Vec::new();
     }
     let (outcome, reason, message) = verdict(record);
-    vec![Change::Finish { finished: Finished { outcome, reason, message, at: view.now } }]
+    // A signature may be for a step that was skipped in the end.
+    let unused = record.approvals.values().filter(|approval| approval.is_open());
+    let withdraw = unused.map(|approval| Change::WithdrawApproval { name: approval.name.clone(), at: view.now });
+    withdraw.chain([Change::Finish { finished: Finished { outcome, reason, message, at: view.now } }]).collect()
 }
 
 fn verdict(record: &TaskRecord) -> (TaskOutcome, String, String) {

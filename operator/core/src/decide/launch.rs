@@ -3,15 +3,15 @@
 use std::collections::BTreeSet;
 
 use countersign_crds::Step;
-use jiff::SignedDuration;
 use serde_json::Value;
 
-use super::Waits;
 use super::view::View;
+use super::{Waits, request};
+use crate::approval::Ask;
 use crate::judge::{Judgement, Prepared};
 use crate::names;
+use crate::observed::Guard;
 use crate::record::{ApprovalRecord, ApprovalState, Change, RuleDecision, StepOutcome, TaskRecord};
-use crate::time::GoDuration;
 
 pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> Vec<Change> {
     let Some(plan) = &record.plan else { return Vec::new() };
@@ -20,11 +20,16 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
     }
     let live = record.steps.values().filter(|step| step.live_attempt().is_some()).count();
     let mut slots = (plan.parallelism as usize).saturating_sub(live);
-    let open: BTreeSet<&str> = record.approvals.values().filter(|a| a.is_open()).map(|a| a.step.as_str()).collect();
+    let open = awaited(record);
     let mut changes = Vec::new();
+    // Steps that an Approval asked for just now is for as well.
+    let mut covered = BTreeSet::new();
     // As many steps as could run may newly be put to people; those that were put stay under judgement.
     let mut fresh = slots.max(1);
     for step in plan.steps.iter().filter(|step| could_start(view, record, step)) {
+        if covered.contains(&step.name) {
+            continue;
+        }
         let asked = open.contains(step.name.as_str());
         if !asked && fresh == 0 {
             continue;
@@ -33,12 +38,28 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
         if !asked {
             fresh -= 1;
         }
-        if next.iter().any(|change| matches!(change, Change::Intend { .. })) {
-            slots -= 1;
+        let mut voided = false;
+        for change in &next {
+            match change {
+                Change::Intend { .. } => slots -= 1,
+                Change::RequestApproval { covers, .. } => covered.extend(covers.keys().cloned()),
+                Change::SupersedeApproval { .. } => voided = true,
+                _ => {}
+            }
         }
         changes.extend(next);
+        if voided {
+            // It may have been for other steps too; they are looked at with that on record.
+            return changes;
+        }
     }
     changes
+}
+
+/// The steps that an open Approval is for.
+fn awaited(record: &TaskRecord) -> BTreeSet<&str> {
+    let open = record.approvals.values().filter(|approval| approval.is_open());
+    open.flat_map(|a| a.covers.keys().filter(|step| a.awaits(step))).map(String::as_str).collect()
 }
 
 fn could_start(view: &View<'_>, record: &TaskRecord, step: &Step) -> bool {
@@ -58,7 +79,7 @@ pub(crate) fn satisfied(record: &TaskRecord, need: &str) -> bool {
 fn start_one(view: &View<'_>, record: &TaskRecord, step: &Step, slot: bool, waits: &mut Waits) -> Vec<Change> {
     let number = record.steps.get(&step.name).map_or(1, |state| state.next_number());
     let Some(judgement) = view.judge(record, step, number) else { return Vec::new() };
-    let open = record.approvals.values().find(|a| a.step == step.name && a.is_open());
+    let open = record.approvals.values().find(|approval| approval.awaits(&step.name));
     match judgement {
         Judgement::NotYet { message } => {
             waits.held.insert(step.name.clone(), message);
@@ -67,7 +88,9 @@ fn start_one(view: &View<'_>, record: &TaskRecord, step: &Step, slot: bool, wait
         Judgement::Skip => {
             let closed =
                 close(view, step, StepOutcome::Skipped, "WhenFalse", "its when is false".to_owned(), Vec::new());
-            void(view, open, "when").into_iter().chain([closed]).collect()
+            // Where the signature is for other steps too, it stands for them.
+            let alone = open.filter(|approval| approval.covers.len() == 1);
+            void(view, alone, "when").into_iter().chain([closed]).collect()
         }
         Judgement::Invalid { reason, message } => {
             let closed = close(view, step, StepOutcome::Failed, reason, message, Vec::new());
@@ -82,55 +105,61 @@ fn start_one(view: &View<'_>, record: &TaskRecord, step: &Step, slot: bool, wait
             let intend = slot.then(|| intend(view, record, step, number, *prepared, None));
             void.into_iter().chain(intend).collect()
         }
-        Judgement::NeedsApproval { prepared, expires_after } => {
-            ask(view, record, step, number, *prepared, expires_after, open, slot)
+        Judgement::NeedsApproval { prepared, ask } => {
+            under_approval(view, record, step, number, *prepared, &ask, open, slot, waits)
         }
     }
 }
 
+/// A step that needs a signature: it has one, waits for one, or asks for one.
 #[expect(clippy::too_many_arguments, reason = "one case of the judgement, with all that the judgement was about")]
-fn ask(
+fn under_approval(
     view: &View<'_>,
     record: &TaskRecord,
     step: &Step,
     number: u32,
     prepared: Prepared,
-    expires_after: GoDuration,
+    ask: &Ask,
     open: Option<&ApprovalRecord>,
     slot: bool,
+    waits: &mut Waits,
 ) -> Vec<Change> {
-    let same = open.filter(|approval| approval.digest == prepared.digest);
-    match same.map(|approval| (&approval.name, &approval.state)) {
-        Some((name, ApprovalState::Approved { .. })) if slot => {
-            vec![intend(view, record, step, number, prepared, Some(name.clone()))]
-        }
-        Some(_) => Vec::new(),
-        None => {
-            let superseded = open.map(|approval| Change::SupersedeApproval {
-                name: approval.name.clone(),
-                changed: changed(&approval.binding, &prepared.binding),
-                at: view.now,
-            });
-            let after = SignedDuration::try_from(expires_after.get()).unwrap_or(SignedDuration::MAX);
-            let round = 1 + record.approvals.values().filter(|approval| approval.step == step.name).count();
-            let request = Change::RequestApproval {
-                name: names::approval(&record.uid, &record.name, &step.name, round, &prepared.digest),
-                step: step.name.clone(),
-                attempt: number,
-                digest: prepared.digest,
-                binding: prepared.binding,
-                risk: prepared.risk,
-                rules: prepared.rules,
-                expires_at: view.now.checked_add(after).unwrap_or(jiff::Timestamp::MAX),
-                at: view.now,
-            };
-            superseded.into_iter().chain([request]).collect()
-        }
+    let signed_for = |approval: &&ApprovalRecord| {
+        approval.covers.get(&step.name).is_some_and(|covered| covered.digest == prepared.digest)
+    };
+    let Some(approval) = open.filter(signed_for) else {
+        let superseded = open.map(|approval| Change::SupersedeApproval {
+            name: approval.name.clone(),
+            changed: changed_of(approval, &step.name, &prepared),
+            at: view.now,
+        });
+        return superseded.into_iter().chain(request::ask(view, record, step, number, prepared, ask)).collect();
+    };
+    if approval.state != ApprovalState::Approved {
+        return Vec::new();
     }
+    if let Guard::Broken { problem } = &view.observed.guard {
+        waits.held.insert(step.name.clone(), format!("signatures count for nothing at this moment: {problem}"));
+        return Vec::new();
+    }
+    if !slot {
+        return Vec::new();
+    }
+    vec![intend(view, record, step, number, prepared, Some(approval.name.clone()))]
+}
+
+/// The fields in which a step is not what its Approval is for.
+pub(super) fn changed_of(approval: &ApprovalRecord, step: &str, prepared: &Prepared) -> Vec<String> {
+    let Some(covered) = approval.covers.get(step) else { return Vec::new() };
+    let fields = changed(&covered.binding, &prepared.binding);
+    if approval.covers.len() == 1 {
+        return fields;
+    }
+    fields.into_iter().map(|field| format!("{step}.{field}")).collect()
 }
 
 /// The members of what was signed for that are not what they were.
-pub(super) fn changed(old: &Value, new: &Value) -> Vec<String> {
+fn changed(old: &Value, new: &Value) -> Vec<String> {
     let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return Vec::new() };
     let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
     names.into_iter().filter(|name| old.get(*name) != new.get(*name)).cloned().collect()

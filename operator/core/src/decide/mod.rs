@@ -11,6 +11,7 @@ mod ending;
 mod launch;
 mod outcome;
 mod planning;
+mod request;
 mod view;
 mod wake;
 
@@ -91,8 +92,8 @@ pub(crate) struct Waits {
 
 fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyError> {
     match (record.as_mut(), change) {
-        (None, Change::Adopt { uid, namespace, name, spec: _, at }) => {
-            *record = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), *at));
+        (None, Change::Adopt { uid, namespace, name, spec: _, request, at }) => {
+            *record = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), request.clone(), *at));
             Ok(())
         }
         (None, _) => Err(ApplyError {

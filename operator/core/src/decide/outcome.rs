@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::digest::Digest;
 use crate::json::{canonical, strict};
 use crate::observed::{PodEnd, Report, ReportOutput, ReportStatus};
-use crate::record::{AttemptOutcome, AttemptRecord, Launch, Output, OutputReference, StepRecord};
+use crate::record::{AttemptOutcome, AttemptRecord, AttemptState, Launch, Output, OutputReference, StepRecord};
 use crate::sandbox::OUTPUT_LIMIT_BYTES;
 use crate::schema::Schema;
 use crate::time::GoDuration;
@@ -109,8 +109,10 @@ pub(super) fn retry_at(
         AttemptOutcome::NotStarted => launch.contract.idempotent || !attempt.launched(),
         AttemptOutcome::Succeeded | AttemptOutcome::Cancelled | AttemptOutcome::Voided => false,
     };
-    let tried = u32::try_from(record.attempts.iter().filter(|a| a.launched()).count()).unwrap_or(u32::MAX);
-    let used = if attempt.launched() { tried } else { tried + 1 };
+    // What was voided was decided anew, and is no try; everything else is, whether or not it came to start.
+    let voided = |a: &&AttemptRecord| matches!(a.state, AttemptState::Finished { outcome: AttemptOutcome::Voided, .. });
+    let voided = record.attempts.iter().filter(voided).count();
+    let used = u32::try_from(record.attempts.len() - voided).unwrap_or(u32::MAX);
     (again && used <= retry.limit).then(|| now + pause(retry, used, &attempt.key))
 }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::Waits;
 use super::view::View;
 use crate::plan::{self, Selection};
-use crate::record::{Change, Finished, TaskOutcome, TaskRecord};
+use crate::record::{Change, Finished, Request, TaskOutcome, TaskRecord};
 
 pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
     let Some(task) = &view.observed.task else { return Vec::new() };
@@ -15,6 +15,7 @@ pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
         namespace: task.namespace.clone(),
         name: task.name.clone(),
         spec,
+        request: Request { requester: task.spec.requester.clone(), on_behalf_of: task.on_behalf_of.clone() },
         at: view.now,
     }]
 }

@@ -29,6 +29,7 @@ impl View<'_> {
         Some(self.bench.judge.judge(&Case {
             task,
             plan,
+            request: &record.request,
             step,
             attempt: number,
             outputs,

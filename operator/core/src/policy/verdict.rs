@@ -1,16 +1,13 @@
 //! What the Policies say of one step.
 
-use countersign_crds::{Effect, PolicyMode, RiskClass, Rule};
+use countersign_crds::{ApprovalRequirement, Effect, PolicyMode, Required, RiskClass, Rule};
 use serde_json::{Map, Value};
 
 use super::set::{CompiledPolicy, PolicySet};
+use crate::approval::Ask;
 use crate::cel::{EvalError, Expression, Fence, Variables};
 use crate::digest::Digest;
 use crate::record::RuleDecision;
-use crate::time::GoDuration;
-
-/// How long an Approval waits where no rule says otherwise.
-const DEFAULT_EXPIRY: GoDuration = GoDuration::from_secs(24 * 60 * 60);
 
 /// The strongest effect of all rules that matched, and every rule that did.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,8 +15,8 @@ pub struct Verdict {
     pub effect: Effect,
     /// The highest risk of the rules that matched and bind.
     pub risk: RiskClass,
-    /// How long a signature may be awaited.
-    pub expires_after: GoDuration,
+    /// What the rules that ask for signatures ask for.
+    pub ask: Ask,
     pub rules: Vec<RuleDecision>,
 }
 
@@ -29,7 +26,8 @@ impl PolicySet {
     pub fn judge(&self, namespace: &str, variables: &Variables, fence: &Fence) -> Result<Verdict, EvalError> {
         let digest = self.digest(namespace);
         let mut rules = Vec::new();
-        let mut binding: Vec<(Effect, RiskClass, Option<GoDuration>)> = Vec::new();
+        let mut binding: Vec<(Effect, RiskClass)> = Vec::new();
+        let mut ask: Option<Ask> = None;
         let mut cluster_speaks = false;
         for policy in self.applying(namespace) {
             for (rule, expression) in policy.spec.rules.iter().zip(&policy.rules) {
@@ -42,7 +40,11 @@ impl PolicySet {
                 };
                 if binds {
                     cluster_speaks |= policy.binds_cluster;
-                    binding.push((decision.effect, decision.risk, expiry(rule)));
+                    binding.push((decision.effect, decision.risk));
+                    if decision.effect == Effect::RequireApproval {
+                        let this = asks(rule);
+                        ask = Some(ask.map_or_else(|| this.clone(), |ask| ask.and(&this)));
+                    }
                 }
                 rules.push(decision);
             }
@@ -50,23 +52,27 @@ impl PolicySet {
         // A namespace's own Policy can only tighten: where no rule of the cluster matched, nothing is allowed.
         if !cluster_speaks {
             let default = no_match(digest);
-            binding.push((default.effect, default.risk, None));
+            binding.push((default.effect, default.risk));
             rules.push(default);
         }
-        let effect = binding.iter().map(|(effect, ..)| *effect).max().unwrap_or(Effect::Deny);
-        let expires_after = binding
-            .iter()
-            .filter(|(effect, ..)| *effect == Effect::RequireApproval)
-            .filter_map(|(_, _, expiry)| *expiry)
-            .min()
-            .unwrap_or(DEFAULT_EXPIRY);
-        let risk = binding.iter().map(|(_, risk, _)| *risk).max().unwrap_or_default();
-        Ok(Verdict { effect, risk, expires_after, rules })
+        let effect = binding.iter().map(|(effect, _)| *effect).max().unwrap_or(Effect::Deny);
+        let risk = binding.iter().map(|(_, risk)| *risk).max().unwrap_or_default();
+        Ok(Verdict { effect, risk, ask: ask.unwrap_or_default(), rules })
     }
 }
 
-fn expiry(rule: &Rule) -> Option<GoDuration> {
-    rule.approval.as_ref()?.expires_after.as_deref()?.parse().ok()
+/// What one rule asks for.
+fn asks(rule: &Rule) -> Ask {
+    let default = Ask::default();
+    let Some(ApprovalRequirement { count, groups, service_accounts, scope, expires_after }) = &rule.approval else {
+        return default;
+    };
+    Ask {
+        required: Required { count: *count, groups: groups.clone(), service_accounts: service_accounts.clone() },
+        scope: *scope,
+        // A duration that does not parse was refused when the rule was compiled, and then the rule denies.
+        expires_after: expires_after.as_deref().and_then(|text| text.parse().ok()).unwrap_or(default.expires_after),
+    }
 }
 
 /// `None` where the rule does not match.

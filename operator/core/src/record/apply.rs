@@ -1,6 +1,10 @@
 //! What each [`Change`] does to a [`TaskRecord`]. A change that does not fit is refused, never bent.
 
+use std::collections::BTreeSet;
+
 use thiserror::Error;
+
+use crate::approval::{Tally, tally};
 
 use super::{
     ApprovalRecord, ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, StepOutcome, StepRecord,
@@ -34,35 +38,69 @@ impl TaskRecord {
                 self.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRecord::open())).collect();
                 self.plan = Some(plan.clone());
             }
-            Change::RequestApproval { name, step, attempt, digest, binding, risk, rules, expires_at, at } => {
+            Change::RequestApproval {
+                name,
+                step,
+                digest,
+                covers,
+                requester,
+                on_behalf_of,
+                required,
+                scope,
+                risk,
+                expires_at,
+                at,
+            } => {
                 if self.approvals.contains_key(name) {
                     return refuse("requestApproval", "an approval of that name exists");
+                }
+                if !covers.contains_key(step) {
+                    return refuse("requestApproval", "it does not cover the step that asks");
                 }
                 let approval = ApprovalRecord {
                     name: name.clone(),
                     step: step.clone(),
-                    attempt: *attempt,
                     digest: *digest,
-                    binding: binding.clone(),
+                    covers: covers.clone(),
+                    requester: requester.clone(),
+                    on_behalf_of: on_behalf_of.clone(),
+                    required: required.clone(),
+                    scope: *scope,
                     risk: *risk,
-                    rules: rules.clone(),
                     requested_at: *at,
                     expires_at: *expires_at,
+                    decisions: Vec::new(),
+                    used: BTreeSet::new(),
                     state: ApprovalState::Requested,
                 };
                 self.approvals.insert(name.clone(), approval);
             }
-            Change::DecideApproval { name, decision, at: _ } => {
+            Change::SignApproval { name, decision, at: _ } => {
+                let Some(approval) = self.approvals.get_mut(name).filter(|a| a.state == ApprovalState::Requested)
+                else {
+                    return refuse("signApproval", "it is not waiting for signatures");
+                };
+                if approval.decisions.iter().any(|known| known.says_the_same(decision)) {
+                    return refuse("signApproval", "that signature is recorded already");
+                }
+                approval.decisions.push(decision.clone());
+            }
+            Change::DecideApproval { name, approved, at: _ } => {
                 let Some(approval) = self.approvals.get_mut(name).filter(|a| a.state == ApprovalState::Requested)
                 else {
                     return refuse("decideApproval", "it is not waiting for a decision");
                 };
-                let decision = decision.clone();
-                approval.state = if decision.approved {
-                    ApprovalState::Approved { decision }
-                } else {
-                    ApprovalState::Rejected { decision }
+                // What the signatures amount to is the core's one rule; no change may say otherwise.
+                let digest = approval.digest.to_string();
+                let settled = match tally(&approval.terms(&digest), &approval.decisions) {
+                    Tally::Reached => *approved,
+                    Tally::Rejected { .. } => !*approved,
+                    Tally::Waiting { .. } => false,
                 };
+                if !settled {
+                    return refuse("decideApproval", "its signatures do not say so");
+                }
+                approval.state = if *approved { ApprovalState::Approved } else { ApprovalState::Rejected };
             }
             Change::ExpireApproval { name, at: _ } => {
                 let Some(approval) = self.approvals.get_mut(name).filter(|a| a.state == ApprovalState::Requested)
@@ -73,8 +111,7 @@ impl TaskRecord {
             }
             Change::SupersedeApproval { name, changed, at: _ } => {
                 // A consumed one is superseded when its attempt was voided before its pod was let in.
-                let voidable =
-                    |a: &&mut ApprovalRecord| a.is_open() || matches!(a.state, ApprovalState::Consumed { .. });
+                let voidable = |a: &&mut ApprovalRecord| a.is_open() || a.state == ApprovalState::Consumed;
                 let Some(approval) = self.approvals.get_mut(name).filter(voidable) else {
                     return refuse("supersedeApproval", "it is neither open nor consumed");
                 };
@@ -97,10 +134,16 @@ impl TaskRecord {
                     let Some(used) = self.approvals.get_mut(name) else {
                         return refuse("intend", "its approval does not exist");
                     };
-                    let ApprovalState::Approved { decision } = &used.state else {
-                        return refuse("intend", "its approval is not approved");
-                    };
-                    used.state = ApprovalState::Consumed { decision: decision.clone() };
+                    if used.state != ApprovalState::Approved || !used.awaits(step) {
+                        return refuse("intend", "its approval is not approved for this step, or was used for it");
+                    }
+                    if used.covers.get(step).map(|covered| covered.digest) != Some(*digest) {
+                        return refuse("intend", "its approval is for something else");
+                    }
+                    used.used.insert(step.clone());
+                    if used.covers.keys().all(|covered| used.used.contains(covered)) {
+                        used.state = ApprovalState::Consumed;
+                    }
                 }
                 record.not_before = None;
                 record.attempts.push(AttemptRecord {

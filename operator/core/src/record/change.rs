@@ -1,12 +1,17 @@
 //! Every way in which a record can change. Each change is also one audit entry, so it carries what a
 //! reader needs to know why.
 
-use countersign_crds::{Decision, RiskClass};
+use std::collections::BTreeMap;
+
+use countersign_crds::{ApprovalScope, Decision, Identity, Required, RiskClass};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{AttemptOutcome, Ending, Finished, Launch, OutputReference, RecordedPlan, RuleDecision, StepOutcome};
+use super::{
+    AttemptOutcome, Covered, Ending, Finished, Launch, OutputReference, RecordedPlan, Request, RuleDecision,
+    StepOutcome,
+};
 use crate::digest::Digest;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,6 +23,7 @@ pub enum Change {
         namespace: String,
         name: String,
         spec: Value,
+        request: Request,
         at: Timestamp,
     },
     /// The Plan is stamped and every step is open.
@@ -29,18 +35,26 @@ pub enum Change {
     RequestApproval {
         name: String,
         step: String,
-        attempt: u32,
         digest: Digest,
-        binding: Value,
+        covers: BTreeMap<String, Covered>,
+        requester: Identity,
+        on_behalf_of: Option<String>,
+        required: Required,
+        scope: ApprovalScope,
         risk: RiskClass,
-        rules: Vec<RuleDecision>,
         expires_at: Timestamp,
         at: Timestamp,
     },
     /// A person signed, for or against.
-    DecideApproval {
+    SignApproval {
         name: String,
         decision: Decision,
+        at: Timestamp,
+    },
+    /// The signatures settle it.
+    DecideApproval {
+        name: String,
+        approved: bool,
         at: Timestamp,
     },
     ExpireApproval {
@@ -58,7 +72,7 @@ pub enum Change {
         name: String,
         at: Timestamp,
     },
-    /// An attempt will be made; consumes its Approval, if it needed one.
+    /// An attempt will be made; uses its Approval, if it needed one, once for this step.
     Intend {
         step: String,
         number: u32,
@@ -123,6 +137,7 @@ impl Change {
             Change::Adopt { .. } => "adopt",
             Change::Stamp { .. } => "stamp",
             Change::RequestApproval { .. } => "requestApproval",
+            Change::SignApproval { .. } => "signApproval",
             Change::DecideApproval { .. } => "decideApproval",
             Change::ExpireApproval { .. } => "expireApproval",
             Change::SupersedeApproval { .. } => "supersedeApproval",
@@ -141,6 +156,7 @@ impl Change {
             Change::Adopt { at, .. }
             | Change::Stamp { at, .. }
             | Change::RequestApproval { at, .. }
+            | Change::SignApproval { at, .. }
             | Change::DecideApproval { at, .. }
             | Change::ExpireApproval { at, .. }
             | Change::SupersedeApproval { at, .. }

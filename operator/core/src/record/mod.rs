@@ -9,13 +9,14 @@ mod change;
 pub use apply::ApplyError;
 pub use change::{Change, Output};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_crds::{Decision, Effect, PolicyMode, RiskClass, SkillSpec, Step};
+use countersign_crds::{ApprovalScope, Decision, Effect, Identity, PolicyMode, Required, RiskClass, SkillSpec, Step};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::approval::Terms;
 use crate::digest::Digest;
 
 /// Everything that is known of one Task.
@@ -27,11 +28,22 @@ pub struct TaskRecord {
     /// How many transactions have changed this record; each one names the version it saw.
     pub version: i64,
     pub adopted_at: Timestamp,
+    pub request: Request,
     pub plan: Option<RecordedPlan>,
     pub steps: BTreeMap<String, StepRecord>,
     pub approvals: BTreeMap<String, ApprovalRecord>,
     pub ending: Option<Ending>,
     pub finished: Option<Finished>,
+}
+
+/// Who asked, as it was when the Task was adopted; no later edit of the object changes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// `None` where the Task came to be without the webhook that stamps it; then nobody can sign for it.
+    pub requester: Option<Identity>,
+    /// For whom the requester says that it asked: a claim.
+    pub on_behalf_of: Option<String>,
 }
 
 /// The Plan as it was stamped, with the parameters that its expressions see.
@@ -139,38 +151,49 @@ pub struct OutputReference {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ApprovalRecord {
     pub name: String,
+    /// The step that asked first.
     pub step: String,
+    pub digest: Digest,
+    /// Every step that it is for.
+    pub covers: BTreeMap<String, Covered>,
+    pub requester: Identity,
+    pub on_behalf_of: Option<String>,
+    pub required: Required,
+    pub scope: ApprovalScope,
+    pub risk: RiskClass,
+    pub requested_at: Timestamp,
+    pub expires_at: Timestamp,
+    /// The signatures that count, in the order in which they were seen.
+    pub decisions: Vec<Decision>,
+    /// The steps that ran under it; each at most once.
+    pub used: BTreeSet<String>,
+    pub state: ApprovalState,
+}
+
+/// One attempt at one step, as people signed for it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Covered {
     pub attempt: u32,
     pub digest: Digest,
     /// What the digest is of, so that a difference can be named.
     pub binding: Value,
-    /// What the Approval shows beside the binding.
-    pub risk: RiskClass,
     pub rules: Vec<RuleDecision>,
-    pub requested_at: Timestamp,
-    pub expires_at: Timestamp,
-    pub state: ApprovalState,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ApprovalState {
     Requested,
-    Approved {
-        decision: Decision,
-    },
-    Rejected {
-        decision: Decision,
-    },
+    /// It has the signatures that it takes.
+    Approved,
+    Rejected,
     Expired,
     /// What would run is no longer what was asked for; the fields that differ.
     Superseded {
         changed: Vec<String>,
     },
-    /// An attempt runs or ran under it; it never serves again.
-    Consumed {
-        decision: Decision,
-    },
-    /// The Task ended before anybody decided.
+    /// Every step that it was for ran under it; it never serves again.
+    Consumed,
+    /// The Task ended before it was used.
     Withdrawn,
 }
 
@@ -226,13 +249,14 @@ pub enum TaskOutcome {
 }
 
 impl TaskRecord {
-    pub fn adopt(uid: String, namespace: String, name: String, at: Timestamp) -> TaskRecord {
+    pub fn adopt(uid: String, namespace: String, name: String, request: Request, at: Timestamp) -> TaskRecord {
         TaskRecord {
             uid,
             namespace,
             name,
             version: 0,
             adopted_at: at,
+            request,
             plan: None,
             steps: BTreeMap::new(),
             approvals: BTreeMap::new(),
@@ -288,12 +312,22 @@ impl ApprovalRecord {
     /// Whether people may still decide it or an attempt may still use it.
     pub fn is_open(&self) -> bool {
         match self.state {
-            ApprovalState::Requested | ApprovalState::Approved { .. } => true,
-            ApprovalState::Rejected { .. }
+            ApprovalState::Requested | ApprovalState::Approved => true,
+            ApprovalState::Rejected
             | ApprovalState::Expired
             | ApprovalState::Superseded { .. }
-            | ApprovalState::Consumed { .. }
+            | ApprovalState::Consumed
             | ApprovalState::Withdrawn => false,
         }
+    }
+
+    /// Whether it is open and this step could still run under it.
+    pub fn awaits(&self, step: &str) -> bool {
+        self.is_open() && self.covers.contains_key(step) && !self.used.contains(step)
+    }
+
+    /// What a signature is held against; `digest` is this record's, as text.
+    pub fn terms<'a>(&'a self, digest: &'a str) -> Terms<'a> {
+        Terms { digest, requester: &self.requester, required: &self.required, expires_at: self.expires_at }
     }
 }

@@ -11,15 +11,17 @@ use crate::values::{json, micros, named};
 
 pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Change) -> Result<(), CommitError> {
     match change {
-        Change::Adopt { uid: adopted, namespace, name, spec, at } => {
+        Change::Adopt { uid: adopted, namespace, name, spec, request, at } => {
             let done = sqlx::query!(
-                "insert into tasks (uid, namespace, name, version, adopted_at, spec)
-                 values ($1, $2, $3, 0, to_timestamp($4::bigint / 1000000.0), $5) on conflict (uid) do nothing",
+                "insert into tasks (uid, namespace, name, version, adopted_at, spec, requester, on_behalf_of)
+                 values ($1, $2, $3, 0, to_timestamp($4::bigint / 1000000.0), $5, $6, $7) on conflict (uid) do nothing",
                 adopted,
                 namespace,
                 name,
                 micros(*at),
-                spec
+                spec,
+                request.requester.as_ref().map(json).transpose()?,
+                request.on_behalf_of.as_deref()
             );
             match done.execute(connection).await?.rows_affected() {
                 1 => Ok(()),
@@ -55,20 +57,35 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             .await?;
             Ok(())
         }
-        Change::RequestApproval { name, step, attempt, digest, binding, risk, rules, expires_at, at } => {
+        Change::RequestApproval {
+            name,
+            step,
+            digest,
+            covers,
+            requester,
+            on_behalf_of,
+            required,
+            scope,
+            risk,
+            expires_at,
+            at,
+        } => {
             sqlx::query!(
                 "insert into approvals
-                 (task_uid, name, step, attempt, digest, binding, risk, rules, requested_at, expires_at, state)
-                 values ($1, $2, $3, $4, $5, $6, $7, $8, to_timestamp($9::bigint / 1000000.0),
-                         to_timestamp($10::bigint / 1000000.0), 'Requested')",
+                 (task_uid, name, step, digest, covers, requester, on_behalf_of, required, scope, risk,
+                  requested_at, expires_at, state)
+                 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, to_timestamp($11::bigint / 1000000.0),
+                         to_timestamp($12::bigint / 1000000.0), 'Requested')",
                 uid,
                 name,
                 step,
-                small(*attempt)?,
                 digest.to_string(),
-                binding,
+                json(covers)?,
+                json(requester)?,
+                on_behalf_of.as_deref(),
+                json(required)?,
+                named(scope)?,
                 named(risk)?,
-                json(rules)?,
                 micros(*at),
                 micros(*expires_at)
             )
@@ -76,15 +93,30 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             .await?;
             Ok(())
         }
-        Change::DecideApproval { name, decision, at: _ } => {
-            let state = if decision.approved { "Approved" } else { "Rejected" };
+        Change::SignApproval { name, decision, at } => {
             let done = sqlx::query!(
-                "update approvals set state = $3, decision = $4
-                 where task_uid = $1 and name = $2 and state = 'Requested'",
+                "insert into signatures (task_uid, approval, position, signer, approved, decision, recorded_at)
+                 select a.task_uid, a.name,
+                        1 + (select count(*)::integer from signatures s where s.task_uid = $1 and s.approval = $2),
+                        $3, $4, $5, to_timestamp($6::bigint / 1000000.0)
+                 from approvals a where a.task_uid = $1 and a.name = $2 and a.state = 'Requested'
+                 on conflict do nothing",
                 uid,
                 name,
-                state,
-                json(decision)?
+                decision.user,
+                decision.approved,
+                json(decision)?,
+                micros(*at)
+            );
+            one(done.execute(connection).await?, change)
+        }
+        Change::DecideApproval { name, approved, at: _ } => {
+            let state = if *approved { "Approved" } else { "Rejected" };
+            let done = sqlx::query!(
+                "update approvals set state = $3 where task_uid = $1 and name = $2 and state = 'Requested'",
+                uid,
+                name,
+                state
             );
             one(done.execute(connection).await?, change)
         }
@@ -117,11 +149,20 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
         }
         Change::Intend { step, number, key, digest, input_digest, approval, launch, rules: _, at } => {
             if let Some(approval) = approval {
+                // Once for each step that it is for, and for exactly what was signed for.
                 let used = sqlx::query!(
-                    "update approvals set state = 'Consumed'
-                     where task_uid = $1 and name = $2 and state = 'Approved'",
+                    "update approvals a set state = case
+                       when (select count(*) from attempts t where t.task_uid = $1 and t.approval = $2) + 1
+                            >= (select count(*) from jsonb_object_keys(a.covers))
+                       then 'Consumed' else a.state end
+                     where a.task_uid = $1 and a.name = $2 and a.state = 'Approved'
+                       and a.covers -> $3::text ->> 'digest' = $4
+                       and not exists (select from attempts t
+                                       where t.task_uid = $1 and t.approval = $2 and t.step = $3::text)",
                     uid,
-                    approval
+                    approval,
+                    step,
+                    digest.to_string()
                 );
                 one(used.execute(&mut *connection).await?, change)?;
             }

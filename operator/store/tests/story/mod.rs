@@ -2,10 +2,10 @@
 
 use countersign_core::digest::Digest;
 use countersign_core::record::{
-    AttemptOutcome, Change, Ending, EndingCause, Finished, Launch, Output, OutputReference, RecordedPlan, RuleDecision,
-    StepOutcome, TaskOutcome,
+    AttemptOutcome, Change, Covered, Ending, EndingCause, Finished, Launch, Output, OutputReference, RecordedPlan,
+    Request, RuleDecision, StepOutcome, TaskOutcome,
 };
-use countersign_crds::{Decision, Effect, PolicyMode, RiskClass, SkillSpec, Step};
+use countersign_crds::{ApprovalScope, Decision, Effect, Identity, PolicyMode, Required, RiskClass, SkillSpec, Step};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, json};
@@ -18,7 +18,7 @@ pub struct Story {
 }
 
 pub fn all() -> Vec<Story> {
-    vec![signed(), rejected(), superseded(), retried(), called_off()]
+    vec![signed(), signed_as_a_whole(), rejected(), superseded(), retried(), called_off()]
 }
 
 /// Every change a moment later than the one before, in microseconds that are not whole milliseconds.
@@ -60,6 +60,7 @@ fn adopt(clock: &mut Clock, steps: &[&str]) -> Vec<Change> {
         namespace: "ns".into(),
         name: "task".into(),
         spec: json!({"type": "t"}),
+        request: Request { requester: Some(requester()), on_behalf_of: Some("çarol".into()) },
         at: clock.tick(),
     };
     vec![adopt, Change::Stamp { plan, at: clock.tick() }]
@@ -78,33 +79,52 @@ fn rule() -> RuleDecision {
     }
 }
 
+fn requester() -> Identity {
+    Identity { user: "dave".into(), uid: None, groups: vec!["agents".into()] }
+}
+
 fn request(clock: &mut Clock, name: &str, step: &str) -> Change {
+    request_all(clock, name, &[step])
+}
+
+fn request_all(clock: &mut Clock, name: &str, steps: &[&str]) -> Change {
     let at = clock.tick();
+    let covered = |step: &&str| {
+        let binding = json!({"input": {"b": 1, "a": 2}});
+        ((*step).to_owned(), Covered { attempt: 1, digest: digest("what"), binding, rules: vec![rule()] })
+    };
     Change::RequestApproval {
         name: name.into(),
-        step: step.into(),
-        attempt: 1,
+        step: steps[0].into(),
         digest: digest(name),
-        binding: json!({"input": {"b": 1, "a": 2}}),
+        covers: steps.iter().map(covered).collect(),
+        requester: requester(),
+        on_behalf_of: Some("çarol".into()),
+        required: Required { count: 1, groups: vec!["g".into()], service_accounts: vec!["a/b".into()] },
+        scope: if steps.len() == 1 { ApprovalScope::Step } else { ApprovalScope::Plan },
         risk: RiskClass::High,
-        rules: vec![rule()],
         expires_at: at + SignedDuration::from_hours(24),
         at,
     }
 }
 
-fn decide(clock: &mut Clock, name: &str, approved: bool) -> Change {
+fn sign(clock: &mut Clock, name: &str, user: &str, approved: bool) -> Change {
     let at = clock.tick();
     let decision = Decision {
-        user: "älice".into(),
+        user: user.into(),
         uid: Some("1".into()),
         groups: vec!["g".into()],
         approved,
         reason: Some("it's fine".into()),
         at: Time("2026-11-21T05:06:07Z".parse().unwrap()),
         digest: digest(name).to_string(),
+        seal: "c2VhbA==".into(),
     };
-    Change::DecideApproval { name: name.into(), decision, at }
+    Change::SignApproval { name: name.into(), decision, at }
+}
+
+fn decide(clock: &mut Clock, name: &str, approved: bool) -> Change {
+    Change::DecideApproval { name: name.into(), approved, at: clock.tick() }
 }
 
 fn intend(clock: &mut Clock, step: &str, number: u32, approval: Option<&str>) -> Change {
@@ -176,6 +196,7 @@ pub fn signed() -> Story {
     let batches = vec![
         adopt(c, &["one", "two"]),
         vec![request(c, "a", "one")],
+        vec![sign(c, "a", "älice", true)],
         vec![decide(c, "a", true)],
         vec![intend(c, "one", 1, Some("a"))],
         vec![admit(c, "one", 1)],
@@ -184,12 +205,30 @@ pub fn signed() -> Story {
     Story { name: "signed", batches }
 }
 
+/// Two steps under one signature, of which one is never tried.
+fn signed_as_a_whole() -> Story {
+    let c = &mut Clock::new();
+    let batches = vec![
+        adopt(c, &["one", "two", "three"]),
+        vec![request_all(c, "a", &["one", "two", "three"]), sign(c, "a", "bob", true)],
+        vec![decide(c, "a", true), intend(c, "one", 1, Some("a"))],
+        vec![intend(c, "two", 1, Some("a"))],
+        vec![end_step(c, "three", StepOutcome::Skipped), Change::WithdrawApproval { name: "a".into(), at: c.tick() }],
+    ];
+    Story { name: "signed as a whole", batches }
+}
+
 fn rejected() -> Story {
     let c = &mut Clock::new();
     let batches = vec![
         adopt(c, &["one", "two"]),
         vec![request(c, "a", "one"), request(c, "b", "two")],
-        vec![decide(c, "a", false), end_step(c, "one", StepOutcome::Rejected)],
+        vec![
+            sign(c, "a", "älice", true),
+            sign(c, "a", "älice", false),
+            decide(c, "a", false),
+            end_step(c, "one", StepOutcome::Rejected),
+        ],
         vec![Change::ExpireApproval { name: "b".into(), at: c.tick() }, end_step(c, "two", StepOutcome::Rejected)],
         vec![end(c, EndingCause::StepFailed), finish(c, TaskOutcome::Rejected)],
     ];
@@ -207,7 +246,7 @@ fn superseded() -> Story {
         adopt(c, &["one"]),
         vec![request(c, "a", "one")],
         vec![supersede(c, "a"), request(c, "b", "one")],
-        vec![decide(c, "b", true), intend(c, "one", 1, Some("b"))],
+        vec![sign(c, "b", "bob", true), decide(c, "b", true), intend(c, "one", 1, Some("b"))],
         vec![supersede(c, "b"), end_attempt(c, "one", 1, AttemptOutcome::Voided, false)],
         vec![request(c, "c", "one")],
     ];
@@ -260,6 +299,7 @@ pub fn misfits() -> Vec<(&'static str, Change)> {
         ("a pod for an attempt that is over", admit(c, "one", 1)),
         ("an attempt that was never made", end_attempt(c, "two", 1, AttemptOutcome::Failed, false)),
         ("an Approval decided twice", decide(c, "a", false)),
+        ("a signature too late", sign(c, "a", "bob", true)),
         ("an Approval asked for twice", request(c, "a", "one")),
         ("a Plan stamped twice", adopt(c, &["one"]).remove(1)),
         ("a step that ends twice", end_step(c, "one", StepOutcome::Failed)),

@@ -1,0 +1,82 @@
+//! Signatures: who may give one, when there are enough, and how one that was given is told from one that was
+//! merely written down.
+
+mod brief;
+mod seal;
+mod sign;
+mod tally;
+
+pub use brief::{differences, excerpt};
+pub use seal::{Seal, SealError};
+pub use sign::{Answer, Refused, Signer, may_sign};
+pub use tally::{Tally, tally};
+
+use countersign_crds::{ApprovalScope, Identity, Required};
+use jiff::Timestamp;
+
+use crate::time::GoDuration;
+
+/// How long signatures are awaited where no rule says otherwise.
+pub const DEFAULT_EXPIRY: GoDuration = GoDuration::from_secs(24 * 60 * 60);
+
+/// What the rules that ask for signatures ask for, all together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ask {
+    pub required: Required,
+    pub scope: ApprovalScope,
+    pub expires_after: GoDuration,
+}
+
+impl Default for Ask {
+    /// One person's signature for one step, within a day.
+    fn default() -> Ask {
+        let required = Required { count: 1, groups: Vec::new(), service_accounts: Vec::new() };
+        Ask { required, scope: ApprovalScope::Step, expires_after: DEFAULT_EXPIRY }
+    }
+}
+
+impl Ask {
+    /// The same, but never for more than one step: the step itself asks to be looked at alone.
+    pub fn and_for_each_step(self) -> Ask {
+        Ask { scope: ApprovalScope::Step, ..self }
+    }
+
+    /// Both at once: whatever satisfies it satisfies each of them.
+    pub fn and(self, other: &Ask) -> Ask {
+        let Ask { required: Required { count, mut groups, mut service_accounts }, scope, expires_after } = self;
+        groups.extend(other.required.groups.iter().cloned());
+        groups.sort();
+        groups.dedup();
+        service_accounts.retain(|account| other.required.service_accounts.contains(account));
+        Ask {
+            required: Required { count: count.max(other.required.count), groups, service_accounts },
+            scope: match (scope, other.scope) {
+                (ApprovalScope::Plan, ApprovalScope::Plan) => ApprovalScope::Plan,
+                (ApprovalScope::Step, _) | (_, ApprovalScope::Step) => ApprovalScope::Step,
+            },
+            expires_after: expires_after.min(other.expires_after),
+        }
+    }
+}
+
+/// What an Approval holds a signature against.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    pub digest: &'a str,
+    pub requester: &'a Identity,
+    pub required: &'a Required,
+    pub expires_at: Timestamp,
+}
+
+/// The `NAMESPACE/NAME` of a service account's user name; `None` for everybody else.
+fn service_account(user: &str) -> Option<String> {
+    let (namespace, name) = user.strip_prefix("system:serviceaccount:")?.split_once(':')?;
+    Some(format!("{namespace}/{name}"))
+}
+
+/// Whether this user's signature could count at all: not the requester's, and of a service account only where
+/// it is listed.
+fn eligible(terms: &Terms<'_>, user: &str) -> bool {
+    let listed = service_account(user).is_none_or(|account| terms.required.service_accounts.contains(&account));
+    user != terms.requester.user && listed
+}

@@ -1,0 +1,90 @@
+//! Whether somebody may sign now.
+
+use countersign_crds::Decision;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::names::shown;
+
+use super::{Tally, Terms, service_account, tally};
+
+/// Whoever wants to sign, as the API server saw them.
+#[derive(Clone, Copy, Debug)]
+pub struct Signer<'a> {
+    pub user: &'a str,
+    pub groups: &'a [String],
+}
+
+/// What becomes of a signature that is not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is added to those that are there.
+    Append,
+    /// This person has said just that already; saying it again changes nothing, so that a manifest which
+    /// says it can be applied for ever.
+    AlreadySaid,
+}
+
+/// Why a signature is refused, for the person who tried.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refused {
+    #[error("{0} asked for this work, and whoever asks never signs; somebody else must")]
+    Requester(String),
+    #[error(
+        "the service account {0} is not listed; name it under approval.serviceAccounts of every Policy rule that asks"
+    )]
+    ServiceAccount(String),
+    #[error("it expired at {0}; nothing can be signed any more")]
+    Expired(Timestamp),
+    #[error("it is {0}; nothing can be signed any more")]
+    Closed(String),
+    #[error("{0} rejected it already, and that is final")]
+    Rejected(String),
+    #[error("it has the signatures that it takes ({0})")]
+    Enough(u32),
+    #[error("what it still takes is a signature of each of these groups: {0}")]
+    OtherGroups(String),
+}
+
+/// Whether `signer` may say `approved` of this Approval. `closed` is the state of one that takes no signature
+/// any more; `decisions` are those whose seal holds.
+///
+/// # Errors
+/// Why not, in words for the signer.
+pub fn may_sign(
+    now: Timestamp,
+    terms: &Terms<'_>,
+    closed: Option<&str>,
+    decisions: &[Decision],
+    signer: Signer<'_>,
+    approved: bool,
+) -> Result<Answer, Refused> {
+    if decisions.iter().any(|decision| decision.user == signer.user && decision.approved == approved) {
+        return Ok(Answer::AlreadySaid);
+    }
+    if signer.user == terms.requester.user {
+        return Err(Refused::Requester(shown(signer.user)));
+    }
+    if let Some(account) = service_account(signer.user).filter(|a| !terms.required.service_accounts.contains(a)) {
+        return Err(Refused::ServiceAccount(account));
+    }
+    let tally = tally(terms, decisions);
+    if let Tally::Rejected { by } = tally {
+        return Err(Refused::Rejected(shown(&by.user)));
+    }
+    if let Some(state) = closed {
+        return Err(Refused::Closed(state.to_owned()));
+    }
+    if now >= terms.expires_at {
+        return Err(Refused::Expired(terms.expires_at));
+    }
+    match tally {
+        Tally::Rejected { by } => Err(Refused::Rejected(shown(&by.user))),
+        Tally::Reached => Err(Refused::Enough(terms.required.count)),
+        Tally::Waiting { .. } if !approved => Ok(Answer::Append),
+        Tally::Waiting { more, groups } => {
+            let helps = signer.groups.iter().any(|group| groups.contains(group));
+            if more > 0 || helps { Ok(Answer::Append) } else { Err(Refused::OtherGroups(groups.join(", "))) }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Asking people: for one step, or, where the rules allow it, for all steps of the Plan that can be known.
+
+use std::collections::BTreeMap;
+
+use countersign_crds::{ApprovalScope, RiskClass, Step};
+use jiff::SignedDuration;
+use serde_json::json;
+
+use super::view::View;
+use crate::approval::Ask;
+use crate::digest::{self, Digest};
+use crate::judge::{Judgement, Prepared};
+use crate::names;
+use crate::plan::CompiledStep;
+use crate::record::{Change, Covered, TaskRecord};
+
+/// How many steps one signature can be for; more than that nobody reads.
+const MOST_STEPS: usize = 32;
+
+/// What is put to people; nothing where nobody knows who asked for the work, which the judge refuses before.
+pub(super) fn ask(
+    view: &View<'_>,
+    record: &TaskRecord,
+    step: &Step,
+    number: u32,
+    prepared: Prepared,
+    ask: &Ask,
+) -> Option<Change> {
+    let requester = record.request.requester.clone()?;
+    let mut ask = ask.clone();
+    let mut risk = prepared.risk;
+    let alone = prepared.digest;
+    let mut covers = BTreeMap::from([(step.name.clone(), covered(number, prepared))]);
+    if ask.scope == ApprovalScope::Plan {
+        gather(view, record, &mut covers, &mut ask, &mut risk);
+    }
+    let digest = if covers.len() == 1 { alone } else { digest_of(&record.uid, &covers) };
+    let after = SignedDuration::try_from(ask.expires_after.get()).unwrap_or(SignedDuration::MAX);
+    let round = 1 + record.approvals.values().filter(|approval| approval.step == step.name).count();
+    Some(Change::RequestApproval {
+        name: names::approval(&record.uid, &record.name, &step.name, round, &digest),
+        step: step.name.clone(),
+        digest,
+        scope: if covers.len() == 1 { ApprovalScope::Step } else { ApprovalScope::Plan },
+        covers,
+        requester,
+        on_behalf_of: record.request.on_behalf_of.clone(),
+        required: ask.required,
+        risk,
+        expires_at: view.now.checked_add(after).unwrap_or(jiff::Timestamp::MAX),
+        at: view.now,
+    })
+}
+
+fn covered(attempt: u32, prepared: Prepared) -> Covered {
+    let Prepared { launch: _, input_digest: _, binding, digest, risk: _, rules } = prepared;
+    Covered { attempt, digest, binding, rules }
+}
+
+/// Adds every other open step that needs a signature, may be signed for with others, and is known already:
+/// what it refers to is over. The strictest of all that they ask for is asked for.
+fn gather(
+    view: &View<'_>,
+    record: &TaskRecord,
+    covers: &mut BTreeMap<String, Covered>,
+    ask: &mut Ask,
+    risk: &mut RiskClass,
+) {
+    let Some(plan) = &record.plan else { return };
+    for step in &plan.steps {
+        if covers.len() >= MOST_STEPS {
+            return;
+        }
+        let Some(state) = record.steps.get(&step.name) else { continue };
+        let asked = record.approvals.values().any(|approval| approval.awaits(&step.name));
+        let free = state.is_open() && state.live_attempt().is_none() && !asked && !covers.contains_key(&step.name);
+        if !free || !known(record, step) {
+            continue;
+        }
+        let number = state.next_number();
+        let Some(Judgement::NeedsApproval { prepared, ask: theirs }) = view.judge(record, step, number) else {
+            continue;
+        };
+        if theirs.scope == ApprovalScope::Plan {
+            *ask = ask.clone().and(&theirs);
+            *risk = (*risk).max(prepared.risk);
+            covers.insert(step.name.clone(), covered(number, *prepared));
+        }
+    }
+}
+
+/// Whether everything that the step's input and condition refer to is settled.
+fn known(record: &TaskRecord, step: &Step) -> bool {
+    let over = |name: &String| record.steps.get(name).is_some_and(|step| !step.is_open());
+    CompiledStep::compile(step, &step.name).is_ok_and(|compiled| compiled.referenced_steps().iter().all(over))
+}
+
+/// SHA-256 over RFC 8785 JSON of the digests of all steps, by name.
+fn digest_of(task: &str, covers: &BTreeMap<String, Covered>) -> Digest {
+    let steps: BTreeMap<&String, Digest> = covers.iter().map(|(step, covered)| (step, covered.digest)).collect();
+    let all = json!({"version": 1, "scope": "Plan", "task": task, "steps": steps});
+    // Names and digests are strings, so they always have a canonical form.
+    digest::of_json(&all).unwrap_or_else(|_| Digest::of_bytes(all.to_string()))
+}

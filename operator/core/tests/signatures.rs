@@ -1,0 +1,190 @@
+//! Who may sign, and what signatures amount to: by table, and in every order.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use countersign_core::approval::{Answer, Ask, Refused, Signer, Tally, Terms, may_sign, tally};
+use countersign_crds::{ApprovalScope, Decision, Identity, Required};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use proptest::prelude::*;
+
+const DIGEST: &str = "sha256:00";
+const ROBOT: &str = "system:serviceaccount:flux-system:applier";
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn requester() -> Identity {
+    Identity { user: "dave".into(), uid: None, groups: vec!["finance".into()] }
+}
+
+fn required(count: u32, groups: &[&str], accounts: &[&str]) -> Required {
+    let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    Required { count, groups: owned(groups), service_accounts: owned(accounts) }
+}
+
+fn decision(user: &str, groups: &[&str], approved: bool) -> Decision {
+    Decision {
+        user: user.into(),
+        uid: None,
+        groups: groups.iter().map(|&group| group.to_owned()).collect(),
+        approved,
+        reason: None,
+        at: Time(at("2026-01-01T12:00:00Z")),
+        digest: DIGEST.into(),
+        seal: String::new(),
+    }
+}
+
+fn with_terms<T>(required: &Required, then: impl FnOnce(&Terms<'_>) -> T) -> T {
+    let requester = requester();
+    let expires_at = at("2026-01-02T00:00:00Z");
+    then(&Terms { digest: DIGEST, requester: &requester, required, expires_at })
+}
+
+#[test]
+fn what_counts() {
+    let yes = |user: &str| decision(user, &[], true);
+    let late = Decision { at: Time(at("2026-01-02T00:00:00Z")), ..yes("alice") };
+    let other = Decision { digest: "sha256:01".into(), ..yes("alice") };
+    let waiting = |more, groups: &[&str]| format!("Waiting {{ more: {more}, groups: {groups:?} }}");
+    for (name, required, decisions, expected) in [
+        ("nobody", required(1, &[], &[]), vec![], waiting(1, &[])),
+        ("one of one", required(1, &[], &[]), vec![yes("alice")], "Reached".into()),
+        ("one of two", required(2, &[], &[]), vec![yes("alice")], waiting(1, &[])),
+        ("a person counts once", required(2, &[], &[]), vec![yes("alice"), yes("alice")], waiting(1, &[])),
+        ("the requester never", required(1, &[], &[]), vec![yes("dave")], waiting(1, &[])),
+        ("too late", required(1, &[], &[]), vec![late], waiting(1, &[])),
+        ("of something else", required(1, &[], &[]), vec![other], waiting(1, &[])),
+        ("an account that is not listed", required(1, &[], &[]), vec![yes(ROBOT)], waiting(1, &[])),
+        ("an account that is", required(1, &[], &["flux-system/applier"]), vec![yes(ROBOT)], "Reached".into()),
+        ("another of that name", required(1, &[], &["other/applier"]), vec![yes(ROBOT)], waiting(1, &[])),
+        ("a group is missing", required(1, &["security"], &[]), vec![yes("alice")], waiting(0, &["security"])),
+        (
+            "one person for two groups is one person",
+            required(2, &["security", "finance"], &[]),
+            vec![decision("alice", &["security", "finance"], true)],
+            waiting(1, &[]),
+        ),
+        (
+            "each group and enough people",
+            required(2, &["security", "finance"], &[]),
+            vec![decision("alice", &["security"], true), decision("bob", &["finance"], true)],
+            "Reached".into(),
+        ),
+    ] {
+        let found = with_terms(&required, |terms| format!("{:?}", tally(terms, &decisions)));
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn one_no_is_final_wherever_it_stands() {
+    let (yes, no) = (decision("alice", &[], true), decision("bob", &[], false));
+    for decisions in [vec![yes.clone(), no.clone()], vec![no, yes]] {
+        with_terms(&required(1, &[], &[]), |terms| {
+            assert!(matches!(tally(terms, &decisions), Tally::Rejected { by } if by.user == "bob"));
+        });
+    }
+}
+
+#[test]
+fn who_may_sign() {
+    let yes = |user: &str| decision(user, &[], true);
+    let no = |user: &str| decision(user, &[], false);
+    let (noon, midnight) = ("2026-01-01T12:00:00Z", "2026-01-02T00:00:00Z");
+    let two = || required(2, &[], &[]);
+    let security = || required(1, &["security"], &[]);
+    type Case<'a> =
+        (&'a str, Required, Option<&'a str>, Vec<Decision>, &'a str, &'a str, bool, Result<Answer, &'a str>);
+    #[rustfmt::skip]
+    let cases: Vec<Case<'_>> = vec![
+        ("the first", two(), None, vec![], noon, "alice", true, Ok(Answer::Append)),
+        ("the second", two(), None, vec![yes("bob")], noon, "alice", true, Ok(Answer::Append)),
+        ("once more", two(), None, vec![yes("alice")], noon, "alice", true, Ok(Answer::AlreadySaid)),
+        ("once more when it is over", two(), Some("Consumed"), vec![yes("alice")], midnight, "alice", true, Ok(Answer::AlreadySaid)),
+        ("a change of mind", two(), None, vec![yes("alice")], noon, "alice", false, Ok(Answer::Append)),
+        ("the requester", two(), None, vec![], noon, "dave", true, Err("dave asked for this work")),
+        ("the requester, against", two(), None, vec![], noon, "dave", false, Err("dave asked for this work")),
+        ("an account", two(), None, vec![], noon, ROBOT, true, Err("flux-system/applier is not listed")),
+        ("after a no", two(), None, vec![no("bob")], noon, "alice", true, Err("bob rejected it already")),
+        ("too late", two(), None, vec![], midnight, "alice", true, Err("it expired at 2026-01-02")),
+        ("when it is over", two(), Some("Superseded"), vec![], noon, "alice", true, Err("it is Superseded")),
+        ("when there are enough", two(), None, vec![yes("bob"), yes("carol")], noon, "alice", true, Err("the signatures that it takes")),
+        ("of no group that is missing", security(), None, vec![yes("bob")], noon, "alice", true, Err("each of these groups: security")),
+        ("against, of any group", security(), None, vec![yes("bob")], noon, "alice", false, Ok(Answer::Append)),
+        ("shown as what it is", two(), None, vec![no("аlice")], noon, "alice", true, Err("\\u{430}lice rejected it already")),
+    ];
+    for (name, required, closed, decisions, now, user, approved, expected) in cases {
+        let signer = Signer { user, groups: &["people".to_owned()] };
+        let answer = with_terms(&required, |terms| may_sign(at(now), terms, closed, &decisions, signer, approved));
+        match (answer, expected) {
+            (Ok(answer), Ok(expected)) => assert_eq!(answer, expected, "{name}"),
+            (Err(refused), Err(words)) => assert!(refused.to_string().contains(words), "{name}: {refused}"),
+            (answer, expected) => panic!("{name}: {answer:?} instead of {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn several_rules_ask_for_all_of_it() {
+    let ask = |count, groups: &[&str], accounts: &[&str], scope, hours: u32| Ask {
+        required: required(count, groups, accounts),
+        scope,
+        expires_after: countersign_core::time::GoDuration::from_secs(hours * 3600),
+    };
+    let (plan, step) = (ApprovalScope::Plan, ApprovalScope::Step);
+    let both = ask(2, &["b", "a"], &["ns/x", "ns/y"], plan, 2).and(&ask(3, &["b", "c"], &["ns/y"], step, 1));
+    assert_eq!(both, ask(3, &["a", "b", "c"], &["ns/y"], step, 1));
+    assert_eq!(ask(1, &[], &[], plan, 1).and(&ask(1, &[], &[], plan, 1)).scope, plan);
+}
+
+fn any_decision() -> impl Strategy<Value = Decision> {
+    let user = prop::sample::select(vec!["alice", "bob", "carol", "dave", ROBOT]);
+    let group = prop::sample::select(vec!["security", "finance", "people"]);
+    (user, group, prop::bool::weighted(0.9)).prop_map(|(user, group, approved)| decision(user, &[group], approved))
+}
+
+proptest! {
+    /// The order of the entries means nothing, so nothing is won by changing it.
+    #[test]
+    fn the_order_means_nothing(mut decisions in prop::collection::vec(any_decision(), 0..8), seed in any::<u64>()) {
+        let required = required(2, &["security"], &[]);
+        let kind = |decisions: &[Decision]| with_terms(&required, |terms| match tally(terms, decisions) {
+            Tally::Rejected { .. } => "rejected".to_owned(),
+            other => format!("{other:?}"),
+        });
+        let before = kind(&decisions);
+        let mut state = seed;
+        for i in (1..decisions.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            decisions.swap(i, usize::try_from(state >> 33).unwrap() % (i + 1));
+        }
+        prop_assert_eq!(before, kind(&decisions));
+    }
+
+    /// Whoever signs in whatever order: the entries stay few, and everyone who is let sign brings it nearer its end.
+    #[test]
+    fn a_race_of_signers_ends(users in prop::collection::vec((0..50u32, any::<bool>()), 1..200)) {
+        let required = required(3, &["security"], &[]);
+        let mut decisions = Vec::new();
+        for (user, security) in users {
+            let groups = [if security { "security".to_owned() } else { "people".to_owned() }];
+            let name = format!("user{user}");
+            let signer = Signer { user: &name, groups: &groups };
+            let answer = with_terms(&required, |terms| {
+                may_sign(at("2026-01-01T12:00:00Z"), terms, None, &decisions, signer, true)
+            });
+            if answer == Ok(Answer::Append) {
+                decisions.push(decision(&name, &[groups[0].as_str()], true));
+            }
+        }
+        prop_assert!(decisions.len() <= 4, "{}", decisions.len());
+        let reached = with_terms(&required, |terms| tally(terms, &decisions) == Tally::Reached);
+        let end = with_terms(&required, |terms| {
+            let groups = ["security".to_owned()];
+            may_sign(at("2026-01-01T12:00:00Z"), terms, None, &decisions, Signer { user: "last", groups: &groups }, true)
+        });
+        prop_assert_eq!(reached, matches!(end, Err(Refused::Enough(_))));
+    }
+}

@@ -1,0 +1,87 @@
+//! Puts what will run before people: with what earlier steps returned, and how it differs from what was approved last.
+
+use countersign_core::approval::{differences, excerpt};
+use countersign_core::digest;
+use countersign_core::record::{Covered, TaskRecord};
+use countersign_crds::{Approval, ApprovalSpec, EarlierOutput, SinceLastApproved, Subject};
+use countersign_store::StoreError;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
+use kube::api::{Api, PostParams};
+
+use super::{FIELD_MANAGER, Owner, in_namespace_that_goes};
+use crate::context::Context;
+use crate::error::Error;
+use crate::events;
+
+/// How many outputs are shown, and how many characters of each.
+const OUTPUTS: usize = 16;
+const OUTPUT_CHARS: usize = 1024;
+
+pub(super) async fn create(
+    context: &Context,
+    task: &Owner,
+    record: &TaskRecord,
+    name: &str,
+    spec: &ApprovalSpec,
+) -> Result<(), Error> {
+    let mut spec = spec.clone();
+    brief(context, record, name, &spec.step.clone(), &mut spec.subject).await?;
+    for covered in &mut spec.covers {
+        brief(context, record, name, &covered.step.clone(), &mut covered.subject).await?;
+    }
+    let mut approval = Approval::new(name, spec);
+    approval.metadata = task.metadata(name);
+    let approvals: Api<Approval> = task.api(&context.client);
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    match approvals.create(&params, &approval).await {
+        Ok(made) => {
+            let required = &made.spec.required;
+            let groups = if required.groups.is_empty() {
+                String::new()
+            } else {
+                format!(", somebody of each of {} among them", required.groups.join(", "))
+            };
+            let note = format!(
+                "step {} of Task {} waits for {} signature(s){groups}, until {}",
+                made.spec.step, task.name, required.count, made.spec.expires_at.0
+            );
+            let uid = made.uid().unwrap_or_default();
+            events::tell(&context.recorder, &task.namespace, name, uid, events::requested(note)).await;
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_already_exists() || in_namespace_that_goes(&status) => Ok(()),
+        Err(source) => Err(Error::Act { act: "create_approval", source }),
+    }
+}
+
+/// Adds what the store knows. It is shown and not signed for: the digest is of the input that came of it.
+async fn brief(
+    context: &Context,
+    record: &TaskRecord,
+    approval: &str,
+    step: &str,
+    subject: &mut Subject,
+) -> Result<(), StoreError> {
+    let plan = record.plan.iter().flat_map(|plan| &plan.steps);
+    let needs = plan.filter(|spec| spec.name == step).flat_map(|spec| spec.needs.clone()).collect::<Vec<_>>();
+    if !needs.is_empty() {
+        let outputs = context.store.outputs(&record.uid, &needs).await?;
+        let shown = outputs.into_iter().take(OUTPUTS).map(|(step, output)| EarlierOutput {
+            step,
+            digest: digest::of_json(&output).map(|digest| digest.to_string()).unwrap_or_default(),
+            output: excerpt(&output.to_string(), OUTPUT_CHARS),
+        });
+        subject.earlier = shown.collect();
+    }
+    let covered = record.approvals.get(approval).and_then(|approval| approval.covers.get(step));
+    if let (Some(covered), Some(last)) = (covered, context.store.last_approved(&record.uid, step).await?) {
+        let Covered { attempt: _, digest: _, binding, rules: _ } = covered;
+        subject.since_last_approved = Some(SinceLastApproved {
+            approval: last.approval,
+            at: Time(last.at),
+            differences: differences(&last.binding, binding),
+        });
+    }
+    Ok(())
+}
