@@ -23,8 +23,10 @@ image() {
 }
 
 TARGET=$(rustc -vV | sed -n 's/^host: //p')
-say "building the operator and the runner (about 4 min cold, seconds warm)"
-(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" -p countersign-operator -p countersign-runner)
+say "building the operator, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
+(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" -p countersign-operator -p countersign-runner -p countersign-cli)
+mkdir -p "$BIN"
+ln -sfn "$ROOT/target/$TARGET/$(folder)/kubectl-countersign" "$BIN/kubectl-countersign"
 runner=$(image runner countersign-runner runner-image/Containerfile)
 operator=$(image operator countersign operator/Containerfile)
 

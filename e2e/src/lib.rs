@@ -201,6 +201,27 @@ impl Namespace {
         found.unwrap()
     }
 
+    /// Gives a ClusterRole to a user within the namespace.
+    pub fn grant(&self, role: &str, user: &str) {
+        let (role, name) = (format!("--clusterrole={role}"), format!("{user}-{role}"));
+        self.kubectl(&["create", "rolebinding", &name, &role, &format!("--user={user}")]);
+    }
+
+    /// The users of an Approval's decisions, in their order.
+    pub fn signers(&self, approval: &str) -> Vec<String> {
+        let decisions = self.get(&format!("approval/{approval}"))["spec"]["decisions"].clone();
+        let decisions = decisions.as_array().cloned().unwrap_or_default();
+        decisions.iter().filter_map(|decision| decision["user"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// Reason and message of an Approval's condition.
+    pub fn approval_state(&self, approval: &str) -> (String, String) {
+        let approval = self.get(&format!("approval/{approval}"));
+        let condition = approval["status"]["conditions"][0].clone();
+        let of = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        (of("reason"), of("message"))
+    }
+
     pub fn sign(&self, approval: &str, approved: bool) {
         let patch = format!(r#"{{"spec":{{"approved":{approved},"reason":"test"}}}}"#);
         self.kubectl(&["--as", SIGNER, "patch", "approval", approval, "--type", "merge", "-p", &patch]);
@@ -228,6 +249,39 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         kubectl_with(&["delete", "namespace", &self.name, "--wait=false"], "");
+    }
+}
+
+/// Somebody with a certificate and rights of their own.
+pub struct User {
+    kubeconfig: String,
+}
+
+impl User {
+    /// A person of this name and these groups, as the cluster's CA vouches for.
+    pub fn new(name: &str, groups: &[&str]) -> User {
+        User { kubeconfig: script("e2e/cluster/user.sh", &[&[name], groups].concat()) }
+    }
+
+    /// kubectl as this person: what it printed, or what it complained of.
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        self.kubectl_with(arguments, "")
+    }
+
+    pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Result<String, String> {
+        let output = kubectl_with(&[&["--kubeconfig", self.kubeconfig.as_str()], arguments].concat(), input);
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    /// A merge patch of an Approval's spec.
+    pub fn patch(&self, ns: &Namespace, approval: &str, spec: &Value) -> Result<String, String> {
+        let patch = serde_json::json!({"spec": spec}).to_string();
+        let file = "--patch-file=/dev/stdin";
+        self.kubectl_with(&["-n", &ns.name, "patch", "approval", approval, "--type=merge", file], &patch)
+    }
+
+    pub fn sign(&self, ns: &Namespace, approval: &str) -> Result<String, String> {
+        self.patch(ns, approval, &serde_json::json!({"approved": true, "reason": "checked"}))
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use countersign_e2e::{
-    Namespace, SOON, SYSTEM, forwarded_get, jq_skill, kubectl, kubectl_with, one_step, script, sql, wait_until,
+    Namespace, SIGNER, SOON, SYSTEM, forwarded_get, jq_skill, kubectl, kubectl_with, one_step, script, sql, wait_until,
 };
 use serde_json::json;
 
@@ -87,7 +87,8 @@ fn killed_in_every_phase_nothing_is_lost_and_nothing_runs_twice() {
             let approval = ns.approval("Pending");
             wait_until("the webhook is back", SOON, || {
                 let patch = r#"{"spec":{"approved":true,"reason":"test"}}"#;
-                let arguments = ["-n", &ns.name, "patch", "approval", &approval, "--type", "merge", "-p", patch];
+                let arguments =
+                    ["-n", &ns.name, "--as", SIGNER, "patch", "approval", &approval, "--type", "merge", "-p", patch];
                 kubectl_with(&arguments, "").status.success()
             });
         }

@@ -78,8 +78,8 @@ fn wrong_manifests_are_refused_with_field_and_fix() {
 fn approval_spec() -> Value {
     json!({
         "taskRef": {"name": "t", "uid": "u"}, "step": "s", "attempt": 1, "digest": format!("sha256:{}", "0".repeat(64)),
-        "expiresAt": "2999-01-01T00:00:00Z",
-        "subject": {"skill": "k", "effect": "Read", "risk": "Low", "input": {}, "image": "i"},
+        "expiresAt": "2999-01-01T00:00:00Z", "requester": {"user": "dave"}, "risk": "Low", "required": {"count": 1},
+        "subject": {"skill": "k", "effect": "Read", "input": {}, "image": "i"},
     })
 }
 
@@ -208,6 +208,21 @@ fn cases() -> Vec<Case> {
             "spec.expiresAt is immutable",
             approval(json!({})),
             approval(json!({"expiresAt": "2999-01-02T00:00:00Z"})),
+        ),
+        update(
+            "spec.requester and spec.onBehalfOf are immutable",
+            approval(json!({"onBehalfOf": "a"})),
+            approval(json!({"onBehalfOf": "b"})),
+        ),
+        update(
+            "spec.required, spec.risk and spec.scope are immutable",
+            approval(json!({"required": {"count": 2}})),
+            approval(json!({"required": {"count": 1}})),
+        ),
+        update(
+            "spec.requester is immutable",
+            suspended(json!({"type": "a", "requester": {"user": "a"}})),
+            suspended(json!({"type": "a", "requester": {"user": "b"}})),
         ),
         update(
             "spec.decisions is append-only",

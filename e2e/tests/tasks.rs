@@ -22,8 +22,17 @@ fn the_main_job() {
     assert_eq!(users[0], SIGNER);
     ns.assert_recorded("monitor-wallet");
     assert_eq!(ns.approval("Consumed"), approval);
-    let second =
-        ns.refused(&["--as", SIGNER, "patch", "approval", &approval, "--type", "merge", "-p", r#"{"spec":{"approved":false}}"#]);
+    let second = ns.refused(&[
+        "--as",
+        SIGNER,
+        "patch",
+        "approval",
+        &approval,
+        "--type",
+        "merge",
+        "-p",
+        r#"{"spec":{"approved":false}}"#,
+    ]);
     assert!(second.contains("it is Consumed; nothing can be signed any more"), "{second}");
     let uid = ns.uid("monitor-wallet");
     let output = sql(&format!(
@@ -69,7 +78,17 @@ fn an_approval_that_nobody_signs_expires() {
     let message = ns.wait_for(&format!("task-{n}"), "Rejected");
     assert!(message.contains("ApprovalExpired"), "{message}");
     let late = ns.approval("Expired");
-    let refused = ns.refused(&["--as", SIGNER, "patch", "approval", &late, "--type", "merge", "-p", r#"{"spec":{"approved":true}}"#]);
+    let refused = ns.refused(&[
+        "--as",
+        SIGNER,
+        "patch",
+        "approval",
+        &late,
+        "--type",
+        "merge",
+        "-p",
+        r#"{"spec":{"approved":true}}"#,
+    ]);
     assert!(refused.contains("expired"), "{refused}");
 }
 

@@ -25,8 +25,13 @@ pub async fn tell(recorder: &Recorder, namespace: &str, name: &str, uid: String,
 
 /// The Approval that a change is of, and what to say of it. That one was requested is told when it is made.
 pub fn of_change(change: &Change, record: Option<&TaskRecord>) -> Option<(String, Event)> {
+    let mut action = String::new();
     let (name, type_, reason, note) = match change {
         Change::SignApproval { name, decision, .. } => {
+            // Events of one action are taken for repetitions of each other, and each signature is its own.
+            let of = record.and_then(|record| record.approvals.get(name));
+            let place = of.and_then(|a| a.decisions.iter().position(|known| known.says_the_same(decision)));
+            action = format!("Signature{}", place.unwrap_or_default() + 1);
             let verb = if decision.approved { "approved" } else { "rejected" };
             let why = decision.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
             (name, EventType::Normal, "Signed", format!("{verb} by {}{why}", shown(&decision.user)))
@@ -68,7 +73,9 @@ pub fn of_change(change: &Change, record: Option<&TaskRecord>) -> Option<(String
         uid: Some(record.uid.clone()),
         ..ObjectReference::default()
     });
-    Some((name.clone(), event(type_, reason, note, related)))
+    let event = event(type_, reason, note, related);
+    let action = if action.is_empty() { event.action.clone() } else { action };
+    Some((name.clone(), Event { action, ..event }))
 }
 
 /// What is said when an Approval is made.

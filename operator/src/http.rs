@@ -1,4 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`, in plain HTTP for the kubelet and Prometheus.
+//!
+//! `/readyz` says whether everything is well. `/readyz/admission` says whether this replica can serve the webhook,
+//! which the kubelet asks: while PostgreSQL is away people must still be able to sign, cancel and ask for work.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,30 +21,40 @@ pub const PORT: u16 = 8080;
 /// What must be well for this replica to take traffic: a name and, where it is not, what is wrong.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    unmet: Arc<Mutex<BTreeMap<&'static str, String>>>,
+    conditions: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
 }
 
+#[derive(Default)]
+struct Condition {
+    /// What is wrong now.
+    problem: Option<String>,
+    /// Whether it was well at some time; what never was is perhaps set up wrongly.
+    was_well: bool,
+}
+
+/// What a replica can serve admission without, once it had it.
+const NOT_FOR_ADMISSION: [&str; 1] = ["postgresql"];
+
 impl Readiness {
-    pub fn set(&self, condition: &'static str, state: Result<(), String>) {
-        let mut unmet = lock(&self.unmet);
-        match state {
-            Ok(()) => {
-                if unmet.remove(condition).is_some() {
-                    tracing::info!(condition, "is well");
-                }
+    pub fn set(&self, name: &'static str, state: Result<(), String>) {
+        let mut conditions = lock(&self.conditions);
+        let condition = conditions.entry(name).or_default();
+        match (&condition.problem, &state) {
+            (Some(_), Ok(())) => tracing::info!(condition = name, "is well"),
+            (before, Err(problem)) if before.as_ref() != Some(problem) => {
+                tracing::warn!(condition = name, %problem, "is not well");
             }
-            Err(problem) => {
-                if unmet.get(condition) != Some(&problem) {
-                    tracing::warn!(condition, %problem, "is not well");
-                }
-                unmet.insert(condition, problem);
-            }
+            _ => {}
         }
+        condition.was_well |= state.is_ok();
+        condition.problem = state.err();
     }
 
     /// One line for each condition that is not met.
-    fn report(&self) -> Vec<String> {
-        lock(&self.unmet).iter().map(|(condition, problem)| format!("{condition}: {problem}")).collect()
+    fn report(&self, forgiven: impl Fn(&str, &Condition) -> bool) -> Vec<String> {
+        let conditions = lock(&self.conditions);
+        let unmet = conditions.iter().filter(|(name, condition)| !forgiven(name, condition));
+        unmet.filter_map(|(name, condition)| Some(format!("{name}: {}", condition.problem.as_ref()?))).collect()
     }
 }
 
@@ -55,6 +68,7 @@ pub fn router(readiness: Readiness, metrics: Metrics) -> Router {
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
+        .route("/readyz/admission", get(admission))
         .route("/metrics", get(render))
         .with_state(Shared { readiness, metrics })
 }
@@ -67,7 +81,15 @@ pub async fn serve(router: Router) -> anyhow::Result<()> {
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    let unmet = shared.readiness.report();
+    answer(&shared.readiness.report(|_, _| false))
+}
+
+async fn admission(State(shared): State<Shared>) -> Response {
+    let forgiven = |name: &str, condition: &Condition| condition.was_well && NOT_FOR_ADMISSION.contains(&name);
+    answer(&shared.readiness.report(forgiven))
+}
+
+fn answer(unmet: &[String]) -> Response {
     if unmet.is_empty() {
         return "ok\n".into_response();
     }
@@ -105,8 +127,14 @@ mod tests {
         let expected = "postgresql: connection refused\n".to_owned();
         assert_eq!(ask(&router, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, expected));
         assert_eq!(ask(&router, "/healthz").await.0, StatusCode::OK);
+        assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::SERVICE_UNAVAILABLE, "it was never well");
         readiness.set("postgresql", Ok(()));
         assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK);
+        readiness.set("postgresql", Err("connection refused".into()));
+        assert_eq!(ask(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::OK, "signatures can still be given");
+        readiness.set("certificates", Err("none".into()));
+        assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]

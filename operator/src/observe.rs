@@ -108,10 +108,8 @@ async fn pods(
         task_type: None,
     };
     for attempt in record.steps.values().filter_map(|step| step.live_attempt()) {
-        let AttemptState::Admitted { pod_uid, .. } = &attempt.state else {
-            check_gated(context, &owner, attempt, &api, &mut pods).await?;
-            continue;
-        };
+        check_gated(context, &owner, attempt, &api, &mut pods).await?;
+        let AttemptState::Admitted { pod_uid, .. } = &attempt.state else { continue };
         if !pods.iter().any(|pod| pod.uid == *pod_uid) {
             let params = ListParams::default().labels(&format!("{LABEL_ATTEMPT}={}", attempt.key));
             let listed = api.list(&params).await?;
@@ -138,12 +136,13 @@ async fn check_gated(
     pods: &mut [PodView],
 ) -> Result<(), Error> {
     let Some(launch) = &attempt.launch else { return Ok(()) };
-    let waits = |pod: &&mut PodView| pod.key == attempt.key && pod.state == PodState::Gated;
+    let waits = |pod: &&mut PodView| pod.key == attempt.key && pod.state == PodState::Unchecked;
     for pod in pods.iter_mut().filter(waits) {
         let Some(seen) = api.get_opt(&pod.name).await? else { continue };
-        if let Some(field) = act::altered(&context.jobs, owner, &attempt.key, launch, &seen) {
-            pod.state = PodState::Altered { field };
-        }
+        pod.state = match act::altered(&context.jobs, owner, &attempt.key, launch, &seen) {
+            None => PodState::Gated,
+            Some(field) => PodState::Altered { field },
+        };
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ fn pod_state(pod: &Pod) -> PodState {
     }
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
     if gates.into_iter().any(|gate| gate.name == GATE) {
-        return PodState::Gated;
+        return PodState::Unchecked;
     }
     match skill_container(status).and_then(|container| container.state.as_ref()) {
         Some(state) if state.running.is_some() || state.terminated.is_some() => PodState::Running,

@@ -33,6 +33,17 @@ pub fn shown(name: &str) -> String {
     name.chars().map(spelt).collect()
 }
 
+/// Any text as it can be shown on one line: control characters, and those that turn or hide other text, are spelt
+/// out; letters of every script stay.
+pub fn printable(text: &str) -> String {
+    let hides =
+        |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    let spelt = |c: char| {
+        if c.is_control() || hides(c) { format!("\\u{{{:x}}}", u32::from(c)) } else { c.to_string() }
+    };
+    text.chars().map(spelt).collect()
+}
+
 /// As much of a name as fits a DNS label beside the rest.
 fn label(name: &str) -> String {
     let short: String =
@@ -54,6 +65,12 @@ mod tests {
         ] {
             assert_eq!(shown(name), expected);
         }
+    }
+
+    #[test]
+    fn text_stays_readable_and_cannot_move_the_cursor() {
+        assert_eq!(printable("größer, дa"), "größer, дa");
+        assert_eq!(printable("a\u{1b}[2J\nb\u{202e}c\u{200b}"), "a\\u{1b}[2J\\u{a}b\\u{202e}c\\u{200b}");
     }
 
     #[test]

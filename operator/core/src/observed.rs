@@ -111,7 +111,9 @@ pub struct PodView {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodState {
-    /// Behind the gate: nothing of it runs.
+    /// Behind the gate, and not yet held against what was decided: nothing may be concluded of it.
+    Unchecked,
+    /// Behind the gate, and the pod that was decided: nothing of it runs.
     Gated,
     /// Behind the gate, and not the pod that was decided: the field that differs.
     Altered {

@@ -374,6 +374,21 @@ fn a_rejection_of_a_plan_is_one_of_every_step_in_it() {
 }
 
 #[test]
+fn a_pod_that_was_there_before_the_attempt_is_checked_before_it_is_let_in() {
+    let mut bed = Bed::step(json!({}));
+    let key = countersign_core::names::attempt_key("uid", "task", "only", 1);
+    let planted = PodView { name: "planted".into(), uid: "planted".into(), key, state: PodState::Unchecked };
+    bed.observed.pods.push(planted);
+    let decision = bed.look();
+    assert!(decision.again, "to be looked at again at once");
+    assert!(!decision.changes.iter().any(|change| matches!(change, Change::Admit { .. })));
+    bed.observed.pods[0].state = PodState::Altered { field: "spec.containers[0].image".into() };
+    let decision = bed.look();
+    assert!(!decision.changes.iter().any(|change| matches!(change, Change::Admit { .. })));
+    assert!(phase(&decision).1.contains("spec.containers[0].image differs"), "{:?}", phase(&decision));
+}
+
+#[test]
 fn a_pod_that_nobody_let_in_is_an_unknown_outcome() {
     let mut bed = Bed::step(json!({}));
     bed.look();

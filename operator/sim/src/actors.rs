@@ -93,7 +93,11 @@ pub(crate) fn kubelet(world: &mut World, draw: &mut Draw) -> Result<(), Violatio
                 1 => end(world, &name, None, "OOMKilled, exit code 137"),
                 _ => end(world, &name, Some("Succeeded"), "exit code 0"),
             },
-            PodState::Gated | PodState::Altered { .. } | PodState::Running | PodState::Ended(_) => {}
+            PodState::Unchecked
+            | PodState::Gated
+            | PodState::Altered { .. }
+            | PodState::Running
+            | PodState::Ended(_) => {}
         }
     }
     Ok(())

@@ -15,13 +15,13 @@ use crate::record::{
 /// How long past its timeout a pod may take to say how it ended, and a cancelled one to end.
 pub(super) const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec<Change> {
+pub(super) fn follow(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> Vec<Change> {
     let mut changes = Vec::new();
     for (step, steps) in &record.steps {
         let Some(attempt) = steps.live_attempt() else { continue };
         let Some(launch) = &attempt.launch else { continue };
         let next = match &attempt.state {
-            AttemptState::Intended => intended(view, record, step, attempt),
+            AttemptState::Intended => intended(view, record, step, attempt, waits),
             AttemptState::Admitted { pod_uid, at } => admitted(view, record, attempt, launch, pod_uid, *at),
             AttemptState::Finished { .. } => None,
         };
@@ -72,18 +72,26 @@ fn called_off(record: &TaskRecord) -> Option<EndingCause> {
 }
 
 /// No pod was let in yet, so nothing of it has run.
-fn intended(view: &View<'_>, record: &TaskRecord, step: &str, attempt: &AttemptRecord) -> Option<Next> {
+fn intended(
+    view: &View<'_>,
+    record: &TaskRecord,
+    step: &str,
+    attempt: &AttemptRecord,
+    waits: &mut Waits,
+) -> Option<Next> {
     let mut pods: Vec<_> = view.observed.pods_of(&attempt.key).collect();
     pods.sort_by(|a, b| a.uid.cmp(&b.uid));
     let altered = pods.iter().find_map(|pod| match &pod.state {
         PodState::Altered { field } => Some((&pod.name, field)),
-        PodState::Gated | PodState::Waiting { .. } | PodState::Running | PodState::Ended(_) => None,
+        PodState::Unchecked | PodState::Gated | PodState::Waiting { .. } | PodState::Running | PodState::Ended(_) => {
+            None
+        }
     });
     if let Some((pod, field)) = altered {
         let message = format!("pod {pod} is not what was decided: {field} differs; it was not let in");
         return over_with(AttemptOutcome::NotStarted, message);
     }
-    if let Some(loose) = pods.iter().find(|pod| pod.state != PodState::Gated) {
+    if let Some(loose) = pods.iter().find(|pod| !matches!(pod.state, PodState::Gated | PodState::Unchecked)) {
         let message = format!("pod {} ran without being let in: somebody removed its gate", loose.name);
         return over_with(AttemptOutcome::Unknown, message);
     }
@@ -114,6 +122,11 @@ fn intended(view: &View<'_>, record: &TaskRecord, step: &str, attempt: &AttemptR
         Judgement::Skip => return Some(Next::Void { changed: vec!["when".to_owned()] }),
         Judgement::Invalid { .. } => return Some(Next::Void { changed: vec!["input".to_owned()] }),
         Judgement::Denied { .. } => return Some(Next::Void { changed: vec!["policies".to_owned()] }),
+    }
+    // One that was there before the attempt was decided is looked at first.
+    if pods.iter().any(|pod| pod.state == PodState::Unchecked) {
+        waits.unchecked = true;
+        return late(view, attempt);
     }
     match pods.first() {
         Some(pod) => Some(Next::Admit { pod_uid: pod.uid.clone() }),
@@ -161,6 +174,7 @@ fn admitted(
             let why = match &pod.state {
                 PodState::Waiting { message: Some(message) } => message.clone(),
                 PodState::Waiting { message: None }
+                | PodState::Unchecked
                 | PodState::Gated
                 | PodState::Altered { .. }
                 | PodState::Running
@@ -171,7 +185,11 @@ fn admitted(
         PodState::Running if view.now >= at + view.config.start_deadline + run + GRACE => {
             over_with(AttemptOutcome::Unknown, "past its timeout, and its node does not say how it ended")
         }
-        PodState::Gated | PodState::Altered { .. } | PodState::Waiting { .. } | PodState::Running => None,
+        PodState::Unchecked
+        | PodState::Gated
+        | PodState::Altered { .. }
+        | PodState::Waiting { .. }
+        | PodState::Running => None,
     }
 }
 

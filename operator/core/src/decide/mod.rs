@@ -75,7 +75,7 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
         status::project(now, task, &record, &status::Pauses { suspended: view.suspended(), waits: &waits })
     });
     let wake = wake::wake(&view, &record, &waits);
-    let again = !changes.is_empty() && !waits.held.is_empty();
+    let again = !changes.is_empty() && (!waits.held.is_empty() || waits.unchecked);
     Ok(Decision { changes, acts, status, wake, again, record: Some(record) })
 }
 
@@ -88,6 +88,8 @@ pub(crate) struct Waits {
     pub planning: Option<(&'static str, String)>,
     /// Steps that cannot be judged at this moment, with why.
     pub held: std::collections::BTreeMap<String, String>,
+    /// A pod is there that was not held against what was decided just now.
+    pub unchecked: bool,
 }
 
 fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyError> {
@@ -114,6 +116,7 @@ fn advance(view: &View<'_>, record: Option<&TaskRecord>, waits: &mut Waits) -> V
         return Vec::new();
     }
     waits.held.clear();
+    waits.unchecked = false;
     let stages: [Stage; 6] =
         [ending::begin, planning::stamp, attempts::follow, approvals::follow, ending::wind_up, launch::start];
     for stage in stages {

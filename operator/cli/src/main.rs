@@ -1,0 +1,83 @@
+//! `kubectl countersign`: what waits for a signature, what it is for, and why a Task is where it is. It does nothing
+//! that kubectl could not do; it shows more before it does it.
+
+mod cluster;
+mod explain;
+mod pending;
+mod sign;
+mod text;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::cluster::Cluster;
+
+#[derive(Parser)]
+#[command(name = "kubectl countersign", version, about = "Approve, reject and understand work on Countersign")]
+struct Cli {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+pub struct Connection {
+    /// The namespace; the context's own where left out
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
+    /// The context of the kubeconfig
+    #[arg(long, global = true)]
+    context: Option<String>,
+    /// Act as this user, where you may
+    #[arg(long = "as", global = true, value_name = "USER")]
+    as_user: Option<String>,
+    /// Act as a member of this group, where you may; can be repeated
+    #[arg(long = "as-group", global = true, value_name = "GROUP", requires = "as_user")]
+    as_groups: Vec<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// What waits for a signature, and whether it could be yours
+    Pending {
+        /// In all namespaces
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+    },
+    /// Show what exactly will run, and sign for it
+    Approve(Signature),
+    /// Show what would run, and say no, which is final
+    Reject(Signature),
+    /// Why a Task, or an Approval, is where it is
+    Explain {
+        /// The name of a Task or of an Approval
+        name: String,
+    },
+}
+
+#[derive(Args)]
+struct Signature {
+    /// The Approval's name
+    name: String,
+    /// Why; goes into the record
+    #[arg(short, long)]
+    reason: Option<String>,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    let cli = Cli::parse();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    let cluster = Cluster::connect(&cli.connection).await?;
+    match cli.command {
+        Command::Pending { all_namespaces } => pending::run(&cluster, all_namespaces).await,
+        Command::Approve(Signature { name, reason, yes }) => sign::run(&cluster, &name, true, reason, yes).await,
+        Command::Reject(Signature { name, reason, yes }) => sign::run(&cluster, &name, false, reason, yes).await,
+        Command::Explain { name } => explain::run(&cluster, &name).await,
+    }
+}
