@@ -2,13 +2,15 @@
 //! Failures panic, as in any test; the message holds what the command said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a library of tests")]
 
+pub mod scene;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The operator's own namespace.
 pub const SYSTEM: &str = "countersign-system";
@@ -273,15 +275,27 @@ impl User {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
+    /// `kubectl countersign` as this person: whether it went well, and all that it printed.
+    pub fn countersign(&self, arguments: &[&str]) -> (bool, String) {
+        let output = Command::new("kubectl")
+            .arg("countersign")
+            .args(arguments)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (output.status.success(), format!("{}\n{}", text(&output.stdout), text(&output.stderr)))
+    }
+
     /// A merge patch of an Approval's spec.
     pub fn patch(&self, ns: &Namespace, approval: &str, spec: &Value) -> Result<String, String> {
-        let patch = serde_json::json!({"spec": spec}).to_string();
+        let patch = json!({"spec": spec}).to_string();
         let file = "--patch-file=/dev/stdin";
         self.kubectl_with(&["-n", &ns.name, "patch", "approval", approval, "--type=merge", file], &patch)
     }
 
     pub fn sign(&self, ns: &Namespace, approval: &str) -> Result<String, String> {
-        self.patch(ns, approval, &serde_json::json!({"approved": true, "reason": "checked"}))
+        self.patch(ns, approval, &json!({"approved": true, "reason": "checked"}))
     }
 }
 

@@ -1,0 +1,197 @@
+//! Signatures while what guards them is down, gone or altered: nothing is dispatched. These tests take away what the
+//! whole cluster shares, so they take their turns, and put it back.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use countersign_e2e::scene::{INPUT, Scene, refused};
+use countersign_e2e::{SOON, SYSTEM, kubectl, kubectl_with, one_step, text, wait_until};
+use serde_json::{Value, json};
+
+static TURN: Mutex<()> = Mutex::new(());
+
+fn my_turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const WEBHOOK: &str = "mutatingwebhookconfiguration/countersign";
+const POLICY: &str = "validatingadmissionpolicy/countersign-approvals";
+const BINDING: &str = "validatingadmissionpolicybinding/countersign-approvals";
+const REQUESTERS: &str = "validatingadmissionpolicybinding/countersign-requesters";
+
+/// Something that is taken away, and put back when this is dropped.
+struct Taken {
+    object: Value,
+}
+
+impl Taken {
+    fn away(name: &str) -> Taken {
+        let mut object: Value = serde_json::from_str(&kubectl(&["get", name, "-o", "json"])).unwrap();
+        let metadata = object["metadata"].clone();
+        object["metadata"] =
+            json!({"name": metadata["name"], "labels": metadata["labels"], "annotations": metadata["annotations"]});
+        object.as_object_mut().unwrap().remove("status");
+        kubectl(&["delete", name]);
+        Taken { object }
+    }
+
+    /// In its place, something else.
+    fn replaced(name: &str, alter: impl FnOnce(&mut Value)) -> Taken {
+        let taken = Taken::away(name);
+        let mut other = taken.object.clone();
+        alter(&mut other);
+        create(&other);
+        taken
+    }
+}
+
+/// As Helm does it, so that the next upgrade finds nothing of somebody else's.
+fn create(object: &Value) {
+    let made = kubectl_with(&["create", "--field-manager=helm", "-f", "-"], &object.to_string());
+    assert!(made.status.success(), "{}", text(&made.stderr));
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let object = self.object.to_string();
+        kubectl_with(&["delete", "--ignore-not-found", "-f", "-"], &object);
+        create(&self.object);
+    }
+}
+
+/// The guard is seen by the API server's own caches a moment later; until then a change might still pass.
+fn settle(scene: &Scene, refused_now: bool) {
+    let patch = json!({"spec": {"decisions": [forged(scene, "nobody")]}}).to_string();
+    let arguments =
+        ["-n", &scene.ns.name, "patch", "approval", &scene.approval, "--type=merge", "--dry-run=server", "-p", &patch];
+    wait_until("the change has taken effect", SOON, || kubectl_with(&arguments, "").status.success() != refused_now);
+}
+
+fn forged(scene: &Scene, user: &str) -> Value {
+    json!({"user": user, "approved": true, "at": "2026-01-01T00:00:00Z", "digest": scene.spec()["digest"], "seal": "AAAA"})
+}
+
+fn held(scene: &Scene, words: &str) {
+    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    wait_until("it says why it waits", SOON, || {
+        let step = scene.ns.step(&task, "only");
+        step["message"].as_str().is_some_and(|message| message.contains(words))
+    });
+    scene.assert_nothing_ran();
+}
+
+#[test]
+fn without_the_webhook_nothing_is_signed_and_a_forged_entry_counts_for_nothing() {
+    let _turn = my_turn();
+    let scene = Scene::new("guard-webhook");
+    {
+        let _webhook = Taken::away(WEBHOOK);
+        // What one writes oneself now stays as it is written.
+        settle(&scene, true);
+        refused(
+            scene.bob.sign(&scene.ns, &scene.approval),
+            "the webhook that stamps signatures did not see this request",
+        );
+        refused(
+            scene.bob.patch(&scene.ns, &scene.approval, &json!({"decisions": [forged(&scene, "alice")]})),
+            "a decision is one's own",
+        );
+        refused(
+            scene.dave.patch(&scene.ns, &scene.approval, &json!({"decisions": [forged(&scene, "dave")]})),
+            "forbidden",
+        );
+        // One's own entry by hand passes the policy, and has no seal that holds.
+        scene.bob.patch(&scene.ns, &scene.approval, &json!({"decisions": [forged(&scene, "bob")]})).unwrap();
+        let task = one_step("unstamped", "check-balance", INPUT);
+        let created = scene.dave.kubectl_with(&["-n", &scene.ns.name, "apply", "-f", "-"], &task);
+        refused(created, "the webhook that stamps spec.requester did not see this request");
+    }
+    assert_eq!(scene.ns.signers(&scene.approval), ["bob"]);
+    assert_eq!(scene.ns.approval_state(&scene.approval).0, "Pending");
+    assert_eq!(scene.recorded_signatures(), "0");
+    scene.assert_nothing_ran();
+    wait_until("the webhook is back", SOON, || scene.bob.sign(&scene.ns, &scene.approval).is_ok());
+    scene.finish();
+}
+
+#[test]
+fn without_the_policy_signatures_wait_until_it_is_back() {
+    let _turn = my_turn();
+    for (name, words) in [
+        (BINDING, "ValidatingAdmissionPolicyBinding countersign-approvals is not there"),
+        (POLICY, "ValidatingAdmissionPolicy countersign-approvals is not there"),
+        (REQUESTERS, "ValidatingAdmissionPolicyBinding countersign-requesters is not there"),
+    ] {
+        let scene = Scene::new("guard-policy");
+        {
+            let _taken = Taken::away(name);
+            for user in [&scene.alice, &scene.bob] {
+                user.sign(&scene.ns, &scene.approval).unwrap();
+            }
+            wait_until("it has its signatures", SOON, || scene.ns.approval_state(&scene.approval).0 == "Approved");
+            held(&scene, words);
+        }
+        let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+        scene.ns.wait_for(&task, "Completed");
+    }
+}
+
+#[test]
+fn a_guard_that_was_altered_is_no_guard() {
+    let _turn = my_turn();
+    let scene = Scene::new("guard-altered");
+    let sign_all = || [&scene.alice, &scene.bob].map(|user| user.sign(&scene.ns, &scene.approval).unwrap());
+    {
+        let _taken = Taken::replaced(POLICY, |policy| {
+            policy["spec"]["validations"].as_array_mut().unwrap().pop();
+        });
+        sign_all();
+        held(&scene, "ValidatingAdmissionPolicy countersign-approvals was altered");
+    }
+    {
+        let _taken = Taken::replaced(WEBHOOK, |webhook| webhook["webhooks"][0]["failurePolicy"] = json!("Ignore"));
+        held(&scene, "failurePolicy was altered");
+    }
+    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    scene.ns.wait_for(&task, "Completed");
+}
+
+#[test]
+fn with_all_of_it_gone_a_forged_quorum_counts_for_nothing_then_and_later() {
+    let _turn = my_turn();
+    let scene = Scene::new("guard-all");
+    {
+        let _taken = [WEBHOOK, BINDING, POLICY].map(Taken::away);
+        settle(&scene, false);
+        let entries = json!([forged(&scene, "alice"), forged(&scene, "bob")]);
+        scene.bob.patch(&scene.ns, &scene.approval, &json!({"decisions": entries})).unwrap();
+        assert_eq!(scene.ns.signers(&scene.approval), ["alice", "bob"]);
+    }
+    wait_until("the webhook is back", SOON, || scene.alice.sign(&scene.ns, &scene.approval).is_ok());
+    wait_until("what is real is recorded", SOON, || scene.recorded_signatures() == "1");
+    assert_eq!(scene.ns.approval_state(&scene.approval).0, "Pending", "one real signature of two");
+    scene.assert_nothing_ran();
+    scene.finish();
+}
+
+#[test]
+fn with_the_operator_down_nothing_is_signed_and_nothing_asked_for() {
+    let _turn = my_turn();
+    let scene = Scene::new("guard-down");
+    let replicas = kubectl(&["-n", SYSTEM, "get", "deployment", "countersign", "-o", "jsonpath={.spec.replicas}"]);
+    let scale =
+        |replicas: &str| kubectl(&["-n", SYSTEM, "scale", "deployment/countersign", &format!("--replicas={replicas}")]);
+    scale("0");
+    wait_until("nobody serves", SOON, || {
+        kubectl(&["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/name=countersign", "-o", "name"]).is_empty()
+    });
+    let signed = scene.alice.sign(&scene.ns, &scene.approval);
+    let task = one_step("meanwhile", "check-balance", INPUT);
+    let created = scene.dave.kubectl_with(&["-n", &scene.ns.name, "apply", "-f", "-"], &task);
+    scale(&replicas);
+    refused(signed, "failed calling webhook");
+    refused(created, "failed calling webhook");
+    kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/countersign", "--timeout=120s"]);
+    scene.assert_untouched();
+    scene.finish();
+}
