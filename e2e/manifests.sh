@@ -55,5 +55,5 @@ refuses "runner/image" --set postgres.existingSecret=x --set runner.image=r/runn
 refuses "replicas" "${given[@]}" --set postgres.existingSecret=x --set replicas=0
 refuses "surprise" "${given[@]}" --set postgres.existingSecret=x --set surprise=1
 
-for file in "$ROOT"/config/samples/*.yaml; do valid "$file"; done
+for file in "$ROOT"/config/{samples,gitops/policies,gitops/tasks}/*.yaml; do valid "$file"; done
 echo "$checked objects are valid"

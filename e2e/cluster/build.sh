@@ -9,7 +9,7 @@ KUBERNETES_VERSION=v1.36.3
 
 packages() {
   local missing=() package
-  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck; do
+  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck git lighttpd; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   if ((${#missing[@]})); then
@@ -23,7 +23,7 @@ packages() {
 component() {
   local name=$1 seconds=$2 builder=$3 source key out start=$SECONDS
   source=$CLUSTER_DIR/components/$name
-  key=$(cat "$source"/*.go "$source/go.mod" "$source/go.sum" "${BASH_SOURCE[0]}" | sha256sum | cut -c1-16)
+  key=$({ cat "$source"/*.go "$source/go.mod" "$source/go.sum" && declare -f build "$builder"; } | sha256sum | cut -c1-16)
   out=$CACHE/components/$name/$key
   if [[ ! -d $out ]]; then
     say "building $name (about $seconds s, once)"
@@ -62,6 +62,14 @@ build_cni() {
 build_helm() {
   build -ldflags "-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1" -o "$OUT/helm" helm.sh/helm/v4/cmd/helm
 }
+# With their kinds, which they are no use without.
+build_flux() {
+  local controller
+  for controller in source kustomize; do
+    build -ldflags "-s -w" -o "$OUT/" "github.com/fluxcd/$controller-controller"
+    cat "$(go list -m -f '{{.Dir}}' "github.com/fluxcd/$controller-controller")"/config/crd/bases/*.yaml
+  done >"$OUT/flux-crds.yaml"
+}
 
 case ${1:-all} in
   tools)
@@ -77,5 +85,8 @@ case ${1:-all} in
     component containerd 75 build_containerd
     component kubernetes 420 build_kubernetes
     ;;
-  *) die "build.sh: unknown argument $1; use tools or all" ;;
+  gitops)
+    component flux 300 build_flux
+    ;;
+  *) die "build.sh: unknown argument $1; use tools, all or gitops" ;;
 esac
