@@ -78,8 +78,8 @@ impl Expected {
         let name = format!("MutatingWebhookConfiguration {WEBHOOK}");
         let Some(installed) = installed else { return Some(format!("{name} is not there")) };
         let mut webhooks = installed.get("webhooks").and_then(Value::as_array).into_iter().flatten();
-        let Some(webhook) = webhooks.find(|webhook| webhook["name"] == "approvals.countersign.dev") else {
-            return Some(format!("{name} has no webhook approvals.countersign.dev"));
+        let Some(webhook) = webhooks.find(|webhook| webhook["name"] == "stamp.countersign.dev") else {
+            return Some(format!("{name} has no webhook stamp.countersign.dev"));
         };
         let (namespace, service) = &self.webhook_service;
         let service = json!({"namespace": namespace, "name": service, "path": "/mutate", "port": 443});
@@ -128,7 +128,7 @@ mod tests {
 
     fn webhook() -> Value {
         json!({"webhooks": [{
-            "name": "approvals.countersign.dev", "failurePolicy": "Fail", "matchPolicy": "Equivalent",
+            "name": "stamp.countersign.dev", "failurePolicy": "Fail", "matchPolicy": "Equivalent",
             "namespaceSelector": {}, "objectSelector": {},
             "clientConfig": {"caBundle": "x", "service": {"namespace": "ops", "name": "countersign", "path": "/mutate", "port": 443}},
             "rules": [{"apiGroups": ["countersign.dev"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],

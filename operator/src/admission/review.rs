@@ -1,7 +1,7 @@
 //! From an admission review to an answer.
 
 use countersign_core::approval::Seal;
-use countersign_crds::{Approval, Identity, Plan, RiskClass, Task};
+use countersign_crds::{Approval, RiskClass};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use kube::core::DynamicObject;
@@ -69,29 +69,30 @@ pub fn mutate(now: Timestamp, service_account: &str, seal: &Seal, request: &Revi
     let ours = user.username.as_deref() == Some(service_account);
     match resource(request) {
         "approvals" => mutate_approval(now, service_account, seal, request),
-        "tasks" => {
-            let old: Option<Task> = optional(request.old_object.as_ref())?;
-            let new: Task = object(request.object.as_ref())?;
-            unsigned(with_requester(new.spec.requester, &user, old.map(|old| old.spec.requester))?)
-        }
-        // The operator's own copy carries the Task's requester.
+        // The operator's own copy of a Plan carries the Task's requester.
         "plans" if ours => unsigned(Admitted::AsIs),
-        "plans" => {
-            let old: Option<Plan> = optional(request.old_object.as_ref())?;
-            let new: Plan = object(request.object.as_ref())?;
-            unsigned(with_requester(new.spec.requester, &user, old.map(|old| old.spec.requester))?)
+        "tasks" | "plans" => {
+            // Read as it is: whatever else is wrong with the object, its schema says better.
+            let requester = |object: &DynamicObject| object.data.pointer("/spec/requester").cloned();
+            let new = request.object.as_ref().and_then(requester);
+            let old = request.old_object.as_ref().map(requester);
+            unsigned(with_requester(new.as_ref(), &user, old))
         }
         other => Err(Refusal::invalid(&format!("{other}: this webhook does not know the resource"))),
     }
 }
 
-fn with_requester(sent: Option<Identity>, user: &UserInfo, old: Option<Option<Identity>>) -> Result<Admitted, Refusal> {
-    let stamped = requester::stamp(user, old);
-    Ok(match stamped {
-        stamped if stamped == sent => Admitted::AsIs,
+/// The requester is whoever creates the object, and later what was there.
+fn with_requester(sent: Option<&Value>, user: &UserInfo, old: Option<Option<Value>>) -> Admitted {
+    let stamped = match old {
+        Some(old) => old,
+        None => requester::of(user).map(|requester| json!(requester)),
+    };
+    match stamped {
+        stamped if stamped.as_ref() == sent => Admitted::AsIs,
         Some(requester) => Admitted::Patched(json!([{"op": "add", "path": "/spec/requester", "value": requester}])),
         None => Admitted::Patched(json!([{"op": "remove", "path": "/spec/requester"}])),
-    })
+    }
 }
 
 fn mutate_approval(now: Timestamp, operator: &str, seal: &Seal, request: &Review) -> Result<Mutation, Refusal> {
@@ -139,7 +140,7 @@ fn optional<K: DeserializeOwned>(object_or_none: Option<&DynamicObject>) -> Resu
 fn object<K: DeserializeOwned>(object: Option<&DynamicObject>) -> Result<K, Refusal> {
     let object = object.ok_or_else(|| Refusal::invalid("the request holds no object"))?;
     let value = serde_json::to_value(object).map_err(|error| Refusal::invalid(&error.to_string()))?;
-    serde_json::from_value(value).map_err(|error| Refusal::invalid(&error.to_string()))
+    serde_path_to_error::deserialize(value).map_err(|error| Refusal::invalid(&error.to_string()))
 }
 
 /// The response to the API server.

@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_not_of_its_type_is_named() {
+        let new = approval(json!({"approved": "yes"}));
+        let answer = ask("/mutate", ("Approval", "approvals"), "UPDATE", "alice", new, approval(json!({}))).await;
+        let message = answer["status"]["message"].as_str().unwrap();
+        assert!(message.contains("spec.approved") && message.contains("expected a boolean"), "{message}");
+    }
+
+    #[tokio::test]
     async fn an_approval_made_by_somebody_else_is_refused() {
         let answer =
             ask("/mutate", ("Approval", "approvals"), "CREATE", "alice", approval(json!({})), Value::Null).await;
