@@ -72,11 +72,11 @@ pub fn may_sign(
     if let Tally::Rejected { by } = tally {
         return Err(Refused::Rejected(shown(&by.user)));
     }
-    if let Some(state) = closed {
-        return Err(Refused::Closed(state.to_owned()));
-    }
     if now >= terms.expires_at {
         return Err(Refused::Expired(terms.expires_at));
+    }
+    if let Some(state) = closed {
+        return Err(Refused::Closed(state.to_owned()));
     }
     match tally {
         Tally::Rejected { by } => Err(Refused::Rejected(shown(&by.user))),
