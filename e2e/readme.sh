@@ -25,7 +25,8 @@ if ! bash -euo pipefail -c "$script" >"$log" 2>&1; then
   cat "$log"
   die "a command of the README failed; above is what it printed"
 fi
-for expected in 'water-the-plants .*Rejected' 'refused, as it should be' 'unknown variable "tsak"' 'outputDigest'; do
+for expected in 'water-the-plants .*Rejected' 'refused, as it should be' 'unknown variable "tsak"' 'outputDigest' \
+  'approved by rita' 'stands in it at its place'; do
   grep -qE "$expected" "$log" || die "the README's commands did not print: $expected"
 done
 rm -f "$log"

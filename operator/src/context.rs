@@ -4,9 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use countersign_core::approval::Seal;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_core::record::TaskRecord;
+use countersign_core::tlog::SigningKey;
 use countersign_crds::TaskStatus;
 use countersign_store::Store;
 use kube::Client;
@@ -15,8 +17,8 @@ use kube::runtime::events::Recorder;
 use crate::act::JobSettings;
 use crate::caches::{Caches, lock};
 use crate::guard::Expected;
+use crate::keys::Shared;
 use crate::metrics::Metrics;
-use crate::seal::SharedSeal;
 
 pub struct Context {
     pub client: Client,
@@ -27,7 +29,8 @@ pub struct Context {
     pub jobs: JobSettings,
     pub operator_namespace: String,
     pub metrics: Metrics,
-    pub seal: SharedSeal,
+    pub seal: Shared<Seal>,
+    pub log_key: Shared<SigningKey>,
     pub guard: Expected,
     pub recorder: Recorder,
     pub recent: Recent,

@@ -1,4 +1,4 @@
-//! What only the leader does: look at Tasks, and end the records of those that are gone.
+//! What only the leader does: look at Tasks, end the records of those that are gone, and keep the log in order.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use crate::context::Context;
 use crate::leader::Election;
 use crate::reconcile::{on_error, reconcile};
+use crate::sequencer;
 use crate::settings::Settings;
 use crate::sweep::sweep;
 use crate::trigger::Trigger;
@@ -63,6 +64,7 @@ async fn lead(
         () = controller => Ok(()),
         () = election.hold() => bail!("the lease was lost; ending at once, so that only its new holder acts"),
         () = sweep(&context, &trigger) => Ok(()),
+        () = sequencer::run(&context) => Ok(()),
     };
     context.metrics.leading(false);
     if let Err(error) = election.release().await {

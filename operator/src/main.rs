@@ -11,6 +11,7 @@ mod events;
 mod guard;
 mod http;
 mod index;
+mod keys;
 mod lead;
 mod leader;
 mod logs;
@@ -19,7 +20,7 @@ mod observe;
 mod probe;
 mod reconcile;
 mod report;
-mod seal;
+mod sequencer;
 mod settings;
 mod sweep;
 mod telemetry;
@@ -45,7 +46,6 @@ use crate::context::Context;
 use crate::guard::Expected;
 use crate::http::Readiness;
 use crate::metrics::Metrics;
-use crate::seal::SharedSeal;
 use crate::settings::Settings;
 use crate::trigger::Trigger;
 
@@ -68,7 +68,8 @@ async fn main() -> anyhow::Result<()> {
     })?;
     let trigger = Arc::new(Trigger::default());
     let caches = Caches::start(&client, &settings.namespace, &trigger);
-    let seal = SharedSeal::default();
+    let seal = keys::Shared::default();
+    let log_key = keys::Shared::default();
     let context = Arc::new(Context {
         client: client.clone(),
         store: store.clone(),
@@ -87,6 +88,7 @@ async fn main() -> anyhow::Result<()> {
         operator_namespace: settings.namespace.clone(),
         metrics: metrics.clone(),
         seal: seal.clone(),
+        log_key: log_key.clone(),
         guard: Expected::new(&settings.service_account, &settings.webhook.service, &settings.namespace)?,
         recorder: Recorder::new(
             client.clone(),
@@ -100,7 +102,8 @@ async fn main() -> anyhow::Result<()> {
     let tls = RustlsConfig::from_config(Arc::new(probe::no_certificate_yet()?));
     tokio::spawn(probe::watch_postgres(store.clone(), readiness.clone()));
     tokio::spawn(probe::watch_caches(caches, readiness.clone()));
-    tokio::spawn(seal::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
+    tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
+    tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), log_key, readiness.clone()));
     tokio::spawn(probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
 
     let mut terminated = signal(SignalKind::terminate())?;

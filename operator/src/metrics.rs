@@ -2,8 +2,8 @@
 
 use countersign_core::record::Change;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
+    Registry, TextEncoder,
 };
 
 #[derive(Clone)]
@@ -17,6 +17,8 @@ pub struct Metrics {
     acts: IntCounterVec,
     admission: IntCounterVec,
     leader: IntGauge,
+    sequenced: IntCounter,
+    log_size: IntGauge,
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -35,12 +37,28 @@ impl Metrics {
             acts: counter("acts_total", "Deeds in the cluster, by kind and result", &["kind", "result"])?,
             admission: counter("admission_reviews_total", "Admission reviews", &["resource", "verdict"])?,
             leader: IntGauge::new("leader", "1 while this replica leads")?,
+            sequenced: IntCounter::new("log_entries_sequenced_total", "Entries that this replica put in order")?,
+            log_size: IntGauge::new("log_size", "Entries of the newest checkpoint that this replica signed")?,
             registry,
         };
-        let Metrics { registry, reconcile, transaction, changes, steps, tasks, acts, admission, leader } = &metrics;
+        let Metrics {
+            registry,
+            reconcile,
+            transaction,
+            changes,
+            steps,
+            tasks,
+            acts,
+            admission,
+            leader,
+            sequenced,
+            log_size,
+        } = &metrics;
         registry.register(Box::new(reconcile.clone()))?;
         registry.register(Box::new(transaction.clone()))?;
         registry.register(Box::new(leader.clone()))?;
+        registry.register(Box::new(sequenced.clone()))?;
+        registry.register(Box::new(log_size.clone()))?;
         for counter in [changes, steps, tasks, acts, admission] {
             registry.register(Box::new(counter.clone()))?;
         }
@@ -71,6 +89,11 @@ impl Metrics {
 
     pub fn admission(&self, resource: &str, allowed: bool) {
         self.admission.with_label_values(&[resource, if allowed { "allowed" } else { "denied" }]).inc();
+    }
+
+    pub fn sequenced(&self, added: usize, size: u64) {
+        self.sequenced.inc_by(added as u64);
+        self.log_size.set(i64::try_from(size).unwrap_or(i64::MAX));
     }
 
     pub fn leading(&self, leads: bool) {

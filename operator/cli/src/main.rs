@@ -3,6 +3,7 @@
 
 mod cluster;
 mod explain;
+mod log;
 mod pending;
 mod sign;
 mod text;
@@ -12,7 +13,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::cluster::Cluster;
 
 #[derive(Parser)]
-#[command(name = "kubectl countersign", version, about = "Approve, reject and understand work on Countersign")]
+#[command(name = "kubectl countersign", version, about = "Approve, reject, understand and verify work on Countersign")]
 struct Cli {
     #[command(flatten)]
     connection: Connection,
@@ -53,6 +54,14 @@ enum Command {
         /// The name of a Task or of an Approval
         name: String,
     },
+    /// What was recorded of a Task, in order
+    Audit(log::Audit),
+    /// Write entries of the log with all that it takes to verify them offline
+    Export(log::Export),
+    /// Verify an export, without cluster or database
+    Verify(log::Verify),
+    /// Verify that a log is still the one of a checkpoint that was kept
+    Consistency(log::Consistency),
 }
 
 #[derive(Args)]
@@ -69,15 +78,25 @@ struct Signature {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+    let Cli { connection, command } = Cli::parse();
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-    let cluster = Cluster::connect(&cli.connection).await?;
-    match cli.command {
-        Command::Pending { all_namespaces } => pending::run(&cluster, all_namespaces).await,
-        Command::Approve(Signature { name, reason, yes }) => sign::run(&cluster, &name, true, reason, yes).await,
-        Command::Reject(Signature { name, reason, yes }) => sign::run(&cluster, &name, false, reason, yes).await,
-        Command::Explain { name } => explain::run(&cluster, &name).await,
+    let cluster = || Cluster::connect(&connection);
+    // What reads the log needs no cluster.
+    let namespace = connection.namespace.as_deref().unwrap_or("default");
+    match command {
+        Command::Pending { all_namespaces } => pending::run(&cluster().await?, all_namespaces).await,
+        Command::Approve(Signature { name, reason, yes }) => {
+            sign::run(&cluster().await?, &name, true, reason, yes).await
+        }
+        Command::Reject(Signature { name, reason, yes }) => {
+            sign::run(&cluster().await?, &name, false, reason, yes).await
+        }
+        Command::Explain { name } => explain::run(&cluster().await?, &name).await,
+        Command::Audit(arguments) => log::audit(arguments, namespace).await,
+        Command::Export(arguments) => log::export(arguments, namespace).await,
+        Command::Verify(arguments) => log::verify(&arguments),
+        Command::Consistency(arguments) => log::consistency(&arguments),
     }
 }

@@ -22,3 +22,4 @@ pub mod schema;
 pub mod status;
 pub mod template;
 pub mod time;
+pub mod tlog;

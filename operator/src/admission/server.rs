@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, body::Bytes};
 use axum_server::tls_rustls::RustlsConfig;
+use countersign_core::approval::Seal;
 use jiff::Timestamp;
 use kube::Client;
 use kube::core::DynamicObject;
@@ -16,8 +17,8 @@ use kube::core::admission::AdmissionReview;
 
 use super::access::may_approve;
 use super::review::{self, Admitted, Mutation, Refusal, Review};
+use crate::keys;
 use crate::metrics::Metrics;
-use crate::seal::SharedSeal;
 
 const PORT: u16 = 9443;
 /// Two objects of the API server's own limit, and some.
@@ -28,7 +29,7 @@ const BODY_LIMIT: usize = 8 * 1024 * 1024;
 pub struct Shared {
     pub client: Client,
     pub service_account: String,
-    pub seal: SharedSeal,
+    pub seal: keys::Shared<Seal>,
     pub metrics: Metrics,
 }
 
@@ -115,8 +116,8 @@ mod tests {
                 "metadata": {}, "spec": {}, "status": {"allowed": may_sign}});
             Ok::<_, std::convert::Infallible>(axum::http::Response::new(Body::from(review.to_string())))
         });
-        let seal = SharedSeal::default();
-        seal.set(countersign_core::approval::Seal::from_secret(&[7; 32]).unwrap());
+        let seal = keys::Shared::default();
+        seal.set(Seal::from_secret(&[7; 32]).unwrap());
         let client = Client::new(answer, "default");
         Shared { client, service_account: OPERATOR.to_owned(), seal, metrics: Metrics::new().unwrap() }
     }

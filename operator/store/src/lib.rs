@@ -1,15 +1,17 @@
 //! The record in PostgreSQL.
 //!
-//! One transaction applies all changes that one look at a Task decided, with an audit row for each, and
+//! One transaction applies all changes that one look at a Task decided, with a log entry for each, and
 //! only if nobody else has changed that Task's record since it was read (compare-and-set on its version).
 
 mod commit;
 mod error;
 mod load;
+mod log;
 mod options;
 mod values;
 
 pub use error::{CommitError, StoreError};
+pub use log::{LogEntry, Selection, Sequenced};
 pub use options::StoreOptions;
 
 use std::collections::BTreeMap;

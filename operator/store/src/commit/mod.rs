@@ -3,51 +3,45 @@
 mod change;
 
 use countersign_core::record::Change;
+use countersign_core::tlog::entry::TaskName;
 
-use crate::Store;
 use crate::error::CommitError;
-use crate::values::{json, micros};
+use crate::{Store, log};
 
 impl Store {
-    /// One transaction: compare-and-set on the version, the changes in their order, an audit row for each.
+    /// One transaction: compare-and-set on the version, the changes in their order, a log entry for each.
     /// `seen` is the version of the record that the changes were decided on; `None` where there was none, and
     /// then the first change adopts the Task. Returns the new version.
     pub async fn commit(&self, uid: &str, seen: Option<i64>, changes: &[Change]) -> Result<i64, CommitError> {
         let mut transaction = self.pool.begin().await?;
-        let version = match seen {
+        let (version, task) = match seen {
             Some(seen) => {
-                let version = sqlx::query_scalar!(
-                    "update tasks set version = version + 1 where uid = $1 and version = $2 returning version",
+                let row = sqlx::query!(
+                    "update tasks set version = version + 1 where uid = $1 and version = $2
+                     returning version, namespace, name",
                     uid,
                     seen
                 );
-                version.fetch_optional(&mut *transaction).await?.ok_or(CommitError::Conflict)?
+                let row = row.fetch_optional(&mut *transaction).await?.ok_or(CommitError::Conflict)?;
+                (row.version, TaskName { namespace: row.namespace, name: row.name, uid: uid.to_owned() })
             }
-            None => 0,
+            None => (0, adopted(uid, changes)?),
         };
         for change in changes {
             change::apply(&mut transaction, uid, change).await?;
         }
-        audit(&mut transaction, uid, changes).await?;
+        log::append(&mut transaction, &task, changes).await?;
         transaction.commit().await?;
         Ok(version)
     }
 }
 
-async fn audit(connection: &mut sqlx::PgConnection, uid: &str, changes: &[Change]) -> Result<(), CommitError> {
-    let at: Vec<i64> = changes.iter().map(|change| micros(change.at())).collect();
-    let kinds: Vec<String> = changes.iter().map(|change| change.kind().to_owned()).collect();
-    let bodies = changes.iter().map(json).collect::<Result<Vec<_>, _>>()?;
-    sqlx::query!(
-        "insert into audit (at, task_uid, kind, body)
-         select to_timestamp(e.at / 1000000.0), $1, e.kind, e.body
-         from unnest($2::bigint[], $3::text[], $4::jsonb[]) with ordinality as e (at, kind, body, n) order by e.n",
-        uid,
-        &at,
-        &kinds,
-        &bodies
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+/// The name of the Task that the first change adopts.
+fn adopted(uid: &str, changes: &[Change]) -> Result<TaskName, CommitError> {
+    match changes.first() {
+        Some(Change::Adopt { namespace, name, .. }) => {
+            Ok(TaskName { namespace: namespace.clone(), name: name.clone(), uid: uid.to_owned() })
+        }
+        _ => Err(CommitError::Refused("a record begins with adopt".to_owned())),
+    }
 }

@@ -42,7 +42,7 @@ impl Database {
         sqlx::query_scalar(query).fetch_one(store.pool()).await.unwrap()
     }
 
-    pub async fn execute(&self, store: &Store, statement: &'static str) -> Result<(), sqlx::Error> {
-        sqlx::query(statement).execute(store.pool()).await.map(drop)
+    pub async fn execute(&self, store: &Store, statement: &str) -> Result<(), sqlx::Error> {
+        sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(store.pool()).await.map(drop)
     }
 }

@@ -1,15 +1,12 @@
 //! The record in a real PostgreSQL: what is loaded is what the core's own `apply` says, after every commit.
-#![allow(clippy::unwrap_used, reason = "a test")]
-
-mod database;
-mod story;
 
 use std::time::{Duration, Instant};
 
 use countersign_core::record::{Change, TaskRecord};
 use countersign_store::{CommitError, Store, StoreOptions};
-use database::Database;
-use story::Story;
+
+use crate::database::Database;
+use crate::story::{self, Story};
 
 /// Commits each batch and holds what is loaded against what the core makes of it.
 async fn tell(store: &Store, story: &Story) -> TaskRecord {
@@ -84,9 +81,9 @@ async fn the_record_can_only_grow() {
     let store = database.fresh_store().await;
     tell(&store, &story::signed()).await;
     for statement in [
-        "update audit set kind = 'x'",
-        "delete from audit",
-        "truncate audit",
+        "update log_entries set kind = 'x'",
+        "delete from log_entries",
+        "truncate log_entries cascade",
         "delete from attempts",
         "truncate attempts cascade",
         "update signatures set signer = 'x'",
@@ -123,7 +120,7 @@ async fn a_server_that_is_away_is_told_from_a_defect() {
     assert!(error.to_string().starts_with("PostgreSQL is not available"), "{error}");
     let database = Database::new().await;
     let store = database.fresh_store().await;
-    database.execute(&store, "drop table audit cascade").await.unwrap();
+    database.execute(&store, "drop table log_entries cascade").await.unwrap();
     let error = store.commit(story::UID, None, &story::signed().batches[0]).await.unwrap_err();
     assert!(matches!(&error, CommitError::Store(error) if !error.is_unavailable()), "{error:?}");
 }

@@ -1,0 +1,226 @@
+//! Thousands of ways to tamper with an export, generated: each is found, and named rightly.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use countersign_core::tlog::entry::{Sealed, TaskName, close};
+use countersign_core::tlog::{Checkpoint, Frontier, Hash, SigningKey, TILE_WIDTH, Tile, TileStore, inclusion, leaf};
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::bundle::{Bundle, CHECKPOINT, ENTRIES, KEY, Line, read};
+use super::consistency;
+use super::verify::{Failure, verify};
+
+struct Tiles(BTreeMap<(u8, u64), Vec<Hash>>);
+
+impl TileStore for Tiles {
+    type Error = std::convert::Infallible;
+    fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Self::Error> {
+        Ok(self.0.get(&(tile.level, tile.index)).cloned().unwrap_or_default())
+    }
+}
+
+fn key() -> SigningKey {
+    SigningKey::new("countersign.dev/log/test", [7; 32]).unwrap()
+}
+
+fn sealed(n: u64) -> Sealed {
+    let task = TaskName { namespace: "ns".into(), name: format!("task-{}", n % 3), uid: format!("uid-{}", n % 3) };
+    let at = "2026-11-21T00:00:00Z".parse().unwrap();
+    let salt = [u8::try_from(n % 251).unwrap(); 16];
+    close("intend", at, Some(task), &json!({"kind": "intend", "step": format!("s{n}")}), [salt, salt]).unwrap()
+}
+
+/// An export of a log of this size: of all of it, or of one of its three Tasks.
+fn bundle(size: u64, task: Option<u64>) -> Bundle {
+    let (mut frontier, mut tiles, mut lines) = (Frontier::default(), Tiles(BTreeMap::new()), Vec::new());
+    for index in 0..size {
+        let Sealed { body, payload } = sealed(index);
+        frontier.append(leaf(&body), |appended| {
+            tiles.0.entry((appended.level, appended.index / TILE_WIDTH as u64)).or_default().push(appended.hash);
+        });
+        lines.push(Line { index, body, payload: Some(payload), proof: None });
+    }
+    let checkpoint = Checkpoint { origin: key().verifying_key().name().into(), size, root: frontier.root() };
+    if let Some(task) = task {
+        lines.retain(|line| line.index % 3 == task);
+        for line in &mut lines {
+            line.proof = Some(inclusion(&mut tiles, line.index, size).unwrap());
+        }
+        tiles.0.clear();
+    }
+    Bundle { checkpoint: checkpoint.sign(&key()), key: key().verifying_key().to_string(), lines, tiles: tiles.0 }
+}
+
+fn write(bundle: &Bundle) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join(CHECKPOINT), &bundle.checkpoint).unwrap();
+    fs::write(folder.path().join(KEY), &bundle.key).unwrap();
+    let lines: String = bundle.lines.iter().map(|line| line.encode().unwrap() + "\n").collect();
+    fs::write(folder.path().join(ENTRIES), lines).unwrap();
+    for ((level, index), hashes) in &bundle.tiles {
+        let path = folder.path().join(Tile { level: *level, index: *index }.path(hashes.len()));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+        fs::write(path, bytes).unwrap();
+    }
+    folder
+}
+
+fn holds(folder: &Path) -> Result<(), String> {
+    let bundle = read(folder).map_err(|error| format!("{error:#}"))?;
+    verify(&bundle, &key().verifying_key()).map(drop).map_err(|failure| failure.to_string())
+}
+
+fn check(bundle: &Bundle) -> Result<(), Failure> {
+    verify(bundle, &key().verifying_key()).map(drop)
+}
+
+/// The entry that is blamed.
+fn blamed(bundle: &Bundle) -> u64 {
+    match check(bundle) {
+        Err(Failure::Entry { index, .. }) => index,
+        other => panic!("no entry was blamed: {other:?}"),
+    }
+}
+
+#[test]
+fn what_nobody_touched_holds() {
+    for size in [1, 2, 255, 256, 257, 600] {
+        assert_eq!(holds(write(&bundle(size, None)).path()), Ok(()), "{size} entries");
+        if size > 3 {
+            assert_eq!(holds(write(&bundle(size, Some(1))).path()), Ok(()), "{size} entries, one Task");
+        }
+    }
+    let mut erased = bundle(40, None);
+    erased.lines[7].payload = None;
+    assert_eq!(check(&erased), Ok(()), "an erased payload breaks no proof");
+    assert_eq!(verify(&erased, &key().verifying_key()).unwrap().erased, 1);
+}
+
+#[test]
+fn every_byte_of_every_entry_is_held() {
+    let mut flips = 0;
+    for (whole, count) in [(bundle(300, None), 300), (bundle(40, Some(2)), 13)] {
+        for at in (0..count).step_by(1 + count / 14) {
+            for payload in [false, true] {
+                let length =
+                    if payload { whole.lines[at].payload.as_ref().unwrap().len() } else { whole.lines[at].body.len() };
+                for byte in 0..length {
+                    let mut bent = whole.clone();
+                    let bytes =
+                        if payload { bent.lines[at].payload.as_mut().unwrap() } else { &mut bent.lines[at].body };
+                    bytes[byte] ^= 1 << (byte % 8);
+                    assert_eq!(blamed(&bent), whole.lines[at].index, "byte {byte} of entry {at}, payload: {payload}");
+                    flips += 1;
+                }
+            }
+        }
+    }
+    println!("{flips} flipped bytes, each found and blamed on its entry");
+    assert!(flips > 5_000, "{flips}");
+}
+
+#[test]
+fn every_byte_of_every_file_is_held() {
+    let mut flips = 0;
+    for bundle in [bundle(9, None), bundle(9, Some(0))] {
+        let folder = write(&bundle);
+        let mut files = vec![folder.path().to_owned()];
+        while let Some(path) = files.pop() {
+            if path.is_dir() {
+                files.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+                continue;
+            }
+            // The key is the reader's own here; the export's is not looked at.
+            if path.ends_with(KEY) {
+                continue;
+            }
+            let bytes = fs::read(&path).unwrap();
+            for byte in 0..bytes.len() {
+                let mut bent = bytes.clone();
+                bent[byte] ^= 1 << (byte % 7);
+                fs::write(&path, &bent).unwrap();
+                assert!(holds(folder.path()).is_err(), "{}: byte {byte}", path.display());
+                flips += 1;
+            }
+            fs::write(&path, &bytes).unwrap();
+        }
+        assert_eq!(holds(folder.path()), Ok(()), "put back, it holds again");
+    }
+    println!("{flips} flipped bytes of files, each found");
+    assert!(flips > 4_000, "{flips}");
+}
+
+#[test]
+fn what_is_dropped_doubled_or_moved_is_named() {
+    let whole = bundle(300, None);
+    for at in (0..300usize).step_by(7) {
+        let mut dropped = whole.clone();
+        dropped.lines.remove(at);
+        assert_eq!(blamed(&dropped), at as u64, "dropped");
+        let mut doubled = whole.clone();
+        doubled.lines.insert(at, whole.lines[at].clone());
+        assert_eq!(blamed(&doubled), at as u64, "doubled");
+        let mut cut = whole.clone();
+        cut.lines.truncate(at);
+        assert_eq!(blamed(&cut), at as u64, "truncated");
+        let other = (at + 100) % 300;
+        let mut swapped = whole.clone();
+        let (a, b) = (swapped.lines[at].clone(), swapped.lines[other].clone());
+        swapped.lines[at] = Line { index: a.index, ..b };
+        swapped.lines[other] = Line { index: whole.lines[other].index, ..a };
+        assert_eq!(blamed(&swapped), at.min(other) as u64, "swapped");
+    }
+    // Between Tasks: another Task's entry, with its own proof, among those of this one.
+    let (mut mine, theirs) = (bundle(40, Some(0)), bundle(40, Some(1)));
+    mine.lines[3] = theirs.lines[3].clone();
+    assert_eq!(blamed(&mine), theirs.lines[3].index);
+    let mut claimed = bundle(40, Some(0));
+    claimed.lines[3].index += 3;
+    assert_eq!(blamed(&claimed), 12, "another place");
+    let mut beyond = bundle(40, None);
+    beyond.lines.push(Line { index: 40, ..beyond.lines[39].clone() });
+    assert_eq!(blamed(&beyond), 40);
+}
+
+#[test]
+fn another_tree_or_another_key_is_not_this_log() {
+    let checkpoint = |failure: Result<(), Failure>| matches!(failure, Err(Failure::Checkpoint(_)));
+    let whole = bundle(40, None);
+    // Replaced by the log's own, of another size.
+    let older = Bundle { checkpoint: bundle(39, None).checkpoint, ..whole.clone() };
+    assert_eq!(blamed(&older), 39, "beyond the checkpoint");
+    let newer = Bundle { checkpoint: bundle(41, None).checkpoint, ..whole.clone() };
+    assert_eq!(blamed(&newer), 40, "missing");
+    // Signed by somebody else, or for another log.
+    let root = Checkpoint::open(&whole.checkpoint, &key().verifying_key()).unwrap();
+    let other = SigningKey::new("countersign.dev/log/test", [8; 32]).unwrap();
+    assert!(checkpoint(check(&Bundle { checkpoint: root.sign(&other), ..whole.clone() })));
+    let renamed = Checkpoint { origin: "countersign.dev/log/other".into(), ..root };
+    assert!(checkpoint(check(&Bundle { checkpoint: renamed.sign(&key()), ..whole })));
+}
+
+#[test]
+fn whoever_kept_a_checkpoint_notices_a_fork_and_a_rollback() {
+    let key = key().verifying_key();
+    let whole = bundle(300, None);
+    for old in [1, 255, 256, 257, 300] {
+        let kept = bundle(old, None).checkpoint;
+        let said = consistency::check(&kept, &whole, &key).unwrap();
+        assert!(said.contains(&format!("The first {old} of its 300")), "{said}");
+    }
+    let later = bundle(301, None).checkpoint;
+    let rolled_back = consistency::check(&later, &whole, &key).unwrap_err().to_string();
+    assert!(rolled_back.contains("rolled back: it had 301 entries and now has 300"), "{rolled_back}");
+    // The same key signs another history.
+    let mut forked = Frontier::default();
+    for index in 0..100 {
+        forked.append(leaf(&sealed(if index == 50 { 51 } else { index }).body), |_| ());
+    }
+    let fork = Checkpoint { origin: key.name().into(), size: 100, root: forked.root() }.sign(&self::key());
+    let rewritten = consistency::check(&fork, &whole, &key).unwrap_err().to_string();
+    assert!(rewritten.contains("rewritten: its first 100 entries"), "{rewritten}");
+}

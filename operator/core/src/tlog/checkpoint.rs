@@ -1,0 +1,96 @@
+//! Checkpoints (<https://c2sp.org/tlog-checkpoint>): how large the log is and what its root is, signed.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use thiserror::Error;
+
+use super::hash::Hash;
+use super::note::{NoteError, SigningKey, VerifyingKey};
+use crate::digest::Digest;
+
+/// What the log was at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The log's name; the first line.
+    pub origin: String,
+    pub size: u64,
+    pub root: Hash,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CheckpointError {
+    #[error(transparent)]
+    Note(#[from] NoteError),
+    #[error("it is not a checkpoint: {0}")]
+    Malformed(&'static str),
+    #[error("it is of the log {found:?}, not of {expected:?}")]
+    Origin { found: String, expected: String },
+}
+
+impl Checkpoint {
+    /// The signed note.
+    pub fn sign(&self, key: &SigningKey) -> String {
+        key.sign(&format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root.as_bytes())))
+    }
+
+    /// The checkpoint that a note holds, if this key has signed it and it is of the key's log.
+    pub fn open(note: &str, key: &VerifyingKey) -> Result<Checkpoint, CheckpointError> {
+        let checkpoint = Checkpoint::parse(key.open(note)?)?;
+        if checkpoint.origin != key.name() {
+            let expected = key.name().to_owned();
+            return Err(CheckpointError::Origin { found: checkpoint.origin, expected });
+        }
+        Ok(checkpoint)
+    }
+
+    fn parse(text: &str) -> Result<Checkpoint, CheckpointError> {
+        let malformed = CheckpointError::Malformed;
+        let mut lines = text.split('\n');
+        let origin = lines.next().filter(|origin| !origin.is_empty()).ok_or(malformed("no origin"))?.to_owned();
+        let decimal = lines.next().ok_or(malformed("no size"))?;
+        let size: u64 = decimal.parse().map_err(|_| malformed("the size is no number"))?;
+        if size.to_string() != decimal {
+            return Err(malformed("the size is not written as decimals are"));
+        }
+        let root = lines.next().ok_or(malformed("no root"))?;
+        let root = STANDARD.decode(root).map_err(|_| malformed("the root is not base64"))?;
+        let root: [u8; 32] = root.try_into().map_err(|_| malformed("the root has not 32 bytes"))?;
+        Ok(Checkpoint { origin, size, root: Digest::from_raw(root) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tlog::empty_root;
+
+    fn key() -> SigningKey {
+        SigningKey::new("log.example/1", [7; 32]).unwrap()
+    }
+
+    #[test]
+    fn what_was_signed_is_what_is_opened() {
+        let checkpoint = Checkpoint { origin: "log.example/1".into(), size: 7, root: empty_root() };
+        let note = checkpoint.sign(&key());
+        assert_eq!(Checkpoint::open(&note, &key().verifying_key()), Ok(checkpoint));
+        // Lines that a later version may add are no reason to refuse it.
+        let extended =
+            key().sign(&format!("log.example/1\n7\n{}\nextension\n", STANDARD.encode(empty_root().as_bytes())));
+        assert_eq!(Checkpoint::open(&extended, &key().verifying_key()).unwrap().size, 7);
+    }
+
+    #[test]
+    fn what_is_no_checkpoint_is_refused() {
+        let root = STANDARD.encode(empty_root().as_bytes());
+        for (text, why) in [
+            ("log.example/1\n".to_owned(), "no number"),
+            (format!("log.example/1\n07\n{root}\n"), "as decimals are"),
+            (format!("log.example/1\n-1\n{root}\n"), "no number"),
+            ("log.example/1\n1\nAAAA\n".to_owned(), "32 bytes"),
+            (format!("other.example\n1\n{root}\n"), "not of"),
+        ] {
+            let error = Checkpoint::open(&key().sign(&text), &key().verifying_key()).unwrap_err().to_string();
+            assert!(error.contains(why), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! A transparency log: a Merkle tree over entries in which nothing can be changed, dropped or reordered without a
+//! reader noticing who kept one earlier checkpoint.
+//!
+//! Hashes are those of RFC 6962, section 2.1. Checkpoints, signed notes and tiles are in the formats of C2SP
+//! (<https://c2sp.org/tlog-checkpoint>, `signed-note`, `tlog-tiles`), so that tools made for other logs read this one.
+
+mod checkpoint;
+pub mod entry;
+mod hash;
+mod note;
+mod proof;
+mod tile;
+mod tree;
+
+pub use checkpoint::{Checkpoint, CheckpointError};
+pub use hash::{Hash, empty_root, leaf, node};
+pub use note::{NoteError, Signature, SigningKey, VerifyingKey};
+pub use proof::{MakeError, ProofError, consistency, inclusion, verify_consistency, verify_inclusion};
+pub use tile::{TILE_WIDTH, Tile, TileStore};
+pub use tree::{Appended, Frontier};

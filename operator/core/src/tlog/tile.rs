@@ -1,0 +1,79 @@
+//! Tiles: 256 hashes of one level together, as C2SP's tlog-tiles keeps and serves them.
+
+use super::hash::{Hash, node};
+
+/// Hashes of a full tile.
+pub const TILE_WIDTH: usize = 256;
+/// Levels of the tree from one level of tiles to the next.
+pub(super) const TILE_HEIGHT: u32 = 8;
+
+/// Names a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Tile {
+    pub level: u8,
+    pub index: u64,
+}
+
+/// Whoever has the tiles.
+pub trait TileStore {
+    type Error;
+    /// The hashes of a tile, as many as there are.
+    fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Self::Error>;
+}
+
+impl Tile {
+    /// The path at which a log serves it, `width` hashes wide: `tile/0/x001/234` or `tile/0/x001/234.p/5`.
+    pub fn path(self, width: usize) -> String {
+        let partial = if width == TILE_WIDTH { String::new() } else { format!(".p/{width}") };
+        format!("tile/{}/{}{partial}", self.level, index_path(self.index))
+    }
+}
+
+/// Three digits a part, all but the last with an `x` before them.
+pub(super) fn index_path(index: u64) -> String {
+    let mut path = format!("{:03}", index % 1000);
+    let mut rest = index / 1000;
+    while rest > 0 {
+        path = format!("x{:03}/{path}", rest % 1000);
+        rest /= 1000;
+    }
+    path
+}
+
+/// The root of the complete subtree at this height and index, from the tiles below it; `None` where they lack it.
+pub(super) fn subtree<S: TileStore>(store: &mut S, height: u32, index: u64) -> Result<Option<Hash>, S::Error> {
+    let (level, above) = (height / TILE_HEIGHT, height % TILE_HEIGHT);
+    // So many hashes of the level make up the subtree, and a tile holds them all.
+    let count = 1usize << above;
+    let first = index << above;
+    let Ok(level) = u8::try_from(level) else { return Ok(None) };
+    let hashes = store.tile(Tile { level, index: first / TILE_WIDTH as u64 })?;
+    let offset = usize::try_from(first % TILE_WIDTH as u64).unwrap_or(usize::MAX);
+    let Some(hashes) = hashes.get(offset..offset + count) else { return Ok(None) };
+    Ok(Some(perfect(hashes)))
+}
+
+/// The root over hashes whose number is a power of two.
+fn perfect(hashes: &[Hash]) -> Hash {
+    match hashes {
+        [one] => *one,
+        _ => {
+            let (left, right) = hashes.split_at(hashes.len() / 2);
+            node(&perfect(left), &perfect(right))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_those_of_tlog_tiles() {
+        for (index, path) in [(0, "000"), (999, "999"), (1000, "x001/000"), (1_234_067, "x001/x234/067")] {
+            assert_eq!(index_path(index), path);
+        }
+        assert_eq!(Tile { level: 1, index: 1234 }.path(256), "tile/1/x001/234");
+        assert_eq!(Tile { level: 0, index: 7 }.path(5), "tile/0/007.p/5");
+    }
+}

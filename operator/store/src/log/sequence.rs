@@ -1,0 +1,184 @@
+//! The sequencer: the only one that gives entries their place, extends the tree and signs checkpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+
+use countersign_core::digest::Digest;
+use countersign_core::tlog::{Checkpoint, Frontier, Hash, SigningKey, TILE_WIDTH, Tile, TileStore, leaf};
+use jiff::Timestamp;
+use sqlx::PgConnection;
+
+use crate::Store;
+use crate::error::StoreError;
+use crate::values::micros;
+
+/// Held by whoever sequences, to the end of the transaction.
+const LOCK: i64 = 0x636f_756e_7465_7273;
+
+/// What one run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequenced {
+    pub added: usize,
+    pub checkpoint: Checkpoint,
+}
+
+/// The tiles that were read before.
+#[derive(Default)]
+pub(super) struct KnownTiles(pub HashMap<Tile, Vec<Hash>>);
+
+impl TileStore for KnownTiles {
+    type Error = Infallible;
+    fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Infallible> {
+        Ok(self.0.get(&tile).cloned().unwrap_or_default())
+    }
+}
+
+impl Store {
+    /// Puts up to `limit` pending entries in order and signs the tree that they make, in one transaction. `None`
+    /// where nothing is pending, or another sequencer is at work.
+    pub async fn sequence(
+        &self,
+        key: &SigningKey,
+        now: Timestamp,
+        limit: i64,
+    ) -> Result<Option<Sequenced>, StoreError> {
+        let mut transaction = self.pool.begin().await?;
+        let ours = sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock($1) as "ours!""#, LOCK);
+        if !ours.fetch_one(&mut *transaction).await? {
+            return Ok(None);
+        }
+        let pending = sqlx::query!(
+            "select e.id, e.body from log_pending p join log_entries e on e.id = p.entry order by e.id limit $1",
+            limit
+        );
+        let pending = pending.fetch_all(&mut *transaction).await?;
+        if pending.is_empty() {
+            return Ok(None);
+        }
+        let mut tree = load(&mut transaction, key).await?;
+        let first = tree.size();
+        let mut tiles: BTreeMap<Tile, Vec<u8>> = BTreeMap::new();
+        let mut hashes = Vec::with_capacity(pending.len());
+        for entry in &pending {
+            let hash = leaf(&entry.body);
+            tree.append(hash, |appended| {
+                let index = appended.index / TILE_WIDTH as u64;
+                tiles.entry(Tile { level: appended.level, index }).or_default().extend(appended.hash.as_bytes());
+            });
+            hashes.push(hash.as_bytes().to_vec());
+        }
+        let checkpoint =
+            Checkpoint { origin: key.verifying_key().name().to_owned(), size: tree.size(), root: tree.root() };
+        let entries: Vec<i64> = pending.iter().map(|entry| entry.id).collect();
+        write(&mut transaction, number(first)?, &entries, &hashes, &tiles).await?;
+        sqlx::query!(
+            "insert into log_checkpoints (size, root, note, at)
+             values ($1, $2, $3, to_timestamp($4::bigint / 1000000.0))",
+            number(checkpoint.size)?,
+            checkpoint.root.as_bytes(),
+            checkpoint.sign(key),
+            micros(now)
+        )
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query!(
+            "insert into log_keys (public, since) values ($1, to_timestamp($2::bigint / 1000000.0)) on conflict do nothing",
+            key.verifying_key().to_string(),
+            micros(now)
+        )
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Some(Sequenced { added: entries.len(), checkpoint }))
+    }
+}
+
+/// The tree as it stands. One that is not the tree of the last checkpoint is never signed.
+async fn load(connection: &mut PgConnection, key: &SigningKey) -> Result<Frontier, StoreError> {
+    let last = sqlx::query!("select size, root, note from log_checkpoints order by size desc limit 1");
+    let Some(last) = last.fetch_optional(&mut *connection).await? else {
+        let leaves = sqlx::query_scalar!(r#"select count(*) as "count!" from log_leaves"#);
+        if leaves.fetch_one(connection).await? != 0 {
+            return Err(altered("it has leaves and no checkpoint"));
+        }
+        return Ok(Frontier::default());
+    };
+    let size = u64::try_from(last.size).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let signed = Checkpoint::open(&last.note, &key.verifying_key())
+        .map_err(|error| altered(&format!("the checkpoint of size {size} does not hold: {error}")))?;
+    let mut known = KnownTiles::default();
+    for level in 0..8u8 {
+        let index = (size >> (8 * u32::from(level))) / TILE_WIDTH as u64;
+        read_tiles(connection, &[Tile { level, index }], &mut known).await?;
+    }
+    let Ok(tree) = Frontier::from_tiles(&mut known, size);
+    let tree = tree.ok_or_else(|| altered("a tile at its edge is missing"))?;
+    if signed.size != size || tree.root() != signed.root || last.root != signed.root.as_bytes() {
+        return Err(altered(&format!("its tiles do not lead to the root that was signed at size {size}")));
+    }
+    Ok(tree)
+}
+
+fn altered(how: &str) -> StoreError {
+    StoreError::Corrupt(format!("the log was altered: {how}; nothing more is signed"))
+}
+
+pub(super) async fn read_tiles(
+    connection: &mut PgConnection,
+    tiles: &[Tile],
+    known: &mut KnownTiles,
+) -> Result<(), StoreError> {
+    let levels: Vec<i16> = tiles.iter().map(|tile| i16::from(tile.level)).collect();
+    let indexes = tiles.iter().map(|tile| number(tile.index)).collect::<Result<Vec<i64>, _>>()?;
+    let rows = sqlx::query!(
+        r#"select t.level, t.index, t.hashes from log_tiles t
+           join unnest($1::smallint[], $2::bigint[]) as wanted (level, index)
+             on wanted.level = t.level and wanted.index = t.index"#,
+        &levels,
+        &indexes
+    );
+    for row in rows.fetch_all(connection).await? {
+        let (chunks, _) = row.hashes.as_chunks::<32>();
+        let level = u8::try_from(row.level).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let index = u64::try_from(row.index).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        known.0.insert(Tile { level, index }, chunks.iter().copied().map(Digest::from_raw).collect());
+    }
+    Ok(())
+}
+
+async fn write(
+    connection: &mut PgConnection,
+    first: i64,
+    entries: &[i64],
+    hashes: &[Vec<u8>],
+    tiles: &BTreeMap<Tile, Vec<u8>>,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "insert into log_leaves (index, entry, hash)
+         select $1 + l.n - 1, l.entry, l.hash from unnest($2::bigint[], $3::bytea[]) with ordinality as l (entry, hash, n)",
+        first,
+        entries,
+        hashes
+    )
+    .execute(&mut *connection)
+    .await?;
+    let levels: Vec<i16> = tiles.keys().map(|tile| i16::from(tile.level)).collect();
+    let indexes = tiles.keys().map(|tile| number(tile.index)).collect::<Result<Vec<i64>, _>>()?;
+    let added: Vec<Vec<u8>> = tiles.values().cloned().collect();
+    sqlx::query!(
+        "insert into log_tiles (level, index, hashes)
+         select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])
+         on conflict (level, index) do update set hashes = log_tiles.hashes || excluded.hashes",
+        &levels,
+        &indexes,
+        &added
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!("delete from log_pending where entry = any($1)", entries).execute(connection).await?;
+    Ok(())
+}
+
+pub(super) fn number(value: u64) -> Result<i64, StoreError> {
+    i64::try_from(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+}

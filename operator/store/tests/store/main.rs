@@ -1,0 +1,7 @@
+//! The store against a real PostgreSQL.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod database;
+mod log;
+mod record;
+mod story;
