@@ -53,15 +53,17 @@ fn what_was_done_is_told_exported_and_verified_offline() {
     let (holds, found) = countersign(&["verify", &task, "--key", &format!("{task}/log.key"), "--hash", &digest]);
     assert!(holds && found.contains("finishAttempt of") && !found.contains("came with the export"), "{found}");
 
-    // One changed word, and it says which entry.
+    // One changed character, and it says which entry.
     let entries = std::fs::read_to_string(format!("{task}/entries.jsonl")).unwrap();
     let second = entries.lines().nth(1).unwrap();
     let first = entries.lines().next().unwrap();
     let index: serde_json::Value = serde_json::from_str(second).unwrap();
     std::fs::write(format!("{task}/entries.jsonl"), entries.replace(first, "").trim_start()).unwrap();
     assert!(countersign(&["verify", &task]).0, "some entries of a Task prove themselves, and say that they are some");
-    let bent = entries.replace(&second[second.len() - 60..second.len() - 50], "AAAAAAAAAA");
-    std::fs::write(format!("{task}/entries.jsonl"), bent).unwrap();
+    let at = second.find("\"body\":\"").unwrap() + 48;
+    let other = if &second[at..=at] == "A" { "B" } else { "A" };
+    let bent = format!("{}{other}{}", &second[..at], &second[at + 1..]);
+    std::fs::write(format!("{task}/entries.jsonl"), entries.replace(second, &bent)).unwrap();
     let (holds, why) = countersign(&["verify", &task]);
     assert!(!holds && why.contains(&format!("entry {}", index["index"])), "{why}");
 
