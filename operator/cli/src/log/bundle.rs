@@ -1,4 +1,4 @@
-//! What an export is made of, in files (see docs: config/log/README.md):
+//! What an export is made of, in files:
 //!
 //! | file | what is in it |
 //! |---|---|
