@@ -47,7 +47,7 @@ impl Taken {
 
 /// As Helm does it, so that the next upgrade finds nothing of somebody else's.
 fn create(object: &Value) {
-    let made = kubectl_with(&["create", "--field-manager=helm", "-f", "-"], &object.to_string());
+    let made = kubectl_with(&["apply", "--server-side", "--field-manager=helm", "-f", "-"], &object.to_string());
     assert!(made.status.success(), "{}", text(&made.stderr));
 }
 
