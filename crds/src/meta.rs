@@ -1,5 +1,6 @@
 //! What several kinds share: references, priorities, and the schemas of free JSON and conditions.
 
+use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -71,6 +72,18 @@ impl RiskClass {
             RiskClass::Low => "Low",
             RiskClass::Medium => "Medium",
             RiskClass::High => "High",
+        }
+    }
+
+    /// The right to sign for it in a namespace, as access reviews ask for it.
+    pub fn approval_right(self, namespace: &str) -> ResourceAttributes {
+        ResourceAttributes {
+            group: Some(crate::GROUP.to_owned()),
+            resource: Some("riskclasses".to_owned()),
+            name: Some(self.resource_name().to_owned()),
+            namespace: Some(namespace.to_owned()),
+            verb: Some("approve".to_owned()),
+            ..ResourceAttributes::default()
         }
     }
 

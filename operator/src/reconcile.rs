@@ -126,21 +126,15 @@ async fn carry_out(
     decision: Decision,
     reported: Option<&TaskStatus>,
 ) -> Result<(), Error> {
-    let Decision { changes, acts, status, wake: _, again: _, record } = decision;
-    let decided = record.clone().or_else(|| observed.record.clone());
+    let Decision { changes, acts, status, wake: _, again: _, mut record } = decision;
     if !changes.is_empty() {
         let seen = observed.record.as_ref().map(|record| record.version);
         let version = commit(context, key, seen, &changes).await?;
         for change in &changes {
             context.metrics.change(change);
         }
-        if let Some(mut record) = record {
+        if let Some(record) = &mut record {
             record.version = version;
-            if record.finished.is_some() {
-                context.remembered.forget_record(&key.uid);
-            } else {
-                context.remembered.record(record);
-            }
         }
     }
     let owner = Owner {
@@ -149,12 +143,20 @@ async fn carry_out(
         uid: key.uid.clone(),
         task_type: observed.task.as_ref().and_then(|task| task.spec.task_type.clone()),
     };
-    let failed = match &decided {
+    let decided = record.as_ref().or(observed.record.as_ref());
+    let failed = match decided {
         Some(decided) => perform_all(context, &owner, decided, &acts).await,
         // Nothing was ever recorded of it, so nothing is owed to it.
         None => None,
     };
-    tell(context, observed, decided.as_ref(), &changes).await;
+    tell(context, observed, decided, &changes).await;
+    if let Some(record) = record.filter(|_| !changes.is_empty()) {
+        if record.finished.is_some() {
+            context.remembered.forget_record(&key.uid);
+        } else {
+            context.remembered.record(record);
+        }
+    }
     if let Some(status) = status {
         let last = context.remembered.get(&key.uid).status;
         if last.as_ref().or(reported) != Some(&status) {

@@ -1,9 +1,9 @@
 //! The cluster as kubectl would reach it.
 
 use anyhow::Context;
-use countersign_crds::{Approval, GROUP, RiskClass, Task};
+use countersign_crds::{Approval, RiskClass, Task};
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::PostParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
@@ -53,16 +53,8 @@ impl Cluster {
 
     /// Whether this user may sign for that risk in the namespace.
     pub async fn may_approve(&self, namespace: &str, risk: RiskClass) -> anyhow::Result<bool> {
-        let attributes = ResourceAttributes {
-            group: Some(GROUP.to_owned()),
-            resource: Some("riskclasses".to_owned()),
-            name: Some(risk.resource_name().to_owned()),
-            namespace: Some(namespace.to_owned()),
-            verb: Some("approve".to_owned()),
-            ..ResourceAttributes::default()
-        };
         let spec = SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(attributes),
+            resource_attributes: Some(risk.approval_right(namespace)),
             ..SelfSubjectAccessReviewSpec::default()
         };
         let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };

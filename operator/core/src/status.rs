@@ -6,7 +6,7 @@ use countersign_crds::{ApprovalStatus, PlanStatus, Progress, StepState, StepStat
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::approval::{Tally, tally};
+use crate::approval::{Tally, excerpt, tally};
 use crate::decide::{Waits, satisfied};
 use crate::names::shown;
 use crate::observed::{Observed, ReportedApproval, TaskView};
@@ -35,7 +35,7 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
             type_: kind.to_owned(),
             status: status.to_owned(),
             reason: reason.to_owned(),
-            message: bounded(&message, 1024),
+            message: excerpt(&message, 1024),
             observed_generation: task.generation,
             last_transition_time: last.map_or(time(now), |c| c.last_transition_time.clone()),
         });
@@ -184,7 +184,7 @@ fn step_status(
         state,
         attempt: last.map(|attempt| attempt.number),
         reason,
-        message: message.map(|message| bounded(&message, MESSAGE_CHARS)),
+        message: message.map(|message| excerpt(&message, MESSAGE_CHARS)),
         approval: approval.map(|approval| approval.name.clone()),
         input_digest: last.map(|attempt| attempt.input_digest.to_string()),
         output_digest: record.output.as_ref().map(|output| output.digest.to_string()),
@@ -263,7 +263,7 @@ pub(crate) fn approval_status(now: Timestamp, approval: &ApprovalRecord, generat
         type_: "Approved".to_owned(),
         status: status.to_owned(),
         reason: reason.to_owned(),
-        message: bounded(&message, 1024),
+        message: excerpt(&message, 1024),
         observed_generation: generation,
         last_transition_time: time(now),
     };
@@ -299,11 +299,4 @@ pub(crate) fn ttl_expires_at(observed: &Observed, record: &TaskRecord) -> Option
 fn time(at: Timestamp) -> Time {
     let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
     Time(at.round(whole).unwrap_or(at))
-}
-
-fn bounded(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    text.chars().take(most - 1).chain(['…']).collect()
 }

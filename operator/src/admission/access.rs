@@ -2,7 +2,7 @@
 
 use countersign_crds::{GROUP, RiskClass};
 use k8s_openapi::api::authentication::v1::UserInfo;
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
@@ -30,21 +30,13 @@ pub async fn may_approve(client: &Client, user: &UserInfo, namespace: &str, risk
 }
 
 fn review(user: &UserInfo, namespace: &str, risk: RiskClass) -> SubjectAccessReview {
-    let attributes = ResourceAttributes {
-        group: Some(GROUP.to_owned()),
-        resource: Some("riskclasses".to_owned()),
-        name: Some(risk.resource_name().to_owned()),
-        namespace: Some(namespace.to_owned()),
-        verb: Some("approve".to_owned()),
-        ..ResourceAttributes::default()
-    };
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: user.username.clone(),
             groups: user.groups.clone(),
             uid: user.uid.clone(),
             extra: user.extra.clone(),
-            resource_attributes: Some(attributes),
+            resource_attributes: Some(risk.approval_right(namespace)),
             ..SubjectAccessReviewSpec::default()
         },
         ..SubjectAccessReview::default()

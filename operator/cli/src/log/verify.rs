@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign_core::tlog::{
-    Checkpoint, Frontier, Hash, TILE_WIDTH, VerifyingKey, empty_root, entry, leaf, node, verify_inclusion,
+    Checkpoint, Frontier, Hash, TILE_WIDTH, VerifyingKey, entry, leaf, perfect, verify_inclusion,
 };
 use thiserror::Error;
 
@@ -164,17 +164,7 @@ fn locate(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Failure 
 fn root_of(hashes: &[Hash]) -> Hash {
     let mut frontier = Frontier::default();
     hashes.iter().for_each(|hash| frontier.append(*hash, |_| ()));
-    if hashes.is_empty() { empty_root() } else { frontier.root() }
-}
-
-fn perfect(hashes: &[Hash]) -> Hash {
-    match hashes {
-        [one] => *one,
-        _ => {
-            let (left, right) = hashes.split_at(hashes.len() / 2);
-            node(&perfect(left), &perfect(right))
-        }
-    }
+    frontier.root()
 }
 
 /// The entry says something that can be read, and its payload is the one that it names.

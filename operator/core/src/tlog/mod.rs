@@ -16,5 +16,5 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use hash::{Hash, empty_root, leaf, node};
 pub use note::{NoteError, Signature, SigningKey, VerifyingKey};
 pub use proof::{MakeError, ProofError, consistency, inclusion, verify_consistency, verify_inclusion};
-pub use tile::{TILE_WIDTH, Tile, TileStore};
+pub use tile::{TILE_WIDTH, Tile, TileStore, perfect};
 pub use tree::{Appended, Frontier};

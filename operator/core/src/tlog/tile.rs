@@ -53,8 +53,8 @@ pub(super) fn subtree<S: TileStore>(store: &mut S, height: u32, index: u64) -> R
     Ok(Some(perfect(hashes)))
 }
 
-/// The root over hashes whose number is a power of two.
-fn perfect(hashes: &[Hash]) -> Hash {
+/// The root over hashes whose number is a power of two, as those of a full tile.
+pub fn perfect(hashes: &[Hash]) -> Hash {
     match hashes {
         [one] => *one,
         _ => {
