@@ -35,7 +35,8 @@ if [[ $(flavour) == local ]]; then
   "$CLUSTER_DIR/postgres.sh" start
   kubectl get namespace "$NAMESPACE" >/dev/null 2>&1 || kubectl create namespace "$NAMESPACE" >&2
   kubectl -n "$NAMESPACE" create secret generic countersign-database \
-    --from-literal "url=$("$CLUSTER_DIR/postgres.sh" url)" --dry-run=client -o yaml | kubectl apply -f - >&2
+    --from-literal "url=$("$CLUSTER_DIR/postgres.sh" operator-url)" \
+    --from-literal "ownerUrl=$("$CLUSTER_DIR/postgres.sh" url)" --dry-run=client -o yaml | kubectl apply -f - >&2
   postgres=(--set postgres.existingSecret=countersign-database)
 fi
 

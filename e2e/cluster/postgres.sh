@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # PostgreSQL for the local cluster: Debian's, on the node, with data of its own.
-#   start | stop | kill | url | psql [ARGS]
+#   start | stop | kill | url | operator-url | local-url | psql [ARGS]
 # `kill` ends it as a crash would (immediate shutdown). On kind or an existing cluster the chart brings
-# its own PostgreSQL, and `url` prints nothing.
+# its own PostgreSQL, and the URLs print nothing. `url` is the
+# owner's, `operator-url` that of a role which `countersign migrate` makes and which cannot change the log.
 set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -17,7 +18,7 @@ program() {
   echo "$found"
 }
 as_postgres() { setpriv --reuid postgres --regid postgres --init-groups env -C / "$@"; }
-url() { echo "postgres://countersign:$(cat "$PASSWORD_FILE")@$1:$POSTGRES_PORT/countersign"; }
+url() { echo "postgres://$2:$(cat "$PASSWORD_FILE")@$1:$POSTGRES_PORT/countersign"; }
 running() { [[ -d $DATA ]] && as_postgres "$(program pg_ctl)" -D "$DATA" status >/dev/null 2>&1; }
 
 prepare() {
@@ -34,7 +35,7 @@ listen_addresses = '*'
 unix_socket_directories = '$DATA'
 max_connections = 200
 CONF
-  printf 'host all countersign %s scram-sha-256\nhost all countersign %s/32 scram-sha-256\n' "$POD_CIDR" "$NODE_IP" >>"$DATA/pg_hba.conf"
+  printf 'host all all %s scram-sha-256\nhost all all %s/32 scram-sha-256\n' "$POD_CIDR" "$NODE_IP" >>"$DATA/pg_hba.conf"
 }
 
 start() {
@@ -45,7 +46,7 @@ start() {
   fi
   wait_for 60 PostgreSQL as_postgres "$(program pg_isready)" -q -h "$DATA" -p "$POSTGRES_PORT"
   if [[ -z $(superuser -tAc "select 1 from pg_roles where rolname = 'countersign'") ]]; then
-    superuser -qc "create role countersign login createdb password '$(cat "$PASSWORD_FILE")'"
+    superuser -qc "create role countersign login createdb createrole password '$(cat "$PASSWORD_FILE")'"
     superuser -qc "create database countersign owner countersign"
   fi
 }
@@ -56,11 +57,12 @@ case ${1:-} in
   start) start ;;
   stop) if running; then as_postgres "$(program pg_ctl)" -D "$DATA" -m fast -w stop >/dev/null; fi ;;
   kill) as_postgres "$(program pg_ctl)" -D "$DATA" -m immediate -w stop >/dev/null ;;
-  url) url "$NODE_IP" ;;
-  local-url) url 127.0.0.1 ;;
+  url) url "$NODE_IP" countersign ;;
+  operator-url) url "$NODE_IP" countersign_operator ;;
+  local-url) url 127.0.0.1 countersign ;;
   psql)
     shift
-    exec "$(program psql)" -X "$(url 127.0.0.1)" "$@"
+    exec "$(program psql)" -X "$(url 127.0.0.1 countersign)" "$@"
     ;;
-  *) die "postgres.sh: start, stop, kill, url, local-url or psql" ;;
+  *) die "postgres.sh: start, stop, kill, url, operator-url, local-url or psql" ;;
 esac

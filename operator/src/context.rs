@@ -8,9 +8,8 @@ use countersign_core::approval::Seal;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_core::record::TaskRecord;
-use countersign_core::tlog::SigningKey;
 use countersign_crds::TaskStatus;
-use countersign_store::Store;
+use countersign_store::{LogKeys, Store};
 use kube::Client;
 use kube::runtime::events::Recorder;
 
@@ -30,7 +29,7 @@ pub struct Context {
     pub operator_namespace: String,
     pub metrics: Metrics,
     pub seal: Shared<Seal>,
-    pub log_key: Shared<SigningKey>,
+    pub log_keys: Shared<LogKeys>,
     pub guard: Expected,
     pub recorder: Recorder,
     pub recent: Recent,

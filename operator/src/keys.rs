@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use countersign_core::approval::Seal;
 use countersign_core::tlog::SigningKey;
+use countersign_store::LogKeys;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
@@ -15,6 +16,8 @@ use crate::http::Readiness;
 
 /// The 32 bytes of an Ed25519 secret key.
 const KEY: &str = "ed25519.key";
+/// The key that follows it, where one is to.
+const NEXT: &str = "next.ed25519.key";
 /// The name under which the log's key signs.
 const NAME: &str = "name";
 /// How often to look whether somebody replaced a key.
@@ -44,15 +47,19 @@ impl Kept for Seal {
     }
 }
 
-/// With which the sequencer signs checkpoints. Its name is the log's, and tells it from every other.
-impl Kept for SigningKey {
+/// With which the sequencer signs checkpoints. Their name is the log's, and tells it from every other.
+impl Kept for LogKeys {
     const SECRET: &'static str = "countersign-log";
     const CONDITION: &'static str = "log";
 
-    fn read(data: &dyn Fn(&str) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<SigningKey> {
-        let secret: [u8; 32] = data(KEY)?.try_into().map_err(|_| anyhow::anyhow!("{KEY} must have 32 bytes"))?;
+    fn read(data: &dyn Fn(&str) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<LogKeys> {
         let name = String::from_utf8(data(NAME)?).with_context(|| format!("{NAME} is not UTF-8"))?;
-        Ok(SigningKey::new(&name, secret)?)
+        let key = |field: &str, secret: Vec<u8>| {
+            let secret: [u8; 32] = secret.try_into().map_err(|_| anyhow::anyhow!("{field} must have 32 bytes"))?;
+            Ok::<_, anyhow::Error>(SigningKey::new(&name, secret)?)
+        };
+        let next = data(NEXT).ok().map(|secret| key(NEXT, secret)).transpose()?;
+        Ok(LogKeys { current: key(KEY, data(KEY)?)?, next })
     }
 
     fn make() -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
@@ -127,4 +134,25 @@ async fn load<K: Kept>(secrets: &Api<Secret>) -> anyhow::Result<K> {
     };
     let data = secret.data.unwrap_or_default();
     K::read(&|name| data.get(name).map(|value| value.0.clone()).with_context(|| format!("it has no {name}")))
+}
+
+/// Makes the log's next key its current one, once checkpoints are signed by it.
+pub async fn promote(client: Client, namespace: &str, keys: &LogKeys) -> anyhow::Result<()> {
+    let secrets: Api<Secret> = Api::namespaced(client, namespace);
+    let mut secret = secrets.get(LogKeys::SECRET).await?;
+    let data = secret.data.get_or_insert_default();
+    let Some(next) = data.get(NEXT).cloned() else { return Ok(()) };
+    let found = LogKeys::read(&|name| data.get(name).map(|value| value.0.clone()).with_context(|| name.to_owned()))?;
+    let verifying = |key: Option<&SigningKey>| key.map(SigningKey::verifying_key);
+    anyhow::ensure!(
+        verifying(found.next.as_ref()) == verifying(keys.next.as_ref()),
+        "{NEXT} of Secret {} was replaced while it began to sign; put it back",
+        LogKeys::SECRET
+    );
+    data.insert(KEY.to_owned(), next);
+    data.remove(NEXT);
+    // Its resourceVersion goes with it, so that nobody else's change is lost.
+    secrets.replace(LogKeys::SECRET, &PostParams::default(), &secret).await?;
+    tracing::info!("the log's next key is its current one");
+    Ok(())
 }

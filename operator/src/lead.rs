@@ -10,6 +10,7 @@ use kube::runtime::Controller;
 use kube::runtime::controller;
 use tokio::sync::oneshot;
 
+use crate::configuration;
 use crate::context::Context;
 use crate::leader::Election;
 use crate::reconcile::{on_error, reconcile};
@@ -31,8 +32,8 @@ pub fn lead_when_elected(
     settings: &Settings,
 ) -> impl FnOnce(oneshot::Receiver<()>) -> Leading + use<> {
     let election = Election::new(context.client.clone(), &settings.namespace, LEASE, &settings.pod_name);
-    let concurrency = settings.concurrency;
-    move |stopped| Box::pin(lead(context, trigger, election, concurrency, stopped))
+    let (concurrency, replica) = (settings.concurrency, settings.pod_name.clone());
+    move |stopped| Box::pin(lead(context, trigger, election, concurrency, replica, stopped))
 }
 
 async fn lead(
@@ -40,6 +41,7 @@ async fn lead(
     trigger: Arc<Trigger>,
     election: Election,
     concurrency: u16,
+    replica: String,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     // The sender is dropped, never used; either way it means stop.
@@ -65,6 +67,7 @@ async fn lead(
         () = election.hold() => bail!("the lease was lost; ending at once, so that only its new holder acts"),
         () = sweep(&context, &trigger) => Ok(()),
         () = sequencer::run(&context) => Ok(()),
+        () = configuration::run(&context, &replica) => Ok(()),
     };
     context.metrics.leading(false);
     if let Err(error) = election.release().await {

@@ -3,8 +3,11 @@
 
 mod act;
 mod admission;
+mod api;
 mod caches;
 mod certs;
+mod clock;
+mod configuration;
 mod context;
 mod error;
 mod events;
@@ -16,10 +19,12 @@ mod lead;
 mod leader;
 mod logs;
 mod metrics;
+mod migrate;
 mod observe;
 mod probe;
 mod reconcile;
 mod report;
+mod rights;
 mod sequencer;
 mod settings;
 mod sweep;
@@ -52,6 +57,14 @@ use crate::trigger::Trigger;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     telemetry::start();
+    match std::env::args().nth(1).as_deref() {
+        None => operate().await,
+        Some("migrate") => migrate::run().await,
+        Some(other) => anyhow::bail!("{other:?} is not known; use no argument, or migrate"),
+    }
+}
+
+async fn operate() -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
@@ -69,7 +82,7 @@ async fn main() -> anyhow::Result<()> {
     let trigger = Arc::new(Trigger::default());
     let caches = Caches::start(&client, &settings.namespace, &trigger);
     let seal = keys::Shared::default();
-    let log_key = keys::Shared::default();
+    let log_keys = keys::Shared::default();
     let context = Arc::new(Context {
         client: client.clone(),
         store: store.clone(),
@@ -88,7 +101,7 @@ async fn main() -> anyhow::Result<()> {
         operator_namespace: settings.namespace.clone(),
         metrics: metrics.clone(),
         seal: seal.clone(),
-        log_key: log_key.clone(),
+        log_keys: log_keys.clone(),
         guard: Expected::new(&settings.service_account, &settings.webhook.service, &settings.namespace)?,
         recorder: Recorder::new(
             client.clone(),
@@ -100,10 +113,10 @@ async fn main() -> anyhow::Result<()> {
     });
 
     let tls = RustlsConfig::from_config(Arc::new(probe::no_certificate_yet()?));
-    tokio::spawn(probe::watch_postgres(store.clone(), readiness.clone()));
+    tokio::spawn(probe::watch_postgres(store.clone(), readiness.clone(), metrics.clone()));
     tokio::spawn(probe::watch_caches(caches, readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
-    tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), log_key, readiness.clone()));
+    tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), log_keys, readiness.clone()));
     tokio::spawn(probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
 
     let mut terminated = signal(SignalKind::terminate())?;
@@ -113,10 +126,18 @@ async fn main() -> anyhow::Result<()> {
     let mut leading = tokio::spawn(leading(stopped));
     let mut stop = Some(stop);
     let probes = http::serve(http::router(readiness.clone(), metrics.clone()));
+    let readers = Store::open(&StoreOptions {
+        url: settings.database_url.0.clone(),
+        max_connections: 4,
+        acquire_timeout: Duration::from_secs(5),
+    })?;
+    let reading = api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
+    let api = api::serve(api::router(reading), tls.clone());
     let shared = admission::Shared { client, service_account: settings.service_account.clone(), seal, metrics };
     let webhook = admission::serve(admission::router(shared), tls);
     let mut probes = std::pin::pin!(probes);
     let mut webhook = std::pin::pin!(webhook);
+    let mut api = std::pin::pin!(api);
     loop {
         tokio::select! {
             // After a signal the look in hand is finished, the lease handed over, and then this ends.
@@ -126,6 +147,7 @@ async fn main() -> anyhow::Result<()> {
             }
             result = &mut probes => return result,
             result = &mut webhook => return result,
+            result = &mut api => return result,
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }

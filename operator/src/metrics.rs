@@ -19,6 +19,8 @@ pub struct Metrics {
     leader: IntGauge,
     sequenced: IntCounter,
     log_size: IntGauge,
+    protected: IntGauge,
+    api: IntCounterVec,
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -39,6 +41,8 @@ impl Metrics {
             leader: IntGauge::new("leader", "1 while this replica leads")?,
             sequenced: IntCounter::new("log_entries_sequenced_total", "Entries that this replica put in order")?,
             log_size: IntGauge::new("log_size", "Entries of the newest checkpoint that this replica signed")?,
+            protected: IntGauge::new("log_protected", "1 where PostgreSQL keeps the operator from changing the log")?,
+            api: counter("api_requests_total", "Requests of readers, by route and status", &["path", "code"])?,
             registry,
         };
         let Metrics {
@@ -53,13 +57,16 @@ impl Metrics {
             leader,
             sequenced,
             log_size,
+            protected,
+            api,
         } = &metrics;
         registry.register(Box::new(reconcile.clone()))?;
         registry.register(Box::new(transaction.clone()))?;
         registry.register(Box::new(leader.clone()))?;
         registry.register(Box::new(sequenced.clone()))?;
         registry.register(Box::new(log_size.clone()))?;
-        for counter in [changes, steps, tasks, acts, admission] {
+        registry.register(Box::new(protected.clone()))?;
+        for counter in [changes, steps, tasks, acts, admission, api] {
             registry.register(Box::new(counter.clone()))?;
         }
         Ok(metrics)
@@ -94,6 +101,15 @@ impl Metrics {
     pub fn sequenced(&self, added: usize, size: u64) {
         self.sequenced.inc_by(added as u64);
         self.log_size.set(i64::try_from(size).unwrap_or(i64::MAX));
+    }
+
+    pub fn protected(&self, protected: bool) {
+        self.protected.set(i64::from(protected));
+    }
+
+    /// `path` is a route, not what was asked for.
+    pub fn api(&self, path: &str, code: u16) {
+        self.api.with_label_values(&[path, &code.to_string()]).inc();
     }
 
     pub fn leading(&self, leads: bool) {

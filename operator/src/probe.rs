@@ -4,26 +4,42 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum_server::tls_rustls::RustlsConfig;
-use countersign_store::Store;
+use countersign_store::{Rights, Store};
 use kube::Client;
 
 use crate::caches::Caches;
 use crate::certs::{self, Keeper};
 use crate::http::Readiness;
+use crate::metrics::Metrics;
 use crate::settings::{Certificates, Settings};
 
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Brings the schema up to date as soon as PostgreSQL is there, then keeps asking whether it still is.
-pub async fn watch_postgres(store: Store, readiness: Readiness) {
+/// Waits for a schema of this version, then keeps asking whether PostgreSQL is still there.
+pub async fn watch_postgres(store: Store, readiness: Readiness, metrics: Metrics) {
     const NAME: &str = "postgresql";
     readiness.set(NAME, Err("not reached yet".to_owned()));
     let mut migrated = false;
     loop {
-        let result = if migrated { store.ping().await } else { store.migrate().await };
-        migrated |= result.is_ok();
-        readiness.set(NAME, result.map_err(|error| error.to_string()));
+        let result =
+            if migrated { store.ping().await.map_err(|error| error.to_string()) } else { schema(&store).await };
+        if result.is_ok() && !migrated {
+            migrated = true;
+            match store.rights().await {
+                Ok(rights) => metrics.protected(rights == Rights::AddOnly),
+                Err(error) => tracing::warn!(%error, "the rights of the operator's role are not known"),
+            }
+        }
+        readiness.set(NAME, result);
         tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn schema(store: &Store) -> Result<(), String> {
+    match store.is_migrated().await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err("its schema is of an older version; `countersign migrate` brings it up to date".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -9,13 +9,14 @@ use countersign_core::observed::{Observed, TaskView};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::TaskStatus;
 use countersign_store::CommitError;
-use jiff::{Timestamp, TimestampRound, Unit};
+use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
 use crate::act::{self, Owner};
 use crate::caches::GuardedTask;
+use crate::clock;
 use crate::context::Context;
 use crate::error::Error;
 use crate::events;
@@ -78,7 +79,7 @@ async fn look_until_settled(
     for _ in 0..LOOKS {
         let record = load(context, &key.uid).await?;
         let observed = observe(context, &key.uid, &key.namespace, task.clone(), record).await?;
-        let now = now();
+        let now = clock::now();
         // Evaluating an expression can take its whole time limit; other looks go on meanwhile.
         let decision =
             tokio::task::block_in_place(|| decide(now, &context.config, &observed, &Bench::from(&context.judge)))?;
@@ -90,12 +91,6 @@ async fn look_until_settled(
         }
     }
     Ok(Action::requeue(Duration::from_secs(1)))
-}
-
-/// The record keeps microseconds, so nothing is decided on a finer clock.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(TimestampRound::new().smallest(Unit::Microsecond).mode(jiff::RoundMode::Trunc)).unwrap_or(now)
 }
 
 fn wake_at(now: Timestamp, wake: Option<Timestamp>) -> Action {

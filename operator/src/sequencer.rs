@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use countersign_store::LogKeys;
 
+use crate::clock;
 use crate::context::Context;
+use crate::keys;
 
 /// How long entries may wait where nothing else is to be done.
 const EVERY: Duration = Duration::from_millis(500);
@@ -18,20 +20,29 @@ pub async fn run(context: &Context) {
     let mut complaint = String::new();
     loop {
         ticks.tick().await;
-        let Some(key) = context.log_key.get() else { continue };
-        match context.store.sequence(&key, Timestamp::now(), BATCH).await {
-            Ok(None) => complaint.clear(),
-            Ok(Some(sequenced)) => {
-                complaint.clear();
-                context.metrics.sequenced(sequenced.added, sequenced.checkpoint.size);
-            }
-            Err(error) => {
-                let said = error.to_string();
-                if said != complaint {
-                    tracing::error!(%error, "the log was not sequenced; it is tried again");
-                }
-                complaint = said;
-            }
+        let Some(keys) = context.log_keys.get() else { continue };
+        let said = match step(context, &keys).await {
+            Ok(()) => String::new(),
+            Err(error) => format!("{error:#}"),
+        };
+        if !said.is_empty() && said != complaint {
+            tracing::error!(error = %said, "the log was not sequenced; it is tried again");
+        }
+        complaint = said;
+    }
+}
+
+async fn step(context: &Context, keys: &LogKeys) -> anyhow::Result<()> {
+    // Until nothing is left, so that a backlog is not bound to the ticks.
+    while let Some(sequenced) = context.store.sequence(keys, clock::now(), BATCH).await? {
+        context.metrics.sequenced(sequenced.added, sequenced.checkpoint.size);
+        if i64::try_from(sequenced.added).is_ok_and(|added| added < BATCH) {
+            break;
         }
     }
+    let Some(next) = &keys.next else { return Ok(()) };
+    if context.store.signs_with(&next.verifying_key()).await? {
+        keys::promote(context.client.clone(), &context.operator_namespace, keys).await?;
+    }
+    Ok(())
 }

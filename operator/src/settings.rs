@@ -20,6 +20,8 @@ pub struct Settings {
     pub job_ttl_seconds: i32,
     pub start_deadline_seconds: i64,
     pub concurrency: u16,
+    /// What one reader of the record may ask for.
+    pub api_requests_per_second: u32,
     pub user_namespaces: bool,
 }
 
@@ -75,6 +77,7 @@ impl Settings {
             job_ttl_seconds: source.number("COUNTERSIGN_JOB_TTL_SECONDS", 3600, 60..=604_800)?,
             start_deadline_seconds: source.number("COUNTERSIGN_START_DEADLINE_SECONDS", 300, 5..=86_400)?,
             concurrency: source.number("COUNTERSIGN_CONCURRENCY", 32, 1..=1024)?,
+            api_requests_per_second: source.number("COUNTERSIGN_API_REQUESTS_PER_SECOND", 20, 1..=10_000)?,
             user_namespaces: source.flag("COUNTERSIGN_USER_NAMESPACES", true)?,
         })
     }

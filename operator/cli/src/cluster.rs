@@ -2,11 +2,14 @@
 
 use anyhow::Context;
 use countersign_crds::{Approval, RiskClass, Task};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::authentication::v1::{SelfSubjectReview, UserInfo};
 use k8s_openapi::api::authorization::v1::{SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use kube::api::PostParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
 
 use crate::Connection;
 
@@ -18,17 +21,15 @@ pub struct Cluster {
 impl Cluster {
     pub async fn connect(connection: &Connection) -> anyhow::Result<Cluster> {
         let Connection { namespace, context, as_user, as_groups } = connection;
-        let mut config = match context {
-            Some(_) => {
-                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-                Config::from_custom_kubeconfig(Kubeconfig::read()?, &options).await?
-            }
-            None => Config::infer().await.context("no cluster: set KUBECONFIG, or --context")?,
-        };
+        let mut config = config(context.as_deref()).await?;
         config.auth_info.impersonate.clone_from(as_user);
         config.auth_info.impersonate_groups = (!as_groups.is_empty()).then(|| as_groups.clone());
         let namespace = namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         Ok(Cluster { client: Client::try_from(config)?, namespace })
+    }
+
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     pub fn approvals(&self) -> Api<Approval> {
@@ -62,4 +63,55 @@ impl Cluster {
         let answer = reviews.create(&PostParams::default(), &review).await.context("your rights cannot be asked")?;
         Ok(answer.status.is_some_and(|status| status.allowed))
     }
+}
+
+async fn config(context: Option<&str>) -> anyhow::Result<Config> {
+    match context {
+        Some(context) => {
+            let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+            Ok(Config::from_custom_kubeconfig(Kubeconfig::read()?, &options).await?)
+        }
+        None => Config::infer().await.context("no cluster: set KUBECONFIG, or --context"),
+    }
+}
+
+/// A client of the operator's API: who one is comes from the kubeconfig, and whom to trust from the cluster.
+pub async fn api(
+    connection: &Connection,
+    server: http::Uri,
+    token: Option<String>,
+    ca: Option<String>,
+) -> anyhow::Result<Client> {
+    let mut config = match (&token, &ca) {
+        // Nothing of a kubeconfig is needed.
+        (Some(_), Some(_)) => Config::new(server.clone()),
+        _ => config(connection.context.as_deref()).await?,
+    };
+    let (trusted, name) = match ca {
+        Some(ca) => (ca, None),
+        None => trust(&Client::try_from(config.clone())?).await?,
+    };
+    let certificates = CertificateDer::pem_slice_iter(trusted.as_bytes());
+    let certificates = certificates.map(|certificate| Ok(certificate?.to_vec()));
+    config.root_cert =
+        Some(certificates.collect::<anyhow::Result<_>>().context("the certificates to trust the API by")?);
+    config.tls_server_name = name;
+    if let Some(token) = token {
+        config.auth_info = AuthInfo { token: Some(token.trim().to_owned().into()), ..AuthInfo::default() };
+    }
+    config.cluster_url = server;
+    Ok(Client::try_from(config)?)
+}
+
+/// The operator's certificate authority, as the API server trusts it, and the name that its certificate is for.
+async fn trust(client: &Client) -> anyhow::Result<(String, Option<String>)> {
+    const NAME: &str = "countersign";
+    let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    let found = webhooks.get(NAME).await.with_context(|| {
+        format!("whom to trust as the API cannot be read off the ValidatingWebhookConfiguration {NAME}; give --ca-file")
+    })?;
+    let hook = found.webhooks.unwrap_or_default().into_iter().next().context("it has no webhook; give --ca-file")?;
+    let ca = hook.client_config.ca_bundle.context("it has no caBundle; give --ca-file")?;
+    let name = hook.client_config.service.map(|service| format!("{}.{}.svc", service.name, service.namespace));
+    Ok((String::from_utf8(ca.0).context("its caBundle is not PEM")?, name))
 }

@@ -58,6 +58,10 @@ enum Command {
     Audit(log::Audit),
     /// Write entries of the log with all that it takes to verify them offline
     Export(log::Export),
+    /// Erase what a finished Task was given and gave back, for a reason that is logged
+    Erase(log::Erase),
+    /// Have another key sign the log from now on
+    RotateKey(log::Rotate),
     /// Verify an export, without cluster or database
     Verify(log::Verify),
     /// Verify that a log is still the one of a checkpoint that was kept
@@ -83,8 +87,6 @@ async fn main() -> anyhow::Result<()> {
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let cluster = || Cluster::connect(&connection);
-    // What reads the log needs no cluster.
-    let namespace = connection.namespace.as_deref().unwrap_or("default");
     match command {
         Command::Pending { all_namespaces } => pending::run(&cluster().await?, all_namespaces).await,
         Command::Approve(Signature { name, reason, yes }) => {
@@ -94,8 +96,10 @@ async fn main() -> anyhow::Result<()> {
             sign::run(&cluster().await?, &name, false, reason, yes).await
         }
         Command::Explain { name } => explain::run(&cluster().await?, &name).await,
-        Command::Audit(arguments) => log::audit(arguments, namespace).await,
-        Command::Export(arguments) => log::export(arguments, namespace).await,
+        Command::Audit(arguments) => log::audit(arguments, &connection).await,
+        Command::Export(arguments) => log::export(arguments, &connection).await,
+        Command::Erase(arguments) => log::erase(arguments, &connection).await,
+        Command::RotateKey(arguments) => log::rotate(arguments, &cluster().await?).await,
         Command::Verify(arguments) => log::verify(&arguments),
         Command::Consistency(arguments) => log::consistency(&arguments),
     }

@@ -1,7 +1,5 @@
 //! A signature: what it is for is shown first, and nothing else is signed than what was shown.
 
-use std::io::{IsTerminal, Write, stdin, stdout};
-
 use anyhow::{Context, bail};
 use countersign_crds::Approval;
 use jiff::Timestamp;
@@ -10,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::cluster::Cluster;
-use crate::text::{describe, state};
+use crate::text::{confirm, describe, state};
 
 pub async fn run(
     cluster: &Cluster,
@@ -22,7 +20,8 @@ pub async fn run(
     let approvals = cluster.approvals();
     let approval = approvals.get(name).await.with_context(|| format!("Approval {name} in {}", cluster.namespace))?;
     println!("{}", describe(Timestamp::now(), &approval));
-    if !yes && !asked(approved)? {
+    let question = if approved { "Sign for exactly this?" } else { "Reject it? That is final." };
+    if !yes && !confirm(question)? {
         bail!("nothing was signed");
     }
     // Another object of this name has another uid, and then this fails; in this one the digest never changes.
@@ -46,15 +45,4 @@ pub async fn run(
 fn people(approval: &Approval) -> usize {
     let yes = approval.spec.decisions.iter().filter(|decision| decision.approved).map(|decision| &decision.user);
     yes.collect::<std::collections::BTreeSet<_>>().len()
-}
-
-fn asked(approved: bool) -> anyhow::Result<bool> {
-    if !stdin().is_terminal() {
-        bail!("there is nobody to ask; say --yes if this is what you want");
-    }
-    print!("{} [y/N] ", if approved { "Sign for exactly this?" } else { "Reject it? That is final." });
-    stdout().flush()?;
-    let mut answer = String::new();
-    stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

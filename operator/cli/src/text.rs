@@ -2,7 +2,9 @@
 //! from outside can move the cursor.
 
 use std::fmt::Write;
+use std::io::{IsTerminal, stdin};
 
+use anyhow::bail;
 use countersign_core::names::{printable, shown};
 use countersign_crds::{Approval, ApprovalScope, Difference, RuleReference, Subject};
 use jiff::{SignedDuration, Timestamp};
@@ -98,6 +100,17 @@ fn subject(out: &mut String, step: &str, attempt: u32, subject: &Subject) {
 fn indented(value: &Value) -> String {
     let text = serde_json::to_string_pretty(value).unwrap_or_default();
     text.lines().map(printable).collect::<Vec<_>>().join("\n         ")
+}
+
+/// Asks whoever is there.
+pub fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !stdin().is_terminal() {
+        bail!("there is nobody to ask; say --yes if this is what you want");
+    }
+    eprint!("{question} [y/N] ");
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// How long until an instant, in the largest unit that says enough.

@@ -4,11 +4,13 @@
 //! is built on them. [`decide`] is where everything that happens is decided.
 
 pub mod approval;
+pub mod causes;
 pub mod cel;
 pub mod check;
 pub mod decide;
 pub mod digest;
 pub mod effect;
+pub mod event;
 pub mod json;
 pub mod judge;
 pub mod names;

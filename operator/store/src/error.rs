@@ -32,6 +32,17 @@ pub enum CommitError {
 }
 
 impl StoreError {
+    /// Whether the role may not do this (42501).
+    pub fn is_forbidden(&self) -> bool {
+        match self {
+            StoreError::Database(sqlx::Error::Database(error)) => error.code().as_deref() == Some("42501"),
+            StoreError::Database(_)
+            | StoreError::Unavailable(_)
+            | StoreError::Migration(_)
+            | StoreError::Corrupt(_) => false,
+        }
+    }
+
     /// Whether another try, later, may succeed.
     pub fn is_unavailable(&self) -> bool {
         match self {

@@ -8,11 +8,15 @@ mod error;
 mod load;
 mod log;
 mod options;
+mod queries;
+mod roles;
 mod values;
 
 pub use error::{CommitError, StoreError};
-pub use log::{LogEntry, Selection, Sequenced};
+pub use log::{Erased, LogEntry, LogKeys, Sequenced};
 pub use options::StoreOptions;
+pub use queries::{Cursor, StepFilter, StepRow, TaskFilter, TaskRow};
+pub use roles::Rights;
 
 use std::collections::BTreeMap;
 
@@ -63,6 +67,18 @@ impl Store {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the schema is the one that this version works with.
+    pub async fn is_migrated(&self) -> Result<bool, StoreError> {
+        let there = sqlx::query_scalar!(r#"select to_regclass('_sqlx_migrations') is not null as "there!""#);
+        if !there.fetch_one(&self.pool).await? {
+            return Ok(false);
+        }
+        let newest = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
+        let done: Option<i64> =
+            sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(&self.pool).await?;
+        Ok(done >= Some(newest))
     }
 
     /// Brings the schema up to date. sqlx holds an advisory lock meanwhile, so replicas may do it at once.

@@ -1,27 +1,25 @@
 //! The story of a Task, in the log's order.
 
 use countersign_core::names::{printable, shown};
-use countersign_core::tlog::entry;
-use countersign_store::{LogEntry, Selection, Store};
+use countersign_core::tlog::{Line, entry};
 use serde_json::{Value, json};
 
-const PAGE: i64 = 1000;
+use super::source::{Selected, Source};
 
-pub async fn print(store: &Store, uid: &str, as_json: bool) -> anyhow::Result<()> {
-    let size = store.checkpoint().await?.map_or(0, |(size, _)| size);
-    let selection = Selection::Task(uid.to_owned());
-    let mut from = 0;
-    loop {
-        let page = store.log_entries(&selection, from, size, PAGE).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        from = last.index + 1;
-        for log_entry in &page {
+pub async fn print(source: &Source, selected: &Selected, as_json: bool) -> anyhow::Result<()> {
+    let size = source.size().await?;
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let page = source.page(selected, from, size, false).await?;
+        next = page.next;
+        for log_entry in &page.lines {
             println!("{}", line(log_entry, as_json)?);
         }
     }
+    Ok(())
 }
 
-fn line(log_entry: &LogEntry, as_json: bool) -> anyhow::Result<String> {
+fn line(log_entry: &Line, as_json: bool) -> anyhow::Result<String> {
     let opened = entry::open(&log_entry.body).map_err(|why| anyhow::anyhow!("entry {}: {why}", log_entry.index))?;
     let event = match &log_entry.payload {
         None => None,
@@ -38,21 +36,33 @@ fn line(log_entry: &LogEntry, as_json: bool) -> anyhow::Result<String> {
 
 /// An event in a few words.
 fn tell(event: &Value) -> String {
-    let text = |pointer: &str| event.pointer(pointer).and_then(Value::as_str).map(printable);
-    let number = |pointer: &str| event.pointer(pointer).and_then(Value::as_u64).map(|number| number.to_string());
+    let at = |pointer: &str| event.pointer(pointer);
+    let text = |pointer: &str| at(pointer).and_then(Value::as_str).map(printable);
+    let person = |pointer: &str| at(pointer).and_then(Value::as_str).map(shown);
     let mut words: Vec<String> =
-        ["/step", "/name", "/outcome", "/reason", "/message"].into_iter().filter_map(text).collect();
-    words.extend(number("/number").map(|number| format!("attempt {number}")));
-    if let Some(user) = event.pointer("/decision/user").and_then(Value::as_str) {
-        let verdict =
-            if event.pointer("/decision/approved") == Some(&Value::Bool(true)) { "approved" } else { "rejected" };
-        words.push(format!("{verdict} by {}", shown(user)));
+        ["/step", "/name", "/plan/name", "/object/kind", "/object/name"].into_iter().filter_map(text).collect();
+    words.extend(at("/number").map(|number| format!("attempt {number}")));
+    let verdict = at("/decision/approved").or(at("/approved")).and_then(Value::as_bool);
+    words.extend(verdict.map(|approved| if approved { "approved" } else { "rejected" }.to_owned()));
+    let people = ["/decision/user", "/by/user", "/request/requester/user"];
+    words.extend(people.into_iter().filter_map(person).map(|user| format!("by {user}")));
+    let more = [
+        "/decision/reason",
+        "/outcome",
+        "/reason",
+        "/message",
+        "/ending/cause",
+        "/finished/outcome",
+        "/finished/message",
+    ];
+    words.extend(more.into_iter().filter_map(text));
+    for (what, pointer) in [
+        ("plan", "/plan/digest"),
+        ("binding", "/digest"),
+        ("input", "/inputDigest"),
+        ("output", "/output/reference/digest"),
+    ] {
+        words.extend(text(pointer).map(|digest| format!("{what} {digest}")));
     }
-    if let Some(user) = event.pointer("/request/requester/user").and_then(Value::as_str) {
-        words.push(format!("asked for by {}", shown(user)));
-    }
-    words.extend(text("/finished/outcome"));
-    words.extend(text("/finished/message"));
-    words.extend(["/digest", "/inputDigest", "/output/reference/digest"].into_iter().filter_map(text));
     words.join(", ")
 }

@@ -5,22 +5,22 @@
 //! | `checkpoint` | the signed checkpoint that everything is proved against (C2SP tlog-checkpoint) |
 //! | `log.key` | the log's public key, `NAME+HEX+BASE64` (C2SP signed-note) |
 //! | `entries.jsonl` | a line for each entry: `index`, `body` and `payload` in base64 (null where erased), and `proof` |
+//! | `rotations.jsonl` | where the key was ever changed: the entries that say so, each with its proof |
 //! | `tile/…` | for a whole log: its hashes (C2SP tlog-tiles), which tell exactly what was altered |
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use countersign_core::digest::Digest;
-use countersign_core::json::strict;
-use countersign_core::tlog::{Hash, TILE_WIDTH, Tile, VerifyingKey};
-use serde::{Deserialize, Serialize};
+use countersign_core::tlog::{Hash, Line, Tile, VerifyingKey};
 
 pub const CHECKPOINT: &str = "checkpoint";
 pub const KEY: &str = "log.key";
 pub const ENTRIES: &str = "entries.jsonl";
+pub const ROTATIONS: &str = "rotations.jsonl";
 
 /// An export, read and not yet believed.
 #[derive(Clone, Debug)]
@@ -28,57 +28,8 @@ pub struct Bundle {
     pub checkpoint: String,
     pub key: String,
     pub lines: Vec<Line>,
+    pub rotations: Vec<Line>,
     pub tiles: BTreeMap<(u8, u64), Vec<Hash>>,
-}
-
-/// One entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Line {
-    pub index: u64,
-    pub body: Vec<u8>,
-    pub payload: Option<Vec<u8>>,
-    /// Where only some entries are exported.
-    pub proof: Option<Vec<Hash>>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Encoded {
-    index: u64,
-    body: String,
-    payload: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    proof: Option<Vec<String>>,
-}
-
-impl Line {
-    pub fn encode(&self) -> anyhow::Result<String> {
-        let encoded = Encoded {
-            index: self.index,
-            body: STANDARD.encode(&self.body),
-            payload: self.payload.as_ref().map(|payload| STANDARD.encode(payload)),
-            proof: self.proof.as_ref().map(|proof| proof.iter().map(|hash| STANDARD.encode(hash.as_bytes())).collect()),
-        };
-        Ok(serde_json::to_string(&encoded)?)
-    }
-
-    fn decode(text: &str) -> anyhow::Result<Line> {
-        let value = strict::parse(text.as_bytes())?;
-        let Encoded { index, body, payload, proof } = serde_json::from_value(value)?;
-        let hash = |text: &String| {
-            let bytes: [u8; 32] = STANDARD
-                .decode(text)?
-                .try_into()
-                .map_err(|_| anyhow::anyhow!("a hash of the proof has not 32 bytes"))?;
-            Ok(Digest::from_raw(bytes))
-        };
-        Ok(Line {
-            index,
-            body: STANDARD.decode(body).context("body")?,
-            payload: payload.map(|payload| STANDARD.decode(payload)).transpose().context("payload")?,
-            proof: proof.map(|proof| proof.iter().map(hash).collect::<anyhow::Result<_>>()).transpose()?,
-        })
-    }
 }
 
 impl Bundle {
@@ -102,18 +53,26 @@ pub fn read(folder: &Path) -> anyhow::Result<Bundle> {
         let path = folder.join(name);
         std::fs::read_to_string(&path).with_context(|| path.display().to_string())
     };
-    let entries = text(ENTRIES)?;
-    if !entries.is_empty() && !entries.ends_with('\n') {
-        bail!("{ENTRIES}: its last line is cut off");
-    }
-    let lines = entries.lines().enumerate();
-    let lines = lines.map(|(n, line)| Line::decode(line).with_context(|| format!("{ENTRIES}: line {}", n + 1)));
     Ok(Bundle {
         checkpoint: text(CHECKPOINT)?,
         key: text(KEY)?,
-        lines: lines.collect::<anyhow::Result<_>>()?,
+        lines: lines(folder, ENTRIES)?,
+        rotations: if folder.join(ROTATIONS).exists() { lines(folder, ROTATIONS)? } else { Vec::new() },
         tiles: tiles(&folder.join("tile"))?,
     })
+}
+
+fn lines(folder: &Path, file: &str) -> anyhow::Result<Vec<Line>> {
+    let path = folder.join(file);
+    let mut reader = BufReader::new(File::open(&path).with_context(|| path.display().to_string())?);
+    let (mut lines, mut text) = (Vec::new(), String::new());
+    while reader.read_line(&mut text).with_context(|| path.display().to_string())? > 0 {
+        let Some(line) = text.strip_suffix('\n') else { bail!("{file}: its last line is cut off") };
+        let number = lines.len() + 1;
+        lines.push(Line::decode(line).map_err(|why| anyhow::anyhow!("{file}: line {number}: {why}"))?);
+        text.clear();
+    }
+    Ok(lines)
 }
 
 fn tiles(folder: &Path) -> anyhow::Result<BTreeMap<(u8, u64), Vec<Hash>>> {
@@ -127,27 +86,13 @@ fn tiles(folder: &Path) -> anyhow::Result<BTreeMap<(u8, u64), Vec<Hash>>> {
             continue;
         }
         let name = path.strip_prefix(folder).map(|path| path.display().to_string()).unwrap_or_default();
-        let tile = parse_tile(&name).with_context(|| format!("tile/{name}: is not the name of a tile"))?;
+        let (tile, width) = Tile::parse(&name).with_context(|| format!("tile/{name}: is not the name of a tile"))?;
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let (chunks, rest) = bytes.as_chunks::<32>();
-        if !rest.is_empty() || chunks.is_empty() || chunks.len() > TILE_WIDTH {
-            bail!("tile/{name}: is not 1 to {TILE_WIDTH} hashes");
+        if !rest.is_empty() || chunks.len() != width {
+            bail!("tile/{name}: is not {width} hashes");
         }
         found.insert((tile.level, tile.index), chunks.iter().copied().map(Digest::from_raw).collect());
     }
     Ok(found)
-}
-
-/// `0/x001/234` or `0/x001/234.p/5`.
-fn parse_tile(name: &str) -> Option<Tile> {
-    let (level, rest) = name.split_once('/')?;
-    let path = rest.split_once(".p/").map_or(rest, |(path, _)| path);
-    let mut index: u64 = 0;
-    let mut parts = path.split('/').peekable();
-    while let Some(part) = parts.next() {
-        let digits = if parts.peek().is_some() { part.strip_prefix('x')? } else { part };
-        let number: u64 = (digits.len() == 3).then(|| digits.parse().ok())??;
-        index = index.checked_mul(1000)?.checked_add(number)?;
-    }
-    Some(Tile { level: level.parse().ok()?, index })
 }

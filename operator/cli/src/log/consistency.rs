@@ -6,7 +6,7 @@ use anyhow::Context;
 use countersign_core::tlog::{Checkpoint, Frontier, VerifyingKey, leaf};
 
 use super::bundle::{Bundle, CHECKPOINT};
-use super::verify::{Failure, verify};
+use super::verify::{Extent, Failure, verify};
 
 /// The note in a file, or in an export.
 pub fn checkpoint(path: &Path) -> anyhow::Result<String> {
@@ -17,9 +17,12 @@ pub fn checkpoint(path: &Path) -> anyhow::Result<String> {
 /// That the log as it was is the beginning of the log as it is.
 pub fn check(old: &str, new: &Bundle, key: &VerifyingKey) -> Result<String, Failure> {
     let wrong = |why: String| Failure::Checkpoint(why);
-    let old = Checkpoint::open(old, key).map_err(|error| wrong(format!("the old one: {error}")))?;
     let proved = verify(new, key)?;
-    if !proved.whole {
+    // It may have been signed before the key changed.
+    let opened = proved.keys.iter().rev().map(|key| Checkpoint::open(old, key));
+    let old = opened.reduce(Result::or).unwrap_or_else(|| Checkpoint::open(old, key));
+    let old = old.map_err(|error| wrong(format!("the old one: {error}")))?;
+    if proved.extent != Extent::Whole {
         return Err(wrong("the new export is of some entries; consistency takes the whole log".to_owned()));
     }
     let new_size = proved.checkpoint.size;

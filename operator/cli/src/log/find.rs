@@ -1,17 +1,10 @@
-//! Finds a Task by its name, and a hash in the log.
+//! Finds a hash in the log.
 
 use anyhow::{Context, bail};
 use countersign_core::digest::Digest;
 use countersign_core::tlog::{entry, leaf};
-use countersign_store::Store;
 
 use super::bundle::Bundle;
-
-/// The uid of the newest Task of that name, or the one that was given.
-pub async fn task(store: &Store, namespace: &str, task: &str) -> anyhow::Result<String> {
-    let found = store.find_task(namespace, task).await.context("the record cannot be read")?;
-    found.with_context(|| format!("no Task of the name or uid {task:?} is on record in namespace {namespace}"))
-}
 
 /// Says which entries hold a SHA-256.
 pub fn hash(bundle: &Bundle, hex: &str) -> anyhow::Result<()> {

@@ -1,44 +1,82 @@
 //! The log, for those who answer for what was done: the story of a Task, exports, and their verification offline.
 
+mod api;
 mod audit;
 mod bundle;
 mod consistency;
+mod erase;
 mod export;
 mod find;
+mod keys;
+mod rotate;
+mod source;
 #[cfg(test)]
 mod tamper;
 mod verify;
 
 use std::path::PathBuf;
 
-use anyhow::Context;
-use clap::Args;
+use anyhow::{Context, bail};
+use clap::{ArgGroup, Args};
 use countersign_store::{Store, StoreOptions};
+use http::Uri;
+use jiff::Timestamp;
+
+use self::api::Api;
+use self::source::{Selected, Source};
+use crate::Connection;
+use crate::cluster::{self, Cluster};
 
 #[derive(Args)]
 pub struct Audit {
     /// The name of a Task, or its uid
     task: String,
     #[command(flatten)]
-    database: Database,
+    place: Place,
     /// `json` for one JSON document a line
     #[arg(short, long, value_parser = ["text", "json"], default_value = "text")]
     output: String,
 }
 
 #[derive(Args)]
+#[command(group(ArgGroup::new("what").required(true)))]
 pub struct Export {
     /// Only the entries of this Task, by name or uid, each with its proof
-    #[arg(long, conflicts_with = "all", required_unless_present = "all")]
+    #[arg(long, group = "what")]
     task: Option<String>,
+    /// All entries from this time on, such as 2026-11-21T09:00:00Z, each with its proof
+    #[arg(long, group = "what", value_name = "TIME")]
+    since: Option<Timestamp>,
     /// The whole log
-    #[arg(long)]
+    #[arg(long, group = "what")]
     all: bool,
     /// The folder to write; it must not exist
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     #[command(flatten)]
-    database: Database,
+    place: Place,
+}
+
+#[derive(Args)]
+pub struct Erase {
+    /// The name of a finished Task, or its uid
+    task: String,
+    /// Why; goes into the log
+    #[arg(short, long)]
+    reason: String,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// The record, with a role that may delete payloads
+    #[arg(long = "database", env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    url: String,
+}
+
+#[derive(Args)]
+pub struct Rotate {
+    /// The namespace of the operator
+    #[arg(long, default_value = "countersign-system", value_name = "NAMESPACE")]
+    operator_namespace: String,
 }
 
 #[derive(Args)]
@@ -64,39 +102,74 @@ pub struct Consistency {
     key: Option<PathBuf>,
 }
 
+/// Where the record is.
 #[derive(Args)]
-struct Database {
-    /// Where the record is: postgres://USER:PASSWORD@HOST:PORT/DATABASE; a role that can only read is enough
+struct Place {
+    /// The operator's API, such as https://localhost:8443 after `kubectl port-forward -n countersign-system svc/countersign 8443`
+    #[arg(long, env = "COUNTERSIGN_SERVER", value_name = "URL", conflicts_with = "url")]
+    server: Option<Uri>,
+    /// A file with the token to read with; the kubeconfig's own where left out
+    #[arg(long, env = "COUNTERSIGN_TOKEN_FILE", value_name = "FILE", requires = "server")]
+    token_file: Option<PathBuf>,
+    /// A file with the certificates to trust the API by; those of the operator's webhook where left out
+    #[arg(long, env = "COUNTERSIGN_CA_FILE", value_name = "FILE", requires = "server")]
+    ca_file: Option<PathBuf>,
+    /// PostgreSQL instead: postgres://USER:PASSWORD@HOST:PORT/DATABASE; a role that can only read is enough
     #[arg(long = "database", env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    url: String,
+    url: Option<String>,
 }
 
-impl Database {
-    fn open(&self) -> anyhow::Result<Store> {
-        let options = StoreOptions {
-            url: self.url.clone(),
-            max_connections: 2,
-            acquire_timeout: std::time::Duration::from_secs(10),
-        };
-        Store::open(&options).context("--database")
+impl Place {
+    async fn open(self, connection: &Connection) -> anyhow::Result<Source> {
+        let Place { server, token_file, ca_file, url } = self;
+        match (server, url) {
+            (Some(server), _) => {
+                let read = |path: PathBuf| std::fs::read_to_string(&path).with_context(|| path.display().to_string());
+                let token = token_file.map(read).transpose()?;
+                let ca = ca_file.map(read).transpose()?;
+                Ok(Source::Api(Box::new(Api::new(cluster::api(connection, server, token, ca).await?))))
+            }
+            (None, Some(url)) => Ok(Source::Database(store(url)?)),
+            (None, None) => bail!("say where the record is: --server URL, or --database URL"),
+        }
     }
 }
 
-pub async fn audit(arguments: Audit, namespace: &str) -> anyhow::Result<()> {
-    let Audit { task, database, output } = arguments;
-    let store = database.open()?;
-    let uid = find::task(&store, namespace, &task).await?;
-    audit::print(&store, &uid, output == "json").await
+fn store(url: String) -> anyhow::Result<Store> {
+    let options = StoreOptions { url, max_connections: 2, acquire_timeout: std::time::Duration::from_secs(10) };
+    Store::open(&options).context("--database")
 }
 
-pub async fn export(arguments: Export, namespace: &str) -> anyhow::Result<()> {
-    let Export { task, all: _, output, database } = arguments;
-    let store = database.open()?;
-    let uid = match task {
-        Some(task) => Some(find::task(&store, namespace, &task).await?),
+/// What reads the log needs no cluster to know a namespace.
+fn namespace(connection: &Connection) -> &str {
+    connection.namespace.as_deref().unwrap_or("default")
+}
+
+pub async fn audit(arguments: Audit, connection: &Connection) -> anyhow::Result<()> {
+    let Audit { task, place, output } = arguments;
+    let source = place.open(connection).await?;
+    let task = source.task(namespace(connection), &task).await?;
+    audit::print(&source, &Selected::Task(task), output == "json").await
+}
+
+pub async fn export(arguments: Export, connection: &Connection) -> anyhow::Result<()> {
+    let Export { task, since, all: _, output, place } = arguments;
+    let source = place.open(connection).await?;
+    let task = match task {
+        Some(task) => Some(source.task(namespace(connection), &task).await?),
         None => None,
     };
-    export::write(&store, uid, &output).await
+    let snapshot = source.export(task, since).await?;
+    export::write(&source, &snapshot, &output).await
+}
+
+pub async fn erase(arguments: Erase, connection: &Connection) -> anyhow::Result<()> {
+    let Erase { task, reason, yes, url } = arguments;
+    erase::run(&store(url)?, namespace(connection), &task, &reason, yes).await
+}
+
+pub async fn rotate(arguments: Rotate, cluster: &Cluster) -> anyhow::Result<()> {
+    rotate::run(cluster, &arguments.operator_namespace).await
 }
 
 pub fn verify(arguments: &Verify) -> anyhow::Result<()> {

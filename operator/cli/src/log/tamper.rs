@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use countersign_core::event::Event;
 use countersign_core::tlog::entry::{Sealed, TaskName, close};
-use countersign_core::tlog::{Checkpoint, Frontier, Hash, SigningKey, TILE_WIDTH, Tile, TileStore, inclusion, leaf};
+use countersign_core::tlog::{
+    Checkpoint, Frontier, Hash, Line, SigningKey, TILE_WIDTH, Tile, TileStore, inclusion, leaf, rotate,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::bundle::{Bundle, CHECKPOINT, ENTRIES, KEY, Line, read};
+use super::bundle::{Bundle, CHECKPOINT, ENTRIES, KEY, ROTATIONS, read};
 use super::consistency;
-use super::verify::{Failure, verify};
+use super::verify::{Extent, Failure, verify};
 
 struct Tiles(BTreeMap<(u8, u64), Vec<Hash>>);
 
@@ -51,15 +54,25 @@ fn bundle(size: u64, task: Option<u64>) -> Bundle {
         }
         tiles.0.clear();
     }
-    Bundle { checkpoint: checkpoint.sign(&key()), key: key().verifying_key().to_string(), lines, tiles: tiles.0 }
+    Bundle {
+        checkpoint: checkpoint.sign(&key()),
+        key: key().verifying_key().to_string(),
+        lines,
+        rotations: Vec::new(),
+        tiles: tiles.0,
+    }
 }
 
 fn write(bundle: &Bundle) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join(CHECKPOINT), &bundle.checkpoint).unwrap();
     fs::write(folder.path().join(KEY), &bundle.key).unwrap();
-    let lines: String = bundle.lines.iter().map(|line| line.encode().unwrap() + "\n").collect();
+    let lines: String = bundle.lines.iter().map(|line| line.encode() + "\n").collect();
     fs::write(folder.path().join(ENTRIES), lines).unwrap();
+    if !bundle.rotations.is_empty() {
+        let lines: String = bundle.rotations.iter().map(|line| line.encode() + "\n").collect();
+        fs::write(folder.path().join(ROTATIONS), lines).unwrap();
+    }
     for ((level, index), hashes) in &bundle.tiles {
         let path = folder.path().join(Tile { level: *level, index: *index }.path(hashes.len()));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -201,6 +214,146 @@ fn another_tree_or_another_key_is_not_this_log() {
     assert!(checkpoint(check(&Bundle { checkpoint: root.sign(&other), ..whole.clone() })));
     let renamed = Checkpoint { origin: "countersign.dev/log/other".into(), ..root };
     assert!(checkpoint(check(&Bundle { checkpoint: renamed.sign(&key()), ..whole })));
+}
+
+fn numbered(secret: u8) -> SigningKey {
+    SigningKey::new("countersign.dev/log/test", [secret; 32]).unwrap()
+}
+
+/// A log of 30 whose key was changed at the 10th and the 20th entry: the whole of it, or one Task's entries.
+fn rotated(task: Option<u64>) -> Bundle {
+    let (mut frontier, mut tiles, mut lines, mut rotations) =
+        (Frontier::default(), Tiles(BTreeMap::new()), Vec::new(), Vec::new());
+    for index in 0..30 {
+        let Sealed { body, payload } = match index {
+            10 | 20 => {
+                let (old, new) = if index == 10 { (numbered(7), numbered(8)) } else { (numbered(8), numbered(9)) };
+                rotation(&old, &new, &rotate(&old, &new).unwrap())
+            }
+            index => sealed(index),
+        };
+        frontier.append(leaf(&body), |appended| {
+            tiles.0.entry((appended.level, appended.index / TILE_WIDTH as u64)).or_default().push(appended.hash);
+        });
+        lines.push(Line { index, body, payload: Some(payload), proof: None });
+    }
+    for index in [10, 20] {
+        let proof = Some(inclusion(&mut tiles, index, 30).unwrap());
+        rotations.push(Line { proof, ..lines[usize::try_from(index).unwrap()].clone() });
+    }
+    let key = numbered(9);
+    let checkpoint = Checkpoint { origin: key.verifying_key().name().into(), size: 30, root: frontier.root() };
+    if let Some(task) = task {
+        lines.retain(|line| line.index % 3 == task && line.index % 10 != 0);
+        for line in &mut lines {
+            line.proof = Some(inclusion(&mut tiles, line.index, 30).unwrap());
+        }
+        tiles.0.clear();
+    }
+    let first = numbered(7).verifying_key().to_string();
+    Bundle { checkpoint: checkpoint.sign(&key), key: first, lines, rotations, tiles: tiles.0 }
+}
+
+fn rotation(old: &SigningKey, new: &SigningKey, note: &str) -> Sealed {
+    let at = "2026-11-21T00:00:00Z".parse().unwrap();
+    let (old, new) = (old.verifying_key().to_string(), new.verifying_key().to_string());
+    let event = json!(Event::RotateKey { old, new, note: note.to_owned(), at });
+    close("rotateKey", at, None, &event, [[1; 16], [2; 16]]).unwrap()
+}
+
+#[test]
+fn a_new_key_is_followed_from_an_old_one_and_from_no_other() {
+    for bundle in [rotated(None), rotated(Some(1))] {
+        for (trusted, followed) in [(7, 3), (8, 2), (9, 1)] {
+            let proved = verify(&bundle, &numbered(trusted).verifying_key()).unwrap();
+            assert_eq!(proved.keys.len(), followed, "from key {trusted}");
+        }
+        let stranger = verify(&bundle, &numbered(6).verifying_key()).unwrap_err().to_string();
+        assert!(stranger.contains("is not signed by"), "{stranger}");
+        let blamed = |bundle: &Bundle| match verify(bundle, &numbered(7).verifying_key()) {
+            Err(Failure::Entry { index, .. }) => index,
+            other => panic!("no entry was blamed: {other:?}"),
+        };
+        // What only the new key signed, or only the old one, or neither.
+        for (old, new) in [(8, 8), (7, 7), (6, 6)] {
+            let text = String::from_utf8(bundle.rotations[0].payload.clone().unwrap()).unwrap();
+            let event: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let note = event["event"]["note"].as_str().unwrap();
+            let statement = note.split("\n\n").next().unwrap().to_owned() + "\n";
+            let forged = if old == new { numbered(old).sign(&statement) } else { unreachable!() };
+            let mut bent = bundle.clone();
+            let Sealed { body, payload } = rotation(&numbered(7), &numbered(8), &forged);
+            bent.rotations[0] = Line { body, payload: Some(payload), ..bundle.rotations[0].clone() };
+            assert_eq!(blamed(&bent), 10, "signed by {old} only");
+        }
+        // Signed by both, and never logged.
+        let mut unlogged = bundle.clone();
+        let Sealed { body, payload } =
+            rotation(&numbered(7), &numbered(8), &rotate(&numbered(7), &numbered(8)).unwrap());
+        unlogged.rotations[0] = Line {
+            body: [&body[..body.len() - 1], b"}"].concat(),
+            payload: Some(payload),
+            ..bundle.rotations[0].clone()
+        };
+        unlogged.rotations[0].index = 11;
+        assert_eq!(blamed(&unlogged), 11);
+        let mut dropped = bundle.clone();
+        dropped.rotations.remove(1);
+        assert!(matches!(verify(&dropped, &numbered(7).verifying_key()), Err(Failure::Checkpoint(_))));
+        let mut first = bundle.clone();
+        first.rotations.remove(0);
+        assert!(matches!(verify(&first, &numbered(7).verifying_key()), Err(Failure::Checkpoint(_))));
+        let mut erased = bundle.clone();
+        erased.rotations[1].payload = None;
+        assert_eq!(blamed(&erased), 20);
+        let folder = write(&bundle);
+        for file in [ROTATIONS, CHECKPOINT] {
+            let path = folder.path().join(file);
+            let bytes = fs::read(&path).unwrap();
+            for byte in 0..bytes.len() {
+                let mut bent = bytes.clone();
+                bent[byte] ^= 1 << (byte % 7);
+                fs::write(&path, &bent).unwrap();
+                let holds =
+                    read(folder.path()).is_ok_and(|bundle| verify(&bundle, &numbered(7).verifying_key()).is_ok());
+                assert!(!holds, "{file}: byte {byte}");
+            }
+            fs::write(&path, &bytes).unwrap();
+        }
+    }
+    // What was signed by the first key is still the beginning.
+    let whole = rotated(None);
+    let mut early = Frontier::default();
+    whole.lines.iter().take(5).for_each(|line| early.append(leaf(&line.body), |_| ()));
+    let kept = Checkpoint { origin: "countersign.dev/log/test".into(), size: 5, root: early.root() }.sign(&numbered(7));
+    assert!(consistency::check(&kept, &whole, &numbered(7).verifying_key()).is_ok());
+    assert!(consistency::check(&kept, &whole, &numbered(9).verifying_key()).is_err(), "signed before the trusted key");
+}
+
+#[test]
+fn what_claims_to_be_everything_since_then_is() {
+    let since = |from: u64| {
+        let mut bundle = bundle(40, None);
+        let mut tiles = Tiles(bundle.tiles.clone());
+        bundle.lines.retain(|line| line.index >= from);
+        for line in &mut bundle.lines {
+            line.proof = Some(inclusion(&mut tiles, line.index, 40).unwrap());
+        }
+        bundle.tiles.clear();
+        bundle
+    };
+    let proved = verify(&since(17), &key().verifying_key()).unwrap();
+    assert_eq!(proved.extent, Extent::From(17));
+    assert!(proved.to_string().contains("all of its entries from 17 on"), "{proved}");
+    for at in 1..23 {
+        let mut dropped = since(17);
+        dropped.lines.remove(at);
+        let failure = verify(&dropped, &key().verifying_key()).unwrap_err().to_string();
+        assert!(
+            failure.contains("is of another Task than the first") || failure.contains("is missing"),
+            "{at}: {failure}"
+        );
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{
-    Checkpoint, Frontier, Hash, TILE_WIDTH, VerifyingKey, entry, leaf, perfect, verify_inclusion,
+    Checkpoint, Frontier, Hash, Line, TILE_WIDTH, VerifyingKey, entry, leaf, perfect, verify_inclusion,
 };
 use thiserror::Error;
 
-use super::bundle::{Bundle, Line};
+use super::bundle::Bundle;
+use super::keys;
 
 /// What was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,8 +17,20 @@ pub struct Proved {
     pub checkpoint: Checkpoint,
     pub entries: usize,
     pub erased: usize,
-    /// Every entry of the log, and not only some.
-    pub whole: bool,
+    pub extent: Extent,
+    /// From the trusted key to the one that signed.
+    pub keys: Vec<VerifyingKey>,
+}
+
+/// Which entries they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Every entry of the log.
+    Whole,
+    /// Every entry from this place on.
+    From(u64),
+    /// Some of one Task.
+    Task(String),
 }
 
 /// What does not hold, and where.
@@ -32,44 +46,104 @@ pub enum Failure {
     Root(&'static str),
 }
 
-fn entry_fails<T>(index: u64, why: impl Into<String>) -> Result<T, Failure> {
+pub(super) fn entry_fails<T>(index: u64, why: impl Into<String>) -> Result<T, Failure> {
     Err(Failure::Entry { index, why: why.into() })
 }
 
 impl std::fmt::Display for Proved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Proved { checkpoint, entries, erased, whole } = self;
+        let Proved { checkpoint, entries, erased, extent, keys } = self;
         writeln!(f, "The checkpoint of {} with {} entries is signed.", checkpoint.origin, checkpoint.size)?;
-        if *whole {
-            writeln!(f, "These are all of its {entries} entries, in their order, and nothing else.")?;
-        } else {
+        if let [_, others @ ..] = keys.as_slice()
+            && !others.is_empty()
+        {
             writeln!(
                 f,
-                "Each of these {entries} entries stands in it at its place. Whether others of the same Task were left out, only an export of the whole log can tell."
+                "Its key follows from the one that you trust over {} rotations, each signed by both keys.",
+                others.len()
             )?;
+        }
+        match extent {
+            Extent::Whole => writeln!(f, "These are all of its {entries} entries, in their order, and nothing else.")?,
+            Extent::From(first) => {
+                writeln!(f, "These are all of its entries from {first} on, in their order, and nothing else.")?;
+            }
+            Extent::Task(task) => writeln!(
+                f,
+                "Each of these {entries} entries of {task} stands in it at its place. Whether others of this Task were left out, only an export of the whole log can tell."
+            )?,
         }
         write!(f, "{} payloads are what was hashed then; {erased} were erased.", entries - erased)
     }
 }
 
 /// Everything that the export can prove, or the first thing that does not hold.
-pub fn verify(bundle: &Bundle, key: &VerifyingKey) -> Result<Proved, Failure> {
+pub fn verify(bundle: &Bundle, trusted: &VerifyingKey) -> Result<Proved, Failure> {
+    let keys = keys::follow(bundle, trusted)?;
+    let key = keys.last().unwrap_or(trusted);
     let checkpoint =
         Checkpoint::open(&bundle.checkpoint, key).map_err(|error| Failure::Checkpoint(error.to_string()))?;
+    keys::logged(bundle, &checkpoint)?;
     let whole = bundle.is_whole();
     order(bundle, &checkpoint, whole)?;
-    let leaves: Vec<Hash> = bundle.lines.iter().map(|line| leaf(&line.body)).collect();
+    let read = read_all(&bundle.lines);
+    let leaves: Vec<Hash> = read.iter().map(|read| read.leaf).collect();
     if whole {
         tree(bundle, &checkpoint, &leaves)?;
     } else {
         proofs(bundle, &checkpoint, &leaves)?;
     }
-    let mut task = None;
-    for line in &bundle.lines {
-        content(line, whole, &mut task)?;
+    let mut tasks = Vec::with_capacity(read.len());
+    for (line, Read { leaf: _, content }) in bundle.lines.iter().zip(read) {
+        tasks.push(content.or_else(|why| entry_fails(line.index, why))?);
     }
+    let extent = if whole { Extent::Whole } else { extent(bundle, &checkpoint, &tasks)? };
     let erased = bundle.lines.iter().filter(|line| line.payload.is_none()).count();
-    Ok(Proved { checkpoint, entries: bundle.lines.len(), erased, whole })
+    Ok(Proved { checkpoint, entries: bundle.lines.len(), erased, extent, keys })
+}
+
+/// What one entry says of itself.
+struct Read {
+    leaf: Hash,
+    /// Its Task, if it can be read and its payload is the one that it names.
+    content: Result<Option<TaskName>, String>,
+}
+
+/// On every core, as this takes nearly all of the time.
+fn read_all(lines: &[Line]) -> Vec<Read> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = lines.len().div_ceil(cores).max(1);
+    let read = |line: &Line| Read { leaf: leaf(&line.body), content: content(line) };
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            lines.chunks(share).map(|part| scope.spawn(move || part.iter().map(read).collect::<Vec<_>>())).collect();
+        // A panic in one is a defect here, and goes on.
+        parts
+            .into_iter()
+            .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
+    })
+}
+
+/// Which entries some entries are: of one Task, or all from one on.
+fn extent(bundle: &Bundle, checkpoint: &Checkpoint, tasks: &[Option<TaskName>]) -> Result<Extent, Failure> {
+    let Some(first) = bundle.lines.first() else { return Ok(Extent::From(checkpoint.size)) };
+    let same = |task: &Option<TaskName>| task == &tasks[0];
+    let other = tasks.iter().position(|task| !same(task));
+    if let (Some(task), None) = (&tasks[0], other) {
+        return Ok(Extent::Task(format!("{}/{} ({})", task.namespace, task.name, task.uid)));
+    }
+    let mut expected = first.index..checkpoint.size;
+    let missing = expected.clone().zip(&bundle.lines).find(|(expected, line)| *expected != line.index);
+    if missing.is_none() && bundle.lines.len() as u64 == checkpoint.size - first.index {
+        return Ok(Extent::From(first.index));
+    }
+    match other {
+        Some(other) => {
+            entry_fails(bundle.lines[other].index, "is of another Task than the first, and these are not all entries")
+        }
+        None => entry_fails(expected.nth(bundle.lines.len()).unwrap_or(checkpoint.size), "is missing"),
+    }
 }
 
 /// Every entry at its place: none missing where all are claimed, none twice, none out of order.
@@ -167,19 +241,11 @@ fn root_of(hashes: &[Hash]) -> Hash {
     frontier.root()
 }
 
-/// The entry says something that can be read, and its payload is the one that it names.
-fn content(line: &Line, whole: bool, task: &mut Option<String>) -> Result<(), Failure> {
-    let opened = entry::open(&line.body).or_else(|why| entry_fails(line.index, why))?;
+/// The Task of an entry that can be read and whose payload is the one that it names.
+fn content(line: &Line) -> Result<Option<TaskName>, String> {
+    let opened = entry::open(&line.body)?;
     if let Some(payload) = &line.payload {
-        entry::open_payload(&opened, payload).or_else(|why| entry_fails(line.index, why))?;
+        entry::open_payload(&opened, payload)?;
     }
-    let of = opened.task.map(|task| task.uid).unwrap_or_default();
-    match task {
-        Some(first) if !whole && *first != of => entry_fails(line.index, "is of another Task than the first"),
-        Some(_) => Ok(()),
-        None => {
-            *task = Some(of);
-            Ok(())
-        }
-    }
+    Ok(opened.task)
 }

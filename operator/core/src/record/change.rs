@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use countersign_crds::{ApprovalScope, Decision, Identity, Required, RiskClass};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::digest::Digest;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Change {
     /// The Task is known; always the first change of a record.
@@ -122,7 +123,7 @@ pub enum Change {
 }
 
 /// A step's output: canonical JSON, and its digest.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Output {
     pub reference: OutputReference,
     /// Left out of the audit entry, which holds the digest; the store keeps it in a table of its own.

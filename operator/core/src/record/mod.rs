@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_crds::{ApprovalScope, Decision, Effect, Identity, PolicyMode, Required, RiskClass, SkillSpec, Step};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -37,7 +38,7 @@ pub struct TaskRecord {
 }
 
 /// Who asked, as it was when the Task was adopted; no later edit of the object changes it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     /// `None` where the Task came to be without the webhook that stamps it; then nobody can sign for it.
@@ -47,7 +48,7 @@ pub struct Request {
 }
 
 /// The Plan as it was stamped, with the parameters that its expressions see.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordedPlan {
     /// The name of the stamped Plan object.
     pub name: String,
@@ -73,7 +74,7 @@ pub struct StepRecord {
 }
 
 /// What became of a step; `Open` until it is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum StepOutcome {
     Open,
     Succeeded,
@@ -116,7 +117,7 @@ pub enum AttemptState {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum AttemptOutcome {
     Succeeded,
     Failed,
@@ -132,7 +133,7 @@ pub enum AttemptOutcome {
 }
 
 /// What one attempt runs, frozen when it was decided.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Launch {
     pub skill: String,
     pub contract: SkillSpec,
@@ -142,7 +143,7 @@ pub struct Launch {
     pub timeout_seconds: u32,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputReference {
     pub digest: Digest,
     pub bytes: u32,
@@ -171,7 +172,7 @@ pub struct ApprovalRecord {
 }
 
 /// One attempt at one step, as people signed for it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Covered {
     pub attempt: u32,
     pub digest: Digest,
@@ -198,7 +199,7 @@ pub enum ApprovalState {
 }
 
 /// One Policy rule that matched, and what it saw.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RuleDecision {
     /// `NAMESPACE/NAME`; `plan` where the step itself asks, `agent` where its Agent forbids, `default`
     /// where no rule matched.
@@ -215,13 +216,13 @@ pub struct RuleDecision {
 }
 
 /// Why a Task is being brought to its end before its steps were done.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ending {
     pub cause: EndingCause,
     pub at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum EndingCause {
     Cancelled,
     DeadlineExceeded,
@@ -231,7 +232,7 @@ pub enum EndingCause {
     StepFailed,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finished {
     pub outcome: TaskOutcome,
     /// CamelCase, for machines.
@@ -240,7 +241,7 @@ pub struct Finished {
     pub at: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TaskOutcome {
     Completed,
     Failed,

@@ -30,7 +30,16 @@ pub enum CheckpointError {
 impl Checkpoint {
     /// The signed note.
     pub fn sign(&self, key: &SigningKey) -> String {
-        key.sign(&format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root.as_bytes())))
+        key.sign(&self.text())
+    }
+
+    /// The note with the signatures of two keys, where one follows the other.
+    pub fn sign_with_both(&self, old: &SigningKey, new: &SigningKey) -> String {
+        old.sign_with(new, &self.text())
+    }
+
+    fn text(&self) -> String {
+        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root.as_bytes()))
     }
 
     /// The checkpoint that a note holds, if this key has signed it and it is of the key's log.

@@ -7,14 +7,18 @@
 mod checkpoint;
 pub mod entry;
 mod hash;
+mod line;
 mod note;
 mod proof;
+mod rotation;
 mod tile;
 mod tree;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use hash::{Hash, empty_root, leaf, node};
+pub use line::{EncodedLine, Line};
 pub use note::{NoteError, Signature, SigningKey, VerifyingKey};
 pub use proof::{MakeError, ProofError, consistency, inclusion, verify_consistency, verify_inclusion};
-pub use tile::{TILE_WIDTH, Tile, TileStore, perfect};
+pub use rotation::{RotationError, rotate, verify_rotation};
+pub use tile::{TILE_WIDTH, Tile, TileStore, parse_index, perfect};
 pub use tree::{Appended, Frontier};

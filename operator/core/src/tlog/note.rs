@@ -71,9 +71,18 @@ impl SigningKey {
 
     /// The note: the text, which ends with a newline, and this key's signature.
     pub fn sign(&self, text: &str) -> String {
+        format!("{text}\n{}", self.line(text))
+    }
+
+    /// The note with the signatures of both.
+    pub fn sign_with(&self, other: &SigningKey, text: &str) -> String {
+        format!("{text}\n{}{}", self.line(text), other.line(text))
+    }
+
+    fn line(&self, text: &str) -> String {
         let mut line = key_id(&self.name, &self.secret.verifying_key()).to_vec();
         line.extend(self.secret.sign(text.as_bytes()).to_bytes());
-        format!("{text}\n{MARK}{} {}\n", self.name, STANDARD.encode(line))
+        format!("{MARK}{} {}\n", self.name, STANDARD.encode(line))
     }
 }
 

@@ -27,10 +27,19 @@ impl Tile {
         let partial = if width == TILE_WIDTH { String::new() } else { format!(".p/{width}") };
         format!("tile/{}/{}{partial}", self.level, index_path(self.index))
     }
+
+    /// The tile of a path below `tile/`, `0/x001/234.p/5`, and how many of its hashes are meant.
+    pub fn parse(path: &str) -> Option<(Tile, usize)> {
+        let (level, rest) = path.split_once('/')?;
+        let (index, width) = parse_index(rest)?;
+        // One way to write each.
+        let tile = Tile { level: level.parse().ok()?, index };
+        (tile.path(width).strip_prefix("tile/") == Some(path)).then_some((tile, width))
+    }
 }
 
 /// Three digits a part, all but the last with an `x` before them.
-pub(super) fn index_path(index: u64) -> String {
+fn index_path(index: u64) -> String {
     let mut path = format!("{:03}", index % 1000);
     let mut rest = index / 1000;
     while rest > 0 {
@@ -38,6 +47,22 @@ pub(super) fn index_path(index: u64) -> String {
         rest /= 1000;
     }
     path
+}
+
+/// The index and width of a path such as `x001/234.p/5`.
+pub fn parse_index(path: &str) -> Option<(u64, usize)> {
+    let (path, width) = match path.split_once(".p/") {
+        None => (path, TILE_WIDTH),
+        Some((path, width)) => (path, width.parse().ok().filter(|width| (1..TILE_WIDTH).contains(width))?),
+    };
+    let mut index: u64 = 0;
+    let mut parts = path.split('/').peekable();
+    while let Some(part) = parts.next() {
+        let digits = if parts.peek().is_some() { part.strip_prefix('x')? } else { part };
+        let number: u64 = (digits.len() == 3).then(|| digits.parse().ok())??;
+        index = index.checked_mul(1000)?.checked_add(number)?;
+    }
+    (index_path(index) == path).then_some((index, width))
 }
 
 /// The root of the complete subtree at this height and index, from the tiles below it; `None` where they lack it.
@@ -75,5 +100,24 @@ mod tests {
         }
         assert_eq!(Tile { level: 1, index: 1234 }.path(256), "tile/1/x001/234");
         assert_eq!(Tile { level: 0, index: 7 }.path(5), "tile/0/007.p/5");
+        assert_eq!(Tile::parse("1/x001/234"), Some((Tile { level: 1, index: 1234 }, 256)));
+        assert_eq!(Tile::parse("0/007.p/5"), Some((Tile { level: 0, index: 7 }, 5)));
+        for wrong in [
+            "",
+            "0",
+            "0/7",
+            "0/0007",
+            "00/007",
+            "0/x007",
+            "0/x000/007",
+            "0/007.p/0",
+            "0/007.p/256",
+            "0/007.p/05",
+            "256/000",
+            "-1/000",
+            "0/+07",
+        ] {
+            assert_eq!(Tile::parse(wrong), None, "{wrong}");
+        }
     }
 }

@@ -30,7 +30,8 @@ impl Store {
         for change in changes {
             change::apply(&mut transaction, uid, change).await?;
         }
-        log::append(&mut transaction, &task, changes).await?;
+        let told = changes.iter().map(log::Told::change).collect::<Result<Vec<_>, _>>()?;
+        log::append(&mut transaction, Some(&task), &told).await?;
         transaction.commit().await?;
         Ok(version)
     }

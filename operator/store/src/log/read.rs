@@ -1,19 +1,15 @@
-//! Reads the log back: entries with their place, the checkpoint, and what proofs are made of.
+//! Reads the log back: entries with their place, checkpoints, keys, and what proofs are made of.
 
+use countersign_core::event::Selection;
+use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{Hash, Tile, TileStore, inclusion};
+use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use super::sequence::{KnownTiles, number, read_tiles};
 use crate::Store;
 use crate::error::StoreError;
-
-/// Which entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Selection {
-    All,
-    /// Of one Task, by its uid.
-    Task(String),
-}
+use crate::values::micros;
 
 /// An entry that has its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +20,12 @@ pub struct LogEntry {
     pub payload: Option<Vec<u8>>,
 }
 
+struct Row {
+    index: i64,
+    body: Vec<u8>,
+    payload: Option<Vec<u8>>,
+}
+
 impl Store {
     /// The newest checkpoint, as it was signed: size and note.
     pub async fn checkpoint(&self) -> Result<Option<(u64, String)>, StoreError> {
@@ -32,20 +34,21 @@ impl Store {
         row.map(|row| Ok((unsigned(row.size)?, row.note))).transpose()
     }
 
-    /// The public key that signed last, as text.
-    pub async fn log_key(&self) -> Result<Option<String>, StoreError> {
-        let key = sqlx::query_scalar!("select public from log_keys order by since desc limit 1");
-        Ok(key.fetch_optional(&self.pool).await?)
+    /// The public keys that signed, as text, the first one first.
+    pub async fn log_keys(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar!("select public from log_keys order by id").fetch_all(&self.pool).await?)
     }
 
-    /// The uid of the newest Task of a name, or of the Task whose uid that is.
-    pub async fn find_task(&self, namespace: &str, name_or_uid: &str) -> Result<Option<String>, StoreError> {
-        let uid = sqlx::query_scalar!(
-            "select uid from tasks where uid = $2 or (namespace = $1 and name = $2) order by adopted_at desc limit 1",
+    /// The newest Task of that name in the namespace, or the one of that uid.
+    pub async fn find_task(&self, namespace: &str, name_or_uid: &str) -> Result<Option<TaskName>, StoreError> {
+        let task = sqlx::query_as!(
+            TaskName,
+            "select namespace, name, uid from tasks where uid = $2 or (namespace = $1 and name = $2)
+             order by adopted_at desc limit 1",
             namespace,
             name_or_uid
         );
-        Ok(uid.fetch_optional(&self.pool).await?)
+        Ok(task.fetch_optional(&self.pool).await?)
     }
 
     /// Up to `limit` entries below `size`, from index `from` on, in the log's order.
@@ -56,36 +59,88 @@ impl Store {
         size: u64,
         limit: i64,
     ) -> Result<Vec<LogEntry>, StoreError> {
-        let task = match selection {
-            Selection::All => None,
-            Selection::Task(uid) => Some(uid.as_str()),
+        let (from, task) = match selection {
+            Selection::All => (from, None),
+            Selection::From(first) => (from.max(*first), None),
+            Selection::Task(uid) => (from, Some(uid)),
         };
-        let rows = sqlx::query!(
-            r#"select l.index, e.body, p.body as "payload?" from log_leaves l
-               join log_entries e on e.id = l.entry left join log_payloads p on p.entry = e.id
-               where l.index >= $1 and l.index < $2 and ($3::text is null or e.task_uid = $3)
-               order by l.index limit $4"#,
-            number(from)?,
-            number(size)?,
-            task,
-            limit
+        let (from, size) = (number(from)?, number(size)?);
+        let rows = match task {
+            None => {
+                let rows = sqlx::query_as!(
+                    Row,
+                    r#"select l.index, e.body, p.body as "payload?" from log_leaves l
+                       join log_entries e on e.id = l.entry left join log_payloads p on p.entry = e.id
+                       where l.index >= $1 and l.index < $2 order by l.index limit $3"#,
+                    from,
+                    size,
+                    limit
+                );
+                rows.fetch_all(&self.pool).await?
+            }
+            Some(uid) => {
+                let rows = sqlx::query_as!(
+                    Row,
+                    r#"select l.index, e.body, p.body as "payload?" from log_entries e
+                       join log_leaves l on l.entry = e.id left join log_payloads p on p.entry = e.id
+                       where e.task_uid = $4 and l.index >= $1 and l.index < $2 order by l.index limit $3"#,
+                    from,
+                    size,
+                    limit,
+                    uid
+                );
+                rows.fetch_all(&self.pool).await?
+            }
+        };
+        rows.into_iter().map(LogEntry::try_from).collect()
+    }
+
+    /// The entries that tell of another key, in their order.
+    pub async fn rotations(&self, size: u64) -> Result<Vec<LogEntry>, StoreError> {
+        let rows = sqlx::query_as!(
+            Row,
+            r#"select l.index, e.body, p.body as "payload?" from log_entries e
+               join log_leaves l on l.entry = e.id left join log_payloads p on p.entry = e.id
+               where e.task_uid is null and e.kind = 'rotateKey' and l.index < $1 order by l.index"#,
+            number(size)?
         );
-        let rows = rows.fetch_all(&self.pool).await?;
-        rows.into_iter()
-            .map(|row| Ok(LogEntry { index: unsigned(row.index)?, body: row.body, payload: row.payload }))
-            .collect()
+        rows.fetch_all(&self.pool).await?.into_iter().map(LogEntry::try_from).collect()
+    }
+
+    /// The place from which on nothing is older than `at`; the log's size where everything is.
+    pub async fn index_since(&self, at: Timestamp, size: u64) -> Result<u64, StoreError> {
+        // A clock that went back leaves older entries behind newer ones; the first that is new enough counts.
+        let index = sqlx::query_scalar!(
+            "select min(l.index) from log_entries e join log_leaves l on l.entry = e.id
+             where e.at >= to_timestamp($1::bigint / 1000000.0)",
+            micros(at)
+        );
+        index.fetch_one(&self.pool).await?.map_or(Ok(size), unsigned)
     }
 
     /// The proof that the entry at `index` is in the tree of `size`.
     pub async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
+        let mut proofs = self.inclusion_proofs(&[index], size).await?;
+        proofs.pop().ok_or_else(|| StoreError::Corrupt("no proof was made".to_owned()))
+    }
+
+    /// A proof for each; tiles are read once for all of them.
+    pub async fn inclusion_proofs(&self, indexes: &[u64], size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut asked = Asked::default();
-        // The proof says itself which tiles it takes.
+        // The proofs say themselves which tiles they take.
         loop {
-            match inclusion(&mut asked, index, size) {
-                Ok(proof) => return Ok(proof),
+            let made: Result<Vec<_>, _> = indexes.iter().map(|index| inclusion(&mut asked, *index, size)).collect();
+            match made {
+                Ok(proofs) if asked.missing.is_empty() => return Ok(proofs),
                 Err(error) if asked.missing.is_empty() => return Err(StoreError::Corrupt(error.to_string())),
-                Err(_) => asked.fetch(&mut connection).await?,
+                Ok(_) | Err(_) => {
+                    // Each of them may lack its own.
+                    for index in indexes {
+                        let _ = inclusion(&mut asked, *index, size);
+                    }
+                    asked.fetch(&mut connection).await?;
+                }
             }
         }
     }
@@ -118,7 +173,9 @@ impl TileStore for Asked {
 
 impl Asked {
     async fn fetch(&mut self, connection: &mut PgConnection) -> Result<(), StoreError> {
-        let missing = std::mem::take(&mut self.missing);
+        let mut missing = std::mem::take(&mut self.missing);
+        missing.sort();
+        missing.dedup();
         read_tiles(connection, &missing, &mut self.known).await?;
         for tile in missing {
             // One that is not there is known to be empty, and is not asked for again.
@@ -128,6 +185,14 @@ impl Asked {
     }
 }
 
-fn unsigned(value: i64) -> Result<u64, StoreError> {
+impl TryFrom<Row> for LogEntry {
+    type Error = StoreError;
+    fn try_from(row: Row) -> Result<LogEntry, StoreError> {
+        let Row { index, body, payload } = row;
+        Ok(LogEntry { index: unsigned(index)?, body, payload })
+    }
+}
+
+pub(super) fn unsigned(value: i64) -> Result<u64, StoreError> {
     u64::try_from(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 
 use countersign_core::digest::Digest;
-use countersign_core::tlog::{Checkpoint, Frontier, Hash, SigningKey, TILE_WIDTH, Tile, TileStore, leaf};
+use countersign_core::event::Event;
+use countersign_core::tlog::{
+    Checkpoint, Frontier, Hash, SigningKey, TILE_WIDTH, Tile, TileStore, VerifyingKey, leaf, rotate,
+};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
+use super::write::{Told, append};
 use crate::Store;
 use crate::error::StoreError;
 use crate::values::micros;
@@ -33,34 +37,39 @@ impl TileStore for KnownTiles {
     }
 }
 
+/// With which checkpoints are signed. Where `next` is there, it follows `current` in the next run, for ever.
+#[derive(Debug)]
+pub struct LogKeys {
+    pub current: SigningKey,
+    pub next: Option<SigningKey>,
+}
+
 impl Store {
     /// Puts up to `limit` pending entries in order and signs the tree that they make, in one transaction. `None`
     /// where nothing is pending, or another sequencer is at work.
-    pub async fn sequence(
-        &self,
-        key: &SigningKey,
-        now: Timestamp,
-        limit: i64,
-    ) -> Result<Option<Sequenced>, StoreError> {
+    pub async fn sequence(&self, keys: &LogKeys, now: Timestamp, limit: i64) -> Result<Option<Sequenced>, StoreError> {
         let mut transaction = self.pool.begin().await?;
         let ours = sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock($1) as "ours!""#, LOCK);
         if !ours.fetch_one(&mut *transaction).await? {
             return Ok(None);
         }
-        let pending = sqlx::query!(
-            "select e.id, e.body from log_pending p join log_entries e on e.id = p.entry order by e.id limit $1",
-            limit
-        );
-        let pending = pending.fetch_all(&mut *transaction).await?;
+        let signer = signer(&mut transaction, keys).await?;
+        let mut pending = pending(&mut transaction, limit).await?;
+        let mut signs = Signs::One(signer);
+        if let (Some(new), true) = (unused(keys, signer), i64::try_from(pending.len()).is_ok_and(|n| n < limit)) {
+            rotate_to(&mut transaction, signer, new, now).await?;
+            pending = self::pending(&mut transaction, limit).await?;
+            signs = Signs::Both { old: signer, new };
+        }
         if pending.is_empty() {
             return Ok(None);
         }
-        let mut tree = load(&mut transaction, key).await?;
+        let mut tree = load(&mut transaction, signer).await?;
         let first = tree.size();
         let mut tiles: BTreeMap<Tile, Vec<u8>> = BTreeMap::new();
         let mut hashes = Vec::with_capacity(pending.len());
-        for entry in &pending {
-            let hash = leaf(&entry.body);
+        for Pending { id: _, body } in &pending {
+            let hash = leaf(body);
             tree.append(hash, |appended| {
                 let index = appended.index / TILE_WIDTH as u64;
                 tiles.entry(Tile { level: appended.level, index }).or_default().extend(appended.hash.as_bytes());
@@ -68,29 +77,102 @@ impl Store {
             hashes.push(hash.as_bytes().to_vec());
         }
         let checkpoint =
-            Checkpoint { origin: key.verifying_key().name().to_owned(), size: tree.size(), root: tree.root() };
+            Checkpoint { origin: signer.verifying_key().name().to_owned(), size: tree.size(), root: tree.root() };
         let entries: Vec<i64> = pending.iter().map(|entry| entry.id).collect();
         write(&mut transaction, number(first)?, &entries, &hashes, &tiles).await?;
-        sqlx::query!(
-            "insert into log_checkpoints (size, root, note, at)
-             values ($1, $2, $3, to_timestamp($4::bigint / 1000000.0))",
-            number(checkpoint.size)?,
-            checkpoint.root.as_bytes(),
-            checkpoint.sign(key),
-            micros(now)
-        )
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query!(
-            "insert into log_keys (public, since) values ($1, to_timestamp($2::bigint / 1000000.0)) on conflict do nothing",
-            key.verifying_key().to_string(),
-            micros(now)
-        )
-        .execute(&mut *transaction)
-        .await?;
+        sign(&mut transaction, &checkpoint, &signs, now).await?;
         transaction.commit().await?;
         Ok(Some(Sequenced { added: entries.len(), checkpoint }))
     }
+
+    /// Whether checkpoints are signed by this key from now on.
+    pub async fn signs_with(&self, key: &VerifyingKey) -> Result<bool, StoreError> {
+        Ok(self.log_keys().await?.contains(&key.to_string()))
+    }
+}
+
+struct Pending {
+    id: i64,
+    body: Vec<u8>,
+}
+
+/// Who signs a checkpoint.
+enum Signs<'a> {
+    One(&'a SigningKey),
+    /// The one in which the new key begins.
+    Both {
+        old: &'a SigningKey,
+        new: &'a SigningKey,
+    },
+}
+
+/// The key that signed last; of a log without checkpoints, the current one.
+async fn signer<'a>(connection: &mut PgConnection, keys: &'a LogKeys) -> Result<&'a SigningKey, StoreError> {
+    let known = sqlx::query_scalar!("select public from log_keys order by id").fetch_all(connection).await?;
+    let is_known = |key: &&SigningKey| known.contains(&key.verifying_key().to_string());
+    match keys.next.as_ref().filter(is_known).or(Some(&keys.current).filter(is_known)) {
+        Some(key) => Ok(key),
+        None if known.is_empty() => Ok(&keys.current),
+        None => Err(altered(&format!(
+            "it is signed by {} and the key at hand is {}; put the old one back, and have the new one follow it as next.ed25519.key",
+            known.last().map_or("nobody", String::as_str),
+            keys.current.verifying_key()
+        ))),
+    }
+}
+
+/// The next key, where it has not signed yet.
+fn unused<'a>(keys: &'a LogKeys, signer: &SigningKey) -> Option<&'a SigningKey> {
+    keys.next.as_ref().filter(|next| next.verifying_key() != signer.verifying_key())
+}
+
+async fn rotate_to(
+    connection: &mut PgConnection,
+    old: &SigningKey,
+    new: &SigningKey,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let note = rotate(old, new).map_err(|error| StoreError::Corrupt(format!("the log's next key: {error}")))?;
+    let (old, new) = (old.verifying_key().to_string(), new.verifying_key().to_string());
+    append(connection, None, &[Told::event(&Event::RotateKey { old, new, note, at: now })?]).await
+}
+
+async fn pending(connection: &mut PgConnection, limit: i64) -> Result<Vec<Pending>, StoreError> {
+    let pending = sqlx::query_as!(
+        Pending,
+        "select e.id, e.body from log_pending p join log_entries e on e.id = p.entry order by e.id limit $1",
+        limit
+    );
+    Ok(pending.fetch_all(connection).await?)
+}
+
+async fn sign(
+    connection: &mut PgConnection,
+    checkpoint: &Checkpoint,
+    signs: &Signs<'_>,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let (note, newest) = match signs {
+        Signs::One(key) => (checkpoint.sign(key), key),
+        Signs::Both { old, new } => (checkpoint.sign_with_both(old, new), new),
+    };
+    sqlx::query!(
+        "insert into log_checkpoints (size, root, note, at) values ($1, $2, $3, to_timestamp($4::bigint / 1000000.0))",
+        number(checkpoint.size)?,
+        checkpoint.root.as_bytes(),
+        note,
+        micros(now)
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into log_keys (public, since) values ($1, to_timestamp($2::bigint / 1000000.0)) on conflict do nothing",
+        newest.verifying_key().to_string(),
+        micros(now)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// The tree as it stands. One that is not the tree of the last checkpoint is never signed.

@@ -31,9 +31,7 @@ impl Database {
     }
 
     pub async fn fresh_store(&self) -> Store {
-        let url = self.empty().await;
-        let options = StoreOptions { url, max_connections: 4, acquire_timeout: Duration::from_secs(5) };
-        let store = Store::open(&options).unwrap();
+        let store = open(self.empty().await);
         store.migrate().await.unwrap();
         store
     }
@@ -45,4 +43,9 @@ impl Database {
     pub async fn execute(&self, store: &Store, statement: &str) -> Result<(), sqlx::Error> {
         sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(store.pool()).await.map(drop)
     }
+}
+
+pub fn open(url: String) -> Store {
+    let options = StoreOptions { url, max_connections: 4, acquire_timeout: Duration::from_secs(5) };
+    Store::open(&options).unwrap()
 }

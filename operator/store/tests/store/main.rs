@@ -3,5 +3,7 @@
 
 mod database;
 mod log;
+mod queries;
 mod record;
+mod roles;
 mod story;

@@ -1,0 +1,127 @@
+//! The operator's API, with the token that the kubeconfig gives.
+
+use anyhow::{Context, bail};
+use countersign_core::digest::Digest;
+use countersign_core::tlog::entry::TaskName;
+use countersign_core::tlog::{EncodedLine, Hash, Line, Tile};
+use http::{Method, Request, StatusCode};
+use http_body_util::BodyExt;
+use jiff::Timestamp;
+use kube::Client;
+use kube::client::Body;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::source::{Page, Selected, Snapshot};
+
+pub struct Api {
+    client: Client,
+}
+
+#[derive(Deserialize)]
+struct Exported {
+    checkpoint: String,
+    size: u64,
+    keys: Vec<String>,
+    rotations: Vec<EncodedLine>,
+    from: u64,
+}
+
+#[derive(Deserialize)]
+struct Entries {
+    items: Vec<EncodedLine>,
+    next: Option<u64>,
+}
+
+/// RFC 9457.
+#[derive(Deserialize)]
+struct Problem {
+    detail: String,
+}
+
+impl Api {
+    /// The client's own address is the API's, and not the API server's.
+    pub fn new(client: Client) -> Api {
+        Api { client }
+    }
+
+    pub async fn task(&self, namespace: &str, task: &str) -> anyhow::Result<TaskName> {
+        self.json(Method::GET, &format!("/api/v1/namespaces/{namespace}/tasks/{task}")).await
+    }
+
+    pub async fn size(&self) -> anyhow::Result<u64> {
+        let text = String::from_utf8(self.bytes(Method::GET, "/log/checkpoint").await?)?;
+        let size = text.lines().nth(1).and_then(|line| line.parse().ok());
+        size.context("/log/checkpoint: is not a checkpoint")
+    }
+
+    pub async fn export(&self, task: Option<TaskName>, since: Option<Timestamp>) -> anyhow::Result<Snapshot> {
+        let path = match (&task, since) {
+            (Some(TaskName { namespace, uid, .. }), _) => format!("/api/v1/namespaces/{namespace}/tasks/{uid}/exports"),
+            (None, Some(since)) => format!("/api/v1/exports?since={since}"),
+            (None, None) => "/api/v1/exports".to_owned(),
+        };
+        let Exported { checkpoint, size, keys, rotations, from } = self.json(Method::POST, &path).await?;
+        let selection = task.map_or(Selected::All, Selected::Task);
+        Ok(Snapshot { checkpoint, size, keys, rotations: decoded(rotations)?, selection, from })
+    }
+
+    pub async fn page(
+        &self,
+        selected: &Selected,
+        from: u64,
+        size: u64,
+        limit: u32,
+        proofs: bool,
+    ) -> anyhow::Result<Page> {
+        let query = format!("entries?from={from}&size={size}&limit={limit}&proofs={proofs}");
+        let path = match selected {
+            Selected::All => format!("/api/v1/{query}"),
+            Selected::Task(TaskName { namespace, name: _, uid }) => {
+                format!("/api/v1/namespaces/{namespace}/tasks/{uid}/{query}")
+            }
+        };
+        let Entries { items, next } = self.json(Method::GET, &path).await?;
+        Ok(Page { lines: decoded(items)?, next })
+    }
+
+    pub async fn tile(&self, tile: Tile, width: usize) -> anyhow::Result<Vec<Hash>> {
+        let bytes = self.bytes(Method::GET, &format!("/log/{}", tile.path(width))).await?;
+        let (chunks, _) = bytes.as_chunks::<32>();
+        Ok(chunks.iter().copied().map(Digest::from_raw).collect())
+    }
+
+    async fn json<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {
+        serde_json::from_slice(&self.bytes(method, path).await?).with_context(|| format!("the API's answer to {path}"))
+    }
+
+    /// Waits as long as the API says where it is asked too much.
+    async fn bytes(&self, method: Method, path: &str) -> anyhow::Result<Vec<u8>> {
+        loop {
+            let request = Request::builder().method(method.clone()).uri(path).body(Body::empty())?;
+            let response =
+                self.client.send(request).await.with_context(|| format!("the API does not answer {path}"))?;
+            let status = response.status();
+            let after =
+                response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let body = response.into_body().collect().await?.to_bytes();
+            match (status, after) {
+                (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) => {
+                    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+                }
+                (status, _) if status.is_success() => return Ok(body.to_vec()),
+                (status, _) => {
+                    let said = serde_json::from_slice::<Problem>(&body).map(|problem| problem.detail);
+                    bail!("{status}: {}", said.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned()));
+                }
+            }
+        }
+    }
+}
+
+fn decoded(lines: Vec<EncodedLine>) -> anyhow::Result<Vec<Line>> {
+    lines
+        .into_iter()
+        .map(|line| Line::try_from(line).map_err(|why| anyhow::anyhow!("an entry of the API: {why}")))
+        .collect()
+}

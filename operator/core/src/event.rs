@@ -1,0 +1,112 @@
+//! What happens to the system itself and not to one Task: who leads, what is configured, which key signs, and who
+//! took or erased what of the record.
+
+use countersign_crds::Identity;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::digest::Digest;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Event {
+    /// A replica of the operator began to act.
+    Lead {
+        replica: String,
+        version: String,
+        /// The image of every sandbox, by digest.
+        runner_image: String,
+        at: Timestamp,
+    },
+    /// A Policy, Skill, Agent or template Plan is now this.
+    Configure {
+        object: ObjectName,
+        uid: String,
+        generation: Option<i64>,
+        /// SHA-256 over the spec's canonical JSON (RFC 8785); empty where it has none.
+        digest: Option<Digest>,
+        spec: Value,
+        at: Timestamp,
+    },
+    /// Such an object is gone.
+    Remove { object: ObjectName, at: Timestamp },
+    /// The log's next checkpoints are signed by another key.
+    RotateKey {
+        old: String,
+        new: String,
+        /// A signed note of both keys that says so by itself.
+        note: String,
+        at: Timestamp,
+    },
+    /// Somebody took entries with their payloads away.
+    Export {
+        by: Identity,
+        selection: Selection,
+        /// Entries of the checkpoint that it was made against.
+        size: u64,
+        at: Timestamp,
+    },
+    /// The payloads of a Task's entries are gone; the entries and their proofs are not.
+    Erase {
+        by: Identity,
+        reason: String,
+        /// The places of the entries in the log.
+        entries: Vec<u64>,
+        at: Timestamp,
+    },
+}
+
+/// Which entries.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Selection {
+    All,
+    /// Of one Task, by its uid.
+    Task(String),
+    /// From this place on.
+    From(u64),
+}
+
+/// Names an object of ours.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectName {
+    pub kind: String,
+    /// Empty for a Skill.
+    pub namespace: String,
+    pub name: String,
+}
+
+impl std::fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ObjectName { kind, namespace, name } = self;
+        if namespace.is_empty() { write!(f, "{kind} {name}") } else { write!(f, "{kind} {namespace}/{name}") }
+    }
+}
+
+impl Event {
+    /// The name under which it is logged: a closed set, apart from that of the changes of a record.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::Lead { .. } => "lead",
+            Event::Configure { .. } => "configure",
+            Event::Remove { .. } => "remove",
+            Event::RotateKey { .. } => "rotateKey",
+            Event::Export { .. } => "export",
+            Event::Erase { .. } => "erase",
+        }
+    }
+
+    pub fn at(&self) -> Timestamp {
+        match self {
+            Event::Lead { at, .. }
+            | Event::Configure { at, .. }
+            | Event::Remove { at, .. }
+            | Event::RotateKey { at, .. }
+            | Event::Export { at, .. }
+            | Event::Erase { at, .. } => *at,
+        }
+    }
+}

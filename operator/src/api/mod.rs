@@ -1,0 +1,85 @@
+//! The record over HTTPS, to read: the log as C2SP's tlog-tiles serves it, and Tasks, steps and entries for people and
+//! programs.
+//!
+//! | path | what | who |
+//! |---|---|---|
+//! | `/log/checkpoint`, `/log/tile/…` | the newest signed checkpoint, and the tree's hashes | whoever the API server knows |
+//! | `/log/tile/entries/…` | entries without their payloads | who may list Tasks in all namespaces |
+//! | `/api/v1/keys` | the public keys that signed | whoever the API server knows |
+//! | `/api/v1/tasks`, `/steps`, `/entries` | of all namespaces | who may list Tasks in all namespaces |
+//! | `/api/v1/namespaces/NS/tasks`, `/steps`, `/tasks/NAME`, `/tasks/NAME/entries` | of one | who may list Tasks there |
+//! | `POST …/exports` | logs that entries were taken away | as for the entries |
+//!
+//! Errors are problem details (RFC 9457).
+
+mod access;
+mod entries;
+mod limit;
+mod page;
+mod problem;
+mod tasks;
+mod tiles;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::middleware;
+use axum::routing::{get, post};
+use axum_server::tls_rustls::RustlsConfig;
+use countersign_store::Store;
+use kube::Client;
+
+use self::limit::Limits;
+use self::problem::Problem;
+use crate::metrics::Metrics;
+
+const PORT: u16 = 8443;
+
+/// What every request needs.
+#[derive(Clone)]
+pub struct Shared {
+    pub client: Client,
+    /// With connections of its own, so that readers never keep the operator from its work.
+    pub store: Store,
+    pub limits: Arc<Limits>,
+    pub metrics: Metrics,
+}
+
+impl Shared {
+    pub fn new(client: Client, store: Store, requests_per_second: u32, metrics: Metrics) -> Shared {
+        Shared { client, store, limits: Arc::new(Limits::new(requests_per_second)), metrics }
+    }
+}
+
+pub fn router(shared: Shared) -> Router {
+    let namespace = Router::new()
+        .route("/tasks", get(tasks::list))
+        .route("/tasks/{task}", get(tasks::one))
+        .route("/tasks/{task}/entries", get(entries::of_task))
+        .route("/tasks/{task}/exports", post(entries::export_task))
+        .route("/steps", get(tasks::steps));
+    let api = Router::new()
+        .nest("/namespaces/{namespace}", namespace)
+        .route("/tasks", get(tasks::list))
+        .route("/steps", get(tasks::steps))
+        .route("/entries", get(entries::all))
+        .route("/exports", post(entries::export_all))
+        .route("/keys", get(tiles::keys));
+    Router::new()
+        .nest("/api/v1", api)
+        .route("/log/checkpoint", get(tiles::checkpoint))
+        .route("/log/tile/{*path}", get(tiles::tile))
+        .fallback(|| async { Problem::not_found("there is nothing at this path") })
+        .layer(middleware::from_fn_with_state(shared.clone(), access::authenticate))
+        .with_state(shared)
+}
+
+/// Serves until the process ends.
+pub async fn serve(router: Router, tls: RustlsConfig) -> anyhow::Result<()> {
+    axum_server::bind_rustls(SocketAddr::from(([0, 0, 0, 0], PORT)), tls).serve(router.into_make_service()).await?;
+    Ok(())
+}
+
+type Served = State<Shared>;
