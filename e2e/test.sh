@@ -52,7 +52,7 @@ demo() {
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet -p countersign-e2e --test manifests --test tasks --test signing --test attacks --test log -- --test-threads 6
+  cargo test --quiet -p countersign-e2e --test manifests --test tasks --test signing --test attacks --test log --test reading -- --test-threads 6
 }
 
 gitops() {

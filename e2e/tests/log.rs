@@ -3,7 +3,8 @@
 
 use std::process::{Command, Stdio};
 
-use countersign_e2e::{Namespace, SOON, script, sql, text, wait_until};
+use countersign_e2e::reader::{Forward, Reader};
+use countersign_e2e::{Namespace, SOON, kubectl, script, sql, text, wait_until};
 
 /// `kubectl countersign` with the record's URL and no cluster: whether it went well, and all that it printed.
 fn countersign(arguments: &[&str]) -> (bool, String) {
@@ -34,7 +35,7 @@ fn what_was_done_is_told_exported_and_verified_offline() {
 
     let (told, story) = countersign(&["audit", "monitor-wallet", "-n", &ns.name]);
     assert!(told, "{story}");
-    for expected in ["adopt", "asked for by admin", "requestApproval", "approved by signer", "intend", "Completed"] {
+    for expected in ["adopt", "by admin", "requestApproval", "approved, by signer", "intend", "Completed"] {
         assert!(story.contains(expected), "{expected} is not in:\n{story}");
     }
     let (told, json) = countersign(&["audit", &uid, "-o", "json"]);
@@ -92,6 +93,90 @@ fn what_was_done_is_told_exported_and_verified_offline() {
     assert!(!consistent && said.contains("rolled back"), "{said}");
     let (done, said) = countersign(&["export", "--all", "-o", &late]);
     assert!(!done && said.contains("exists; name a folder that does not"), "{said}");
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// `kubectl countersign` as a reader of the API, who trusts what the cluster says it should.
+fn reading(forward: &Forward, token: &str, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new("kubectl-countersign")
+        .args(arguments)
+        .args(["--server", &forward.url, "--token-file", token])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.success(), format!("{}\n{}", text(&output.stdout), text(&output.stderr)))
+}
+
+#[test]
+fn readers_export_over_the_api_and_the_log_says_so_and_another_key_follows_the_first() {
+    let ns = Namespace::new("log-api");
+    ns.sample("generic.yaml");
+    ns.wait_for("water-the-plants", "Rejected");
+    let uid = ns.uid("water-the-plants");
+    let pending = || sql("select count(*) from log_pending");
+    wait_until("everything is in the tree", SOON, || pending() == "0");
+    let forward = Forward::open();
+    let (member, auditor) =
+        (Reader::new(&forward, &ns.name, "member", Some(&ns.name)), Reader::new(&forward, &ns.name, "auditor", None));
+    let folder = tempfile();
+    let file = |name: &str| format!("{folder}/{name}");
+    std::fs::write(file("member"), &member.token).unwrap();
+    std::fs::write(file("auditor"), &auditor.token).unwrap();
+
+    let (told, story) = reading(&forward, &file("member"), &["audit", "water-the-plants", "-n", &ns.name]);
+    assert!(told && story.contains("adopt") && story.contains("Rejected"), "{story}");
+    let (done, said) = reading(&forward, &file("member"), &["export", "--all", "-o", &file("all")]);
+    assert!(!done && said.contains("403") && said.contains("in all namespaces"), "{said}");
+    let task = ["export", "--task", "water-the-plants", "-n", &ns.name, "-o", &file("task")];
+    let (done, said) = reading(&forward, &file("member"), &task);
+    assert!(done, "{said}");
+    assert!(countersign(&["verify", &file("task")]).0);
+    let by = format!(
+        "select count(*) from audit where kind = 'export' and task_uid = '{uid}' and body #>> '{{by,user}}' = 'system:serviceaccount:{}:member'",
+        ns.name
+    );
+    assert_eq!(sql(&by), "1", "the log tells of the export");
+
+    // What was configured is in the log, and so is what is gone.
+    let before = sql("select max(id) from log_entries");
+    let told = |kind: &str| {
+        sql(&format!(
+            "select count(*) from audit where seq > {before} and kind = '{kind}' and body #>> '{{object,namespace}}' = '{}'",
+            ns.name
+        ))
+    };
+    ns.apply(
+        r#"{"apiVersion": "countersign.dev/v1alpha1", "kind": "Policy", "metadata": {"name": "p"},
+                 "spec": {"rules": [{"name": "r", "match": "true", "effect": "Deny"}]}}"#,
+    );
+    wait_until("the Policy is logged", SOON, || told("configure") == "1");
+    ns.kubectl(&["delete", "policy.countersign.dev", "p"]);
+    wait_until("that it is gone is logged", SOON, || told("remove") == "1");
+
+    // From the first key to the next, with the first one alone in hand.
+    let trusted = file("task/log.key");
+    let rotated = Command::new("kubectl-countersign").arg("rotate-key").output().unwrap();
+    assert!(rotated.status.success(), "{}{}", text(&rotated.stdout), text(&rotated.stderr));
+    let secret = kubectl(&["-n", "countersign-system", "get", "secret", "countersign-log", "-o", "jsonpath={.data}"]);
+    assert!(!secret.contains("next.ed25519.key"), "it is the current one now");
+    wait_until("everything is in the tree", SOON, || pending() == "0");
+    let (done, said) = reading(&forward, &file("auditor"), &["export", "--all", "-o", &file("all")]);
+    assert!(done, "{said}");
+    let (holds, proved) = countersign(&["verify", &file("all"), "--key", &trusted]);
+    assert!(holds && proved.contains("follows from the one that you trust"), "{proved}");
+    let (consistent, said) = countersign(&["consistency", &file("task/checkpoint"), &file("all"), "--key", &trusted]);
+    assert!(consistent, "{said}");
+    // And the log goes on under it.
+    ns.sample("monitor-wallet.yaml");
+    ns.wait_for("monitor-wallet", "WaitingApproval");
+    wait_until("everything is in the tree", SOON, || pending() == "0");
+    let recently = sql(r#"select to_char(at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+           from log_leaves l join log_entries e on e.id = l.entry where l.index = (select max(index) - 2 from log_leaves)"#);
+    let since = ["export", "--since", &recently, "-o", &file("since")];
+    let (done, said) = reading(&forward, &file("auditor"), &since);
+    assert!(done, "{said}");
+    let (holds, proved) = countersign(&["verify", &file("since"), "--key", &trusted]);
+    assert!(holds && proved.contains("all of its entries from "), "{proved}");
     std::fs::remove_dir_all(folder).unwrap();
 }
 

@@ -49,7 +49,7 @@ pub async fn authenticate(
 
 fn token(request: &Request) -> Option<String> {
     let header = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
-    header.strip_prefix("Bearer ").filter(|token| token.len() <= TOKEN_LIMIT).map(str::to_owned)
+    header.strip_prefix("Bearer ").filter(|token| (1..=TOKEN_LIMIT).contains(&token.len())).map(str::to_owned)
 }
 
 async fn admitted(shared: &Shared, token: Option<String>) -> Result<Caller, Problem> {

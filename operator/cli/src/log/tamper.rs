@@ -343,7 +343,7 @@ fn what_claims_to_be_everything_since_then_is() {
         bundle
     };
     let proved = verify(&since(17), &key().verifying_key()).unwrap();
-    assert_eq!(proved.extent, Extent::From(17));
+    assert_eq!(proved.extent, Extent::Part { from: Some(17), task: None });
     assert!(proved.to_string().contains("all of its entries from 17 on"), "{proved}");
     for at in 1..23 {
         let mut dropped = since(17);

@@ -27,10 +27,13 @@ pub struct Proved {
 pub enum Extent {
     /// Every entry of the log.
     Whole,
-    /// Every entry from this place on.
-    From(u64),
-    /// Some of one Task.
-    Task(String),
+    /// Some, of which at least one of these is so.
+    Part {
+        /// They are all from this place on.
+        from: Option<u64>,
+        /// They are all of this Task.
+        task: Option<String>,
+    },
 }
 
 /// What does not hold, and where.
@@ -65,13 +68,18 @@ impl std::fmt::Display for Proved {
         }
         match extent {
             Extent::Whole => writeln!(f, "These are all of its {entries} entries, in their order, and nothing else.")?,
-            Extent::From(first) => {
-                writeln!(f, "These are all of its entries from {first} on, in their order, and nothing else.")?;
+            Extent::Part { from, task } => {
+                writeln!(f, "Each of these {entries} entries stands in it at its place.")?;
+                if let Some(from) = from {
+                    writeln!(f, "They are all of its entries from {from} on, in their order, and nothing else.")?;
+                }
+                if let Some(task) = task {
+                    writeln!(
+                        f,
+                        "They are of the Task {task}; whether others of it were left out, only an export of the whole log can tell."
+                    )?;
+                }
             }
-            Extent::Task(task) => writeln!(
-                f,
-                "Each of these {entries} entries of {task} stands in it at its place. Whether others of this Task were left out, only an export of the whole log can tell."
-            )?,
         }
         write!(f, "{} payloads are what was hashed then; {erased} were erased.", entries - erased)
     }
@@ -125,24 +133,25 @@ fn read_all(lines: &[Line]) -> Vec<Read> {
     })
 }
 
-/// Which entries some entries are: of one Task, or all from one on.
+/// Which entries some entries are: of one Task, or all from one on, or both.
 fn extent(bundle: &Bundle, checkpoint: &Checkpoint, tasks: &[Option<TaskName>]) -> Result<Extent, Failure> {
-    let Some(first) = bundle.lines.first() else { return Ok(Extent::From(checkpoint.size)) };
-    let same = |task: &Option<TaskName>| task == &tasks[0];
-    let other = tasks.iter().position(|task| !same(task));
-    if let (Some(task), None) = (&tasks[0], other) {
-        return Ok(Extent::Task(format!("{}/{} ({})", task.namespace, task.name, task.uid)));
-    }
-    let mut expected = first.index..checkpoint.size;
-    let missing = expected.clone().zip(&bundle.lines).find(|(expected, line)| *expected != line.index);
-    if missing.is_none() && bundle.lines.len() as u64 == checkpoint.size - first.index {
-        return Ok(Extent::From(first.index));
-    }
-    match other {
-        Some(other) => {
+    let Some(first) = bundle.lines.first() else {
+        return Ok(Extent::Part { from: Some(checkpoint.size), task: None });
+    };
+    let other = tasks.iter().position(|task| task != &tasks[0]);
+    let missing = (first.index..checkpoint.size)
+        .zip(bundle.lines.iter().map(|line| Some(line.index)).chain(std::iter::repeat(None)));
+    let missing = missing.filter(|(expected, index)| *index != Some(*expected)).map(|(expected, _)| expected).next();
+    let task = tasks[0].as_ref().filter(|_| other.is_none());
+    match (missing, task, other) {
+        (None, task, _) | (Some(_), task @ Some(_), _) => Ok(Extent::Part {
+            from: missing.is_none().then_some(first.index),
+            task: task.map(|task| format!("{}/{} ({})", task.namespace, task.name, task.uid)),
+        }),
+        (Some(_), None, Some(other)) => {
             entry_fails(bundle.lines[other].index, "is of another Task than the first, and these are not all entries")
         }
-        None => entry_fails(expected.nth(bundle.lines.len()).unwrap_or(checkpoint.size), "is missing"),
+        (Some(missing), None, None) => entry_fails(missing, "is missing"),
     }
 }
 

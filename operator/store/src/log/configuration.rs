@@ -43,6 +43,7 @@ impl Store {
             }
         };
         if changed.rows_affected() == 0 {
+            transaction.rollback().await?;
             return Ok(false);
         }
         append(&mut transaction, None, &[Told::event(event)?]).await?;

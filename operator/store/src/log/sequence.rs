@@ -51,6 +51,8 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         let ours = sqlx::query_scalar!(r#"select pg_try_advisory_xact_lock($1) as "ours!""#, LOCK);
         if !ours.fetch_one(&mut *transaction).await? {
+            // At once: one that is merely dropped holds the lock until the pool has looked at its connection.
+            transaction.rollback().await?;
             return Ok(None);
         }
         let signer = signer(&mut transaction, keys).await?;
@@ -62,6 +64,7 @@ impl Store {
             signs = Signs::Both { old: signer, new };
         }
         if pending.is_empty() {
+            transaction.rollback().await?;
             return Ok(None);
         }
         let mut tree = load(&mut transaction, signer).await?;
