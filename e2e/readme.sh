@@ -14,8 +14,10 @@ deployed() {
 RUNNER_IMAGE=$(deployed '.env[?(@.name=="COUNTERSIGN_RUNNER_IMAGE")].value')
 image=$(deployed .image)
 IMAGE=${image%@*} IMAGE_DIGEST=${image#*@}
-DATABASE_URL=$(kubectl -n countersign-system get secret countersign-database -o 'jsonpath={.data.url}' | base64 -d)
-export RUNNER_IMAGE IMAGE IMAGE_DIGEST DATABASE_URL
+database() { kubectl -n countersign-system get secret countersign-database -o "jsonpath={.data.$1}" | base64 -d; }
+DATABASE_URL=$(database url)
+DATABASE_OWNER_URL=$(database ownerUrl)
+export RUNNER_IMAGE IMAGE IMAGE_DIGEST DATABASE_URL DATABASE_OWNER_URL
 
 kubectl delete namespace readme --ignore-not-found --wait >/dev/null
 script=$(awk '/^```sh$/ {on = 1; next} /^```$/ {on = 0} on' README.md)
@@ -26,7 +28,7 @@ if ! bash -euo pipefail -c "$script" >"$log" 2>&1; then
   die "a command of the README failed; above is what it printed"
 fi
 for expected in 'water-the-plants .*Rejected' 'refused, as it should be' 'unknown variable "tsak"' 'outputDigest' \
-  'approved by rita' 'stands in it at its place'; do
+  'approved, by rita' 'stands in it at its place' '"state":"Completed"'; do
   grep -qE "$expected" "$log" || die "the README's commands did not print: $expected"
 done
 rm -f "$log"
