@@ -1,0 +1,193 @@
+//! PostgreSQL killed at every statement of a launch and of a sequencing run, before it and after it.
+
+use std::sync::Arc;
+
+use countersign_core::event::{Event, Selection};
+use countersign_core::record::{Change, TaskRecord};
+use countersign_core::tlog::{Checkpoint, Frontier, SigningKey, leaf};
+use countersign_store::{CommitError, LogKeys, Store};
+use jiff::{SignedDuration, Timestamp};
+
+use crate::proxy::{Moment, Proxy};
+use crate::server::{Server, empty, open};
+use crate::story;
+
+fn key(secret: u8) -> SigningKey {
+    SigningKey::new("countersign.test/log", [secret; 32]).unwrap()
+}
+
+fn now() -> Timestamp {
+    "2026-11-21T00:00:00Z".parse().unwrap()
+}
+
+/// The record after each batch of the story, as the core says; the first is none.
+fn expected(batches: &[Vec<Change>]) -> Vec<Option<TaskRecord>> {
+    let mut record: Option<TaskRecord> = None;
+    let mut records = vec![None];
+    for changes in batches {
+        for change in changes {
+            match (&mut record, change) {
+                (None, Change::Adopt { uid, namespace, name, request, at, .. }) => {
+                    record =
+                        Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), request.clone(), *at));
+                }
+                (Some(record), change) => record.apply(change).unwrap(),
+                (None, other) => panic!("{other:?} came first"),
+            }
+        }
+        let whole = record.as_mut().unwrap();
+        whole.version = i64::try_from(records.len()).unwrap() - 1;
+        records.push(record.clone());
+    }
+    records
+}
+
+/// As the operator does: look at what is there, do what is next, whatever became of the last try.
+async fn tell(store: &Store, batches: &[Vec<Change>]) {
+    let mut failures = 0;
+    loop {
+        let seen = match store.version(story::UID).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                assert!(error.is_unavailable(), "{error}");
+                failures += 1;
+                assert!(failures < 200, "{error}");
+                continue;
+            }
+        };
+        let done = seen.map_or(0, |version| usize::try_from(version).unwrap() + 1);
+        let Some(changes) = batches.get(done) else { return };
+        match store.commit(story::UID, seen, changes).await {
+            Ok(version) => assert_eq!(usize::try_from(version).unwrap(), done),
+            Err(CommitError::Store(error)) if error.is_unavailable() => failures += 1,
+            Err(error) => panic!("after {done} batches: {error}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_launch_is_recorded_once_wherever_postgresql_is_killed() {
+    let batches = story::signed().batches;
+    let records = expected(&batches);
+    let changes: usize = batches.iter().map(Vec::len).sum();
+    let server = Arc::new(Server::new());
+    let url = server.database("launch").await;
+    open(url.clone()).migrate().await.unwrap();
+    let (mut kills, mut statement) = (0, 1);
+    'statements: loop {
+        for moment in [Moment::Before, Moment::After] {
+            let direct = open(url.clone());
+            empty(&direct).await;
+            // What comes before the launch is told in peace.
+            let mut seen = None;
+            for changes in &batches[..3] {
+                seen = Some(direct.commit(story::UID, seen, changes).await.unwrap());
+            }
+            let proxy = Proxy::new(&server, statement, moment).await;
+            let store = open(url.replace(&server.port.to_string(), &proxy.port.to_string()));
+            tell(&store, &batches).await;
+            store.close().await;
+            server.settled();
+            if proxy.statements() < statement {
+                break 'statements;
+            }
+            kills += 1;
+            let record = open(url.clone()).load(story::UID).await.unwrap();
+            assert_eq!(record, records[batches.len()], "statement {statement}, {moment:?}");
+            let direct = open(url.clone());
+            let count = |query: &'static str| sqlx::query_scalar::<_, i64>(query).fetch_one(direct.pool());
+            assert_eq!(count("select count(*) from log_entries").await.unwrap(), i64::try_from(changes).unwrap());
+            assert_eq!(count("select count(*) from log_pending").await.unwrap(), i64::try_from(changes).unwrap());
+            assert_eq!(count("select count(*) from attempts").await.unwrap(), 1);
+            direct.close().await;
+        }
+        statement += 1;
+    }
+    println!("{kills} kills, at each of {} statements of a launch, before it and after it", statement - 1);
+    assert!(kills > 30, "{kills}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_goes_on_as_one_wherever_postgresql_is_killed() {
+    const ENTRIES: u64 = 300;
+    let server = Arc::new(Server::new());
+    let url = server.database("sequence").await;
+    open(url.clone()).migrate().await.unwrap();
+    let (mut kills, mut statement) = (0, 1);
+    'statements: loop {
+        for moment in [Moment::Before, Moment::After] {
+            let direct = open(url.clone());
+            empty(&direct).await;
+            let mut fill = direct.pool().begin().await.unwrap();
+            for n in 0..ENTRIES {
+                let event =
+                    Event::Lead { replica: n.to_string(), version: "1".into(), runner_image: "i".into(), at: now() };
+                let sealed = countersign_core::tlog::entry::close(
+                    "lead",
+                    now(),
+                    None,
+                    &serde_json::to_value(&event).unwrap(),
+                    [[0; 16], [1; 16]],
+                )
+                .unwrap();
+                sqlx::query("with e as (insert into log_entries (kind, at, body) values ('lead', now(), $1) returning id) insert into log_pending select id from e")
+                    .bind(sealed.body)
+                    .execute(&mut *fill)
+                    .await
+                    .unwrap();
+            }
+            fill.commit().await.unwrap();
+            let proxy = Proxy::new(&server, statement, moment).await;
+            let store = open(url.replace(&server.port.to_string(), &proxy.port.to_string()));
+            // Another key follows on the way, and the clock goes back with every try.
+            let keys = LogKeys { current: key(7), next: Some(key(8)) };
+            let mut kept: Vec<(u64, String)> = Vec::new();
+            let mut clock = now();
+            let mut failures = 0;
+            loop {
+                clock -= SignedDuration::from_hours(1);
+                match store.sequence(&keys, clock, 200).await {
+                    Ok(None) => break,
+                    Ok(Some(_)) => {}
+                    Err(error) => {
+                        assert!(error.is_unavailable(), "{error}");
+                        failures += 1;
+                        assert!(failures < 200, "{error}");
+                        continue;
+                    }
+                }
+                if let Ok(Some(checkpoint)) = store.checkpoint().await {
+                    kept.push(checkpoint);
+                }
+            }
+            store.close().await;
+            server.settled();
+            if proxy.statements() < statement {
+                break 'statements;
+            }
+            kills += 1;
+            let direct = open(url.clone());
+            let total = ENTRIES + 1;
+            let entries = direct.log_entries(&Selection::All, 0, total, 1000).await.unwrap();
+            assert_eq!(entries.len() as u64, total, "statement {statement}, {moment:?}: all, and the rotation once");
+            kept.push(direct.checkpoint().await.unwrap().unwrap());
+            assert_eq!(kept.last().unwrap().0, total);
+            // Every checkpoint that anybody saw is of the log as it is.
+            for (size, note) in &kept {
+                let opened =
+                    [key(7), key(8)].iter().find_map(|key| Checkpoint::open(note, &key.verifying_key()).ok()).unwrap();
+                let mut tree = Frontier::default();
+                entries
+                    .iter()
+                    .take(usize::try_from(*size).unwrap())
+                    .for_each(|entry| tree.append(leaf(&entry.body), |_| ()));
+                assert_eq!(tree.root(), opened.root, "statement {statement}, {moment:?}: forked at {size}");
+            }
+            assert_eq!(direct.log_keys().await.unwrap(), [key(7), key(8)].map(|key| key.verifying_key().to_string()));
+            direct.close().await;
+        }
+        statement += 1;
+    }
+    println!("{kills} kills, at each of {} statements of sequencing, before it and after it", statement - 1);
+    assert!(kills > 40, "{kills}");
+}
