@@ -2,6 +2,7 @@
 # make clean-demo   takes it down
 # make test         everything that must hold
 # make bench        the figures in e2e/BENCHMARKS.md
+# make soak         fuzzes what verify reads
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -24,6 +25,10 @@ clean-demo: ## Takes the demo's cluster down and removes its state.
 .PHONY: test
 test: ## Everything that must hold (25 min cold, 10 min warm).
 	@e2e/test.sh
+
+.PHONY: soak
+soak: ## Fuzzes every parser that verify uses, ten minutes each (30 min).
+	@e2e/soak.sh
 
 .PHONY: bench
 bench: ## Measures on the local cluster and prints the table of e2e/BENCHMARKS.md.

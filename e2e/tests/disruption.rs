@@ -158,32 +158,6 @@ fn without_postgresql_nothing_new_starts_and_everything_goes_on_after() {
 }
 
 #[test]
-fn a_plan_of_two_hundred_steps() {
-    let _turn = my_turn();
-    operator_ready();
-    let ns = Namespace::new("wide");
-    let steps: Vec<_> = (0..200)
-        .map(|n| {
-            let needs: Vec<String> = (n >= 40).then(|| format!("s{}", n - 40)).into_iter().collect();
-            json!({"name": format!("s{n}"), "skill": "check-balance", "needs": needs, "input": {"address": "a", "transactions": []}})
-        })
-        .collect();
-    let task = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "wide"},
-        "spec": {"plan": {"parallelism": 20, "steps": steps}}});
-    let started = Instant::now();
-    ns.apply(&task.to_string());
-    wait_until("it completed", Duration::from_secs(400), || ns.phase("wide").0 == "Completed");
-    let bytes = ns.get("task/wide")["status"].to_string().len();
-    println!("200 steps in {:?}, a status of {bytes} bytes", started.elapsed());
-    assert!(bytes < 256 * 1024);
-    let uid = ns.uid("wide");
-    assert_eq!(
-        sql(&format!("select count(*) from attempts where task_uid = '{uid}' and outcome = 'Succeeded'")),
-        "200"
-    );
-}
-
-#[test]
 fn a_namespace_can_always_be_deleted() {
     let _turn = my_turn();
     operator_ready();

@@ -1,9 +1,10 @@
 //! Everything that a user does, on the real cluster.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_e2e::{Namespace, SIGNER, jq_skill, kubectl, one_step, root, sql, wait_until};
+use serde_json::json;
 
 #[test]
 fn the_main_job() {
@@ -331,4 +332,28 @@ fn a_policy_of_a_namespace_can_tighten_and_not_widen() {
         });
         ns.phase("signed").0 == "WaitingApproval"
     });
+}
+
+#[test]
+fn a_plan_of_two_hundred_steps() {
+    let ns = Namespace::new("wide");
+    let steps: Vec<_> = (0..200)
+        .map(|n| {
+            let needs: Vec<String> = (n >= 40).then(|| format!("s{}", n - 40)).into_iter().collect();
+            json!({"name": format!("s{n}"), "skill": "check-balance", "needs": needs, "input": {"address": "a", "transactions": []}})
+        })
+        .collect();
+    let task = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "wide"},
+        "spec": {"plan": {"parallelism": 20, "steps": steps}}});
+    let started = Instant::now();
+    ns.apply(&task.to_string());
+    wait_until("it completed", Duration::from_secs(400), || ns.phase("wide").0 == "Completed");
+    let bytes = ns.get("task/wide")["status"].to_string().len();
+    println!("200 steps in {:?}, a status of {bytes} bytes", started.elapsed());
+    assert!(bytes < 256 * 1024);
+    let uid = ns.uid("wide");
+    assert_eq!(
+        sql(&format!("select count(*) from attempts where task_uid = '{uid}' and outcome = 'Succeeded'")),
+        "200"
+    );
 }
