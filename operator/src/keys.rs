@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, ObjectMeta, PostParams};
 
-use crate::http::Readiness;
+use crate::serve::http::Readiness;
 
 /// The 32 bytes of an Ed25519 secret key.
 const KEY: &str = "ed25519.key";

@@ -1,36 +1,17 @@
 //! The operator. Every replica watches, serves admission and answers probes; the one that holds the lease
 //! also acts.
 
-mod act;
-mod admission;
-mod api;
-mod caches;
-mod certs;
 mod clock;
-mod configuration;
-mod context;
-mod error;
-mod events;
-mod guard;
-mod http;
-mod index;
 mod keys;
 mod lead;
-mod leader;
-mod logs;
+mod look;
 mod metrics;
 mod migrate;
-mod observe;
-mod probe;
-mod reconcile;
-mod report;
 mod rights;
-mod sequencer;
+mod serve;
 mod settings;
-mod sweep;
 mod telemetry;
-mod trigger;
-mod views;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,14 +26,14 @@ use jiff::SignedDuration;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::act::JobSettings;
-use crate::caches::Caches;
-use crate::context::Context;
-use crate::guard::Expected;
-use crate::http::Readiness;
+use crate::look::act::JobSettings;
+use crate::look::context::Context;
+use crate::look::guard::Expected;
 use crate::metrics::Metrics;
+use crate::serve::http::Readiness;
 use crate::settings::Settings;
-use crate::trigger::Trigger;
+use crate::watch::caches::Caches;
+use crate::watch::trigger::Trigger;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -107,17 +88,17 @@ async fn operate() -> anyhow::Result<()> {
             client.clone(),
             Reporter { controller: "countersign".to_owned(), instance: Some(settings.pod_name.clone()) },
         ),
-        recent: context::Recent::default(),
-        remembered: context::Remembered::default(),
-        failures: context::Failures::default(),
+        recent: look::context::Recent::default(),
+        remembered: look::context::Remembered::default(),
+        failures: look::context::Failures::default(),
     });
 
-    let tls = RustlsConfig::from_config(Arc::new(probe::no_certificate_yet()?));
-    tokio::spawn(probe::watch_postgres(store.clone(), readiness.clone(), metrics.clone()));
-    tokio::spawn(probe::watch_caches(caches, readiness.clone()));
+    let tls = RustlsConfig::from_config(Arc::new(serve::probe::no_certificate_yet()?));
+    tokio::spawn(serve::probe::watch_postgres(store.clone(), readiness.clone(), metrics.clone()));
+    tokio::spawn(serve::probe::watch_caches(caches, readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), log_keys, readiness.clone()));
-    tokio::spawn(probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
+    tokio::spawn(serve::probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
 
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -125,16 +106,16 @@ async fn operate() -> anyhow::Result<()> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut leading = tokio::spawn(leading(stopped));
     let mut stop = Some(stop);
-    let probes = http::serve(http::router(readiness.clone(), metrics.clone()));
+    let probes = serve::http::serve(serve::http::router(readiness.clone(), metrics.clone()));
     let readers = Store::open(&StoreOptions {
         url: settings.database_url.0.clone(),
         max_connections: 4,
         acquire_timeout: Duration::from_secs(5),
     })?;
-    let reading = api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
-    let api = api::serve(api::router(reading), tls.clone());
-    let shared = admission::Shared { client, service_account: settings.service_account.clone(), seal, metrics };
-    let webhook = admission::serve(admission::router(shared), tls);
+    let reading = serve::api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
+    let api = serve::api::serve(serve::api::router(reading), tls.clone());
+    let shared = serve::admission::Shared { client, service_account: settings.service_account.clone(), seal, metrics };
+    let webhook = serve::admission::serve(serve::admission::router(shared), tls);
     let mut probes = std::pin::pin!(probes);
     let mut webhook = std::pin::pin!(webhook);
     let mut api = std::pin::pin!(api);

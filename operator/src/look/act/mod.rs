@@ -19,8 +19,8 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
 
-use crate::context::Context;
-use crate::error::Error;
+use crate::look::context::Context;
+use crate::look::error::Error;
 
 pub use job::JobSettings;
 

@@ -7,11 +7,11 @@ use axum_server::tls_rustls::RustlsConfig;
 use countersign_store::{Rights, Store};
 use kube::Client;
 
-use crate::caches::Caches;
-use crate::certs::{self, Keeper};
-use crate::http::Readiness;
 use crate::metrics::Metrics;
+use crate::serve::certs::{self, Keeper};
+use crate::serve::http::Readiness;
 use crate::settings::{Certificates, Settings};
+use crate::watch::caches::Caches;
 
 const EVERY: Duration = Duration::from_secs(2);
 

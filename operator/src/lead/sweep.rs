@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use kube::runtime::reflector::ObjectRef;
 
-use crate::caches::reference;
-use crate::context::Context;
-use crate::error::Error;
-use crate::index::TaskKey;
-use crate::reconcile::look;
-use crate::trigger::Trigger;
+use crate::look::context::Context;
+use crate::look::error::Error;
+use crate::look::reconcile::look;
+use crate::watch::caches::reference;
+use crate::watch::index::TaskKey;
+use crate::watch::trigger::Trigger;
 
 const EVERY: Duration = Duration::from_secs(5);
 /// A safety net below the watches: every unfinished Task is looked at this often.

@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Owner;
 use super::secret::ATTEMPT_FILE;
-use crate::views::SKILL_CONTAINER;
+use crate::watch::views::SKILL_CONTAINER;
 
 /// What the platform team sets for every sandbox.
 #[derive(Clone, Debug)]

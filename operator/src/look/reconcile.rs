@@ -14,16 +14,17 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
-use crate::act::{self, Owner};
-use crate::caches::GuardedTask;
 use crate::clock;
-use crate::context::Context;
-use crate::error::Error;
-use crate::events;
-use crate::observe::observe;
-use crate::report::report;
+use crate::look::act::{self, Owner};
+use crate::look::context::Context;
+use crate::look::error::Error;
+use crate::look::events;
+use crate::look::observe::observe;
+use crate::look::report::report;
 use crate::telemetry::task_span;
-use crate::{index::TaskKey, views};
+use crate::watch::caches::GuardedTask;
+use crate::watch::index::TaskKey;
+use crate::watch::views;
 
 /// How often a look may be followed by another at once; more would be a defect, and waits a second.
 const LOOKS: usize = 8;

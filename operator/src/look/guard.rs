@@ -12,8 +12,8 @@ use thiserror::Error;
 
 /// The chart's own files: what is installed is compared with what this operator was built with.
 const POLICIES: [&str; 2] = [
-    include_str!("../../charts/countersign/guard/approvals.yaml"),
-    include_str!("../../charts/countersign/guard/requesters.yaml"),
+    include_str!("../../../charts/countersign/guard/approvals.yaml"),
+    include_str!("../../../charts/countersign/guard/requesters.yaml"),
 ];
 const WEBHOOK: &str = "countersign";
 

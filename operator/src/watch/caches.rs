@@ -20,9 +20,9 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use crate::index::{Entry, Index, TaskKey};
-use crate::trigger::Trigger;
-use crate::views;
+use crate::watch::index::{Entry, Index, TaskKey};
+use crate::watch::trigger::Trigger;
+use crate::watch::views;
 
 /// A Task, or what is wrong with it: one broken object must not stop the watch of the others.
 pub type GuardedTask = DeserializeGuard<Task>;

@@ -6,7 +6,7 @@ use kube::Api;
 use kube::api::LogParams;
 use serde::Deserialize;
 
-use crate::views::SKILL_CONTAINER;
+use crate::watch::views::SKILL_CONTAINER;
 
 /// Frames are base64, so a log of the largest output stays below this.
 const LOG_LIMIT_BYTES: i64 = 16 * 1024 * 1024;

@@ -7,8 +7,8 @@ use kube::runtime::reflector::ObjectRef;
 
 use countersign_core::status::phase_of;
 
-use crate::caches::{Caches, GuardedTask, lock, reference};
-use crate::index::TaskKey;
+use crate::watch::caches::{Caches, GuardedTask, lock, reference};
+use crate::watch::index::TaskKey;
 
 #[derive(Default)]
 pub struct Trigger {

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PartialObjectMeta};
 
-use crate::index::{Entry, TaskKey};
+use crate::watch::index::{Entry, TaskKey};
 
 /// The name of the container that runs the skill.
 pub const SKILL_CONTAINER: &str = "skill";

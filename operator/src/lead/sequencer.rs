@@ -5,8 +5,8 @@ use std::time::Duration;
 use countersign_store::LogKeys;
 
 use crate::clock;
-use crate::context::Context;
 use crate::keys;
+use crate::look::context::Context;
 
 /// How long entries may wait where nothing else is to be done.
 const EVERY: Duration = Duration::from_millis(500);

@@ -10,9 +10,9 @@ use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 
 use super::{FIELD_MANAGER, Owner, in_namespace_that_goes};
-use crate::context::Context;
-use crate::error::Error;
-use crate::events;
+use crate::look::context::Context;
+use crate::look::error::Error;
+use crate::look::events;
 
 /// How many outputs are shown, and how many characters of each.
 const OUTPUTS: usize = 16;

@@ -1,5 +1,10 @@
 //! What only the leader does: look at Tasks, end the records of those that are gone, and keep the log in order.
 
+mod configuration;
+mod leader;
+mod sequencer;
+mod sweep;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,14 +15,12 @@ use kube::runtime::Controller;
 use kube::runtime::controller;
 use tokio::sync::oneshot;
 
-use crate::configuration;
-use crate::context::Context;
-use crate::leader::Election;
-use crate::reconcile::{on_error, reconcile};
-use crate::sequencer;
+use self::leader::Election;
+use self::sweep::sweep;
+use crate::look::context::Context;
+use crate::look::reconcile::{on_error, reconcile};
 use crate::settings::Settings;
-use crate::sweep::sweep;
-use crate::trigger::Trigger;
+use crate::watch::trigger::Trigger;
 
 /// The name of the Lease.
 const LEASE: &str = "countersign";

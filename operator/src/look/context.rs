@@ -13,11 +13,11 @@ use countersign_store::{LogKeys, Store};
 use kube::Client;
 use kube::runtime::events::Recorder;
 
-use crate::act::JobSettings;
-use crate::caches::{Caches, lock};
-use crate::guard::Expected;
 use crate::keys::Shared;
+use crate::look::act::JobSettings;
+use crate::look::guard::Expected;
 use crate::metrics::Metrics;
+use crate::watch::caches::{Caches, lock};
 
 pub struct Context {
     pub client: Client,

@@ -13,8 +13,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use crate::caches::lock;
 use crate::metrics::Metrics;
+use crate::watch::caches::lock;
 
 pub const PORT: u16 = 8080;
 

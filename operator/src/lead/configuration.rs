@@ -14,7 +14,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde_json::Value;
 
 use crate::clock;
-use crate::context::Context;
+use crate::look::context::Context;
 
 /// Between two tries to log something while PostgreSQL is away.
 const AGAIN: Duration = Duration::from_secs(2);

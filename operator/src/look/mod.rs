@@ -1,0 +1,11 @@
+//! One look at a Task: observe, decide, record, act, report.
+
+pub mod act;
+pub mod context;
+pub mod error;
+mod events;
+pub mod guard;
+mod logs;
+mod observe;
+pub mod reconcile;
+mod report;
