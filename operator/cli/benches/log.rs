@@ -319,10 +319,16 @@ fn plot(path: &str, grown: &[Grown]) -> Result<(), Box<dyn std::error::Error>> {
         let mut chart = ChartBuilder::on(&area)
             .caption(title, ("sans-serif", 15))
             .margin(12)
+            .margin_right(40)
             .x_label_area_size(36)
             .y_label_area_size(60)
             .build_cartesian_2d((1_000f64..10_000_000f64).log_scale(), 0f64..top)?;
-        chart.configure_mesh().x_desc("entries in the log").x_label_formatter(&|x| format!("{x:.0}")).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc("entries in the log")
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .y_label_formatter(&|y| format!("{y:.0}"))
+            .draw()?;
         let points = || grown.iter().map(|grown| (grown.size as f64, value(grown)));
         chart.draw_series(LineSeries::new(points(), &BLUE))?;
         chart.draw_series(points().map(|point| Circle::new(point, 3, BLUE.filled())))?;
