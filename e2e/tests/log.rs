@@ -41,6 +41,14 @@ fn what_was_done_is_told_exported_and_verified_offline() {
     let (told, json) = countersign(&["audit", &uid, "-o", "json"]);
     assert!(told && json.lines().next().unwrap().contains(r#""kind":"adopt""#), "{json}");
 
+    // Which layers of the sandbox held, and the image that ran, by its own digest.
+    let evidence = sql(&format!(
+        "select distinct (body #>> '{{evidence,noNewPrivs}}') || (body #>> '{{evidence,seccomp}}') || (body #>> '{{evidence,userNamespace}}')
+           || ((body #>> '{{evidence,landlock}}')::int >= 1) || ((body #>> '{{evidence,image}}') like '%sha256:%')
+         from audit where task_uid = '{uid}' and kind = 'finishAttempt'"
+    ));
+    assert_eq!(evidence, "truetruetruetruetrue", "of every attempt");
+
     let folder = tempfile();
     let task = format!("{folder}/task");
     let (done, said) = countersign(&["export", "--task", "monitor-wallet", "-n", &ns.name, "-o", &task]);

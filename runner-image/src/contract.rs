@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::confine::Evidence;
+
 /// The most bytes that the kubelet keeps of a termination message.
 pub const TERMINATION_MESSAGE_BYTES: usize = 4096;
 /// Outputs up to this size travel in the termination message, if it holds them.
@@ -39,6 +41,9 @@ pub struct Report {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
+    /// Which layers of the sandbox held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
     pub started_at: String,
     pub finished_at: String,
 }
@@ -52,6 +57,8 @@ pub enum Status {
     OutputInvalid,
     InputInvalid,
     Cancelled,
+    /// A layer of the sandbox that is required is not there; nothing was started.
+    SandboxIncomplete,
 }
 
 #[derive(Debug, Serialize)]

@@ -2,6 +2,7 @@
 //! bounds, and reports through the termination message and framed log lines. See README.md.
 
 mod builtin;
+mod confine;
 mod contract;
 mod frames;
 mod output;
@@ -16,8 +17,17 @@ fn main() -> ExitCode {
     let result = match arguments.as_slice() {
         [] => return run::run(),
         ["builtin", name, rest @ ..] => builtin::run(name, rest),
+        ["confine", words @ ..] => {
+            // As a shell says that a command could not be started.
+            let Err(error) = confine::confine(words) else { return ExitCode::SUCCESS };
+            eprintln!("{error:#}");
+            return ExitCode::from(127);
+        }
+        ["probe"] => confine::print_probe(),
         ["install", path] => install(path),
-        _ => Err(anyhow::anyhow!("unknown arguments {arguments:?}; use none, `builtin NAME` or `install PATH`")),
+        _ => Err(anyhow::anyhow!(
+            "unknown arguments {arguments:?}; use none, `builtin NAME`, `confine COMMAND`, `probe` or `install PATH`"
+        )),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,9 +6,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::confine::{self, Evidence, Layer};
 use crate::contract::{Attempt, INLINE_BYTES, Output, Report, Status, TERMINATION_MESSAGE_BYTES};
-use crate::supervise::{Cause, Ended, supervise};
+use crate::supervise::{Cause, Ended, listen, supervise};
 use crate::{frames, output};
+
+/// Names the layers that must hold, in the pod's own spec.
+const REQUIRE: &str = "COUNTERSIGN_REQUIRE";
 
 /// What came of it, before it is a report.
 struct Outcome {
@@ -16,11 +20,12 @@ struct Outcome {
     exit_code: Option<i32>,
     message: String,
     output: Option<String>,
+    evidence: Option<Evidence>,
 }
 
 impl Outcome {
     fn failed(status: Status, message: impl Into<String>) -> Outcome {
-        Outcome { status, exit_code: None, message: message.into(), output: None }
+        Outcome { status, exit_code: None, message: message.into(), output: None, evidence: None }
     }
 }
 
@@ -64,24 +69,65 @@ fn read_attempt() -> Result<Attempt, String> {
 }
 
 fn attempt_once(attempt: &Attempt) -> Outcome {
+    let failed = |message: String| Outcome::failed(Status::InputInvalid, message);
     let command = match command(attempt) {
         Ok(command) => command,
-        Err(message) => return Outcome::failed(Status::InputInvalid, message),
+        Err(message) => return failed(message),
+    };
+    let required = match required() {
+        Ok(required) => required,
+        Err(message) => return failed(message),
+    };
+    // As PID 1 it is deaf to signals until it says that it hears them.
+    let ears = match listen() {
+        Ok(ears) => ears,
+        Err(error) => return Outcome::failed(Status::Failed, format!("signals cannot be heard: {error}")),
+    };
+    let evidence = match probe(&required) {
+        Ok(evidence) => evidence,
+        Err((message, evidence)) => {
+            return Outcome { evidence, ..Outcome::failed(Status::SandboxIncomplete, message) };
+        }
     };
     let input = attempt.input.to_string().into_bytes();
     let timeout = Duration::from_secs(attempt.timeout_seconds);
-    match supervise(command, input, timeout, attempt.output_limit_bytes) {
+    let outcome = match supervise(ears, command, input, timeout, attempt.output_limit_bytes) {
         Ok(ended) => judge(attempt, ended),
         Err(error) => Outcome::failed(Status::Failed, format!("the skill could not be started: {error}")),
+    };
+    Outcome { evidence: Some(evidence), ..outcome }
+}
+
+/// The layers without which nothing is started, as the pod's own spec names them; all that need no cluster's help
+/// where it names none.
+fn required() -> Result<Vec<Layer>, String> {
+    let Ok(names) = std::env::var(REQUIRE) else { return Ok(vec![Layer::NoNewPrivs, Layer::Seccomp, Layer::Landlock]) };
+    let layer = |name: &str| {
+        serde_json::from_value(name.into()).map_err(|_| format!("{REQUIRE}: {name:?} is not a layer of the sandbox"))
+    };
+    names.split(',').filter(|name| !name.is_empty()).map(layer).collect()
+}
+
+fn probe(required: &[Layer]) -> Result<Evidence, (String, Option<Evidence>)> {
+    let evidence = own().and_then(|own| confine::probe(&own).map_err(|error| format!("{error:#}")));
+    let evidence = evidence.map_err(|message| (message, None))?;
+    let lacks = evidence.lacks(required);
+    if lacks.is_empty() {
+        return Ok(evidence);
     }
+    Err((format!("the sandbox lacks {lacks:?}, without which the skill is not started"), Some(evidence)))
+}
+
+fn own() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| format!("the runner's own file: {error}"))
 }
 
 fn command(attempt: &Attempt) -> Result<Command, String> {
     let skill = &attempt.skill;
     match (&skill.builtin, &skill.command) {
         (Some(name), None) => {
-            let own = std::env::current_exe().map_err(|error| error.to_string())?;
-            let mut command = Command::new(own);
+            let own = own()?;
+            let mut command = confine::wrap(&own, own.as_os_str());
             command.arg("builtin").arg(name).args(&skill.program).env_clear();
             Ok(command)
         }
@@ -89,9 +135,11 @@ fn command(attempt: &Attempt) -> Result<Command, String> {
             let [program, arguments @ ..] = words.as_slice() else {
                 return Err("skill.command is empty; name a program".to_owned());
             };
-            let mut command = Command::new(program);
+            let mut command = confine::wrap(&own()?, program.as_ref());
             command.args(arguments);
-            for name in ["COUNTERSIGN_ATTEMPT_FILE", "COUNTERSIGN_ATTEMPT_SHA256", "COUNTERSIGN_TERMINATION_LOG"] {
+            for name in
+                ["COUNTERSIGN_ATTEMPT_FILE", "COUNTERSIGN_ATTEMPT_SHA256", "COUNTERSIGN_TERMINATION_LOG", REQUIRE]
+            {
                 command.env_remove(name);
             }
             Ok(command)
@@ -103,7 +151,7 @@ fn command(attempt: &Attempt) -> Result<Command, String> {
 fn judge(attempt: &Attempt, ended: Ended) -> Outcome {
     let Ended { cause, code, output } = ended;
     let limit = attempt.output_limit_bytes;
-    let failed = |status, message: String| Outcome { status, exit_code: Some(code), message, output: None };
+    let failed = |status, message: String| Outcome { exit_code: Some(code), ..Outcome::failed(status, message) };
     match cause {
         Cause::TimedOut => failed(Status::TimedOut, format!("not done after {} s", attempt.timeout_seconds)),
         Cause::Cancelled => failed(Status::Cancelled, "told to end".to_owned()),
@@ -116,6 +164,7 @@ fn judge(attempt: &Attempt, ended: Ended) -> Outcome {
                 exit_code: Some(code),
                 message: String::new(),
                 output: Some(text.to_owned()),
+                evidence: None,
             },
             Err((status, message)) => failed(status, message),
         },
@@ -124,7 +173,7 @@ fn judge(attempt: &Attempt, ended: Ended) -> Outcome {
 
 /// The termination message. An output that it cannot hold goes to the log, in frames, before it.
 fn report(attempt: String, outcome: Outcome, started: Timestamp) -> String {
-    let Outcome { status, exit_code, message, output } = outcome;
+    let Outcome { status, exit_code, message, output, evidence } = outcome;
     let described = output.as_ref().map(|text| Output {
         sha256: output::sha256(text.as_bytes()),
         size: text.len(),
@@ -137,6 +186,7 @@ fn report(attempt: String, outcome: Outcome, started: Timestamp) -> String {
         exit_code,
         message: cut(&message, 512),
         output: described,
+        evidence,
         started_at: started.to_string(),
         finished_at: Timestamp::now().to_string(),
     };

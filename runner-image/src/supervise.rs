@@ -47,12 +47,28 @@ enum Event {
     Log,
 }
 
-/// Starts the command with `input` on its stdin. An error means that nothing was started.
-pub fn supervise(mut command: Command, input: Vec<u8>, timeout: Duration, limit: usize) -> std::io::Result<Ended> {
-    use std::os::unix::process::CommandExt;
+/// What happens to a skill, from before it is started: no signal is missed.
+pub struct Ears {
+    events: Sender<Event>,
+    inbox: Receiver<Event>,
+}
+
+pub fn listen() -> std::io::Result<Ears> {
     let (events, inbox) = channel();
-    // Before the start, so that no signal is missed.
     watch_signals(events.clone())?;
+    Ok(Ears { events, inbox })
+}
+
+/// Starts the command with `input` on its stdin. An error means that nothing was started.
+pub fn supervise(
+    ears: Ears,
+    mut command: Command,
+    input: Vec<u8>,
+    timeout: Duration,
+    limit: usize,
+) -> std::io::Result<Ended> {
+    use std::os::unix::process::CommandExt;
+    let Ears { events, inbox } = ears;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
     attach(&mut child, input, limit, events);

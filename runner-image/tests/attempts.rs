@@ -24,8 +24,11 @@ struct Attempt {
 
 impl Attempt {
     fn new(document: &str) -> Attempt {
-        let folder = tempfile::tempdir().unwrap();
+        // Not in /tmp, which is a skill's own.
+        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         std::fs::write(folder.path().join("attempt.json"), document).unwrap();
+        // The kubelet makes the file; the runner fills it.
+        std::fs::write(folder.path().join("termination-log"), "").unwrap();
         Attempt { folder }
     }
 
@@ -113,7 +116,9 @@ fn what_goes_wrong_has_its_status() {
     shell("printf '\\377\\376'").is("OutputInvalid", "not UTF-8");
     shell_within("yes", 20, 1000).is("OutputTooLarge", "more than 1000 bytes");
     let missing = json!({"command": ["/no/such/program"]});
-    Attempt::new(&document(&missing, &json!({}), 5, 10)).run().is("Failed", "could not be started");
+    let ran = Attempt::new(&document(&missing, &json!({}), 5, 10)).run();
+    ran.is("Failed", "exit code 127");
+    assert!(ran.log.contains("cannot start /no/such/program"), "{}", ran.log);
     let both = json!({"command": ["x"], "builtin": "generic_action"});
     Attempt::new(&document(&both, &json!({}), 5, 10)).run().is("InputInvalid", "exactly one of builtin and command");
     Attempt::new("{}").run().is("InputInvalid", "missing field");

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
 use crate::policy::PolicySet;
-use crate::record::TaskRecord;
+use crate::record::{Evidence, TaskRecord};
 
 /// One Task and all that bears on it, at one moment. Views may be old, with one exception: a pod that an
 /// attempt was admitted for and that `pods` does not hold was looked for in the API server itself.
@@ -148,6 +148,8 @@ pub struct Report {
     #[serde(default)]
     pub message: String,
     pub output: Option<ReportOutput>,
+    #[serde(default)]
+    pub evidence: Option<Box<Evidence>>,
     pub finished_at: Option<Timestamp>,
 }
 
@@ -160,6 +162,7 @@ pub enum ReportStatus {
     OutputInvalid,
     InputInvalid,
     Cancelled,
+    SandboxIncomplete,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]

@@ -69,7 +69,8 @@ fn pod_state(pod: &Pod) -> PodState {
     let status = pod.status.as_ref();
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or("Pending");
     if matches!(phase, "Succeeded" | "Failed") {
-        return PodState::Ended(pod_end(status));
+        let runtime_class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.clone());
+        return PodState::Ended(pod_end(status, runtime_class));
     }
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
     if gates.into_iter().any(|gate| gate.name == GATE) {
@@ -97,9 +98,14 @@ fn unscheduled(status: Option<&PodStatus>) -> Option<String> {
     condition.message.clone()
 }
 
-fn pod_end(status: Option<&PodStatus>) -> PodEnd {
+fn pod_end(status: Option<&PodStatus>, runtime_class: Option<String>) -> PodEnd {
     let terminated = skill_container(status).and_then(|c| c.state.as_ref()).and_then(|s| s.terminated.as_ref());
-    let report = terminated.and_then(|t| t.message.as_deref()).and_then(parse_report);
+    let mut report = terminated.and_then(|t| t.message.as_deref()).and_then(parse_report);
+    // What the pod cannot know of itself, or could say wrongly.
+    if let Some(evidence) = report.as_mut().and_then(|report| report.evidence.as_mut()) {
+        evidence.image = skill_container(status).map(|container| container.image_id.clone());
+        evidence.runtime_class = runtime_class;
+    }
     let own = status.and_then(|s| s.reason.clone()).filter(|reason| !reason.is_empty());
     let container = terminated.map(|t| match t.reason.as_deref() {
         Some("Error" | "Completed") | None => format!("exit code {}", t.exit_code),

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::digest::Digest;
 use crate::json::{canonical, strict};
 use crate::observed::{PodEnd, Report, ReportOutput, ReportStatus};
-use crate::record::{AttemptOutcome, AttemptRecord, AttemptState, Launch, Output, OutputReference, StepRecord};
+use crate::record::{
+    AttemptOutcome, AttemptRecord, AttemptState, Evidence, Launch, Output, OutputReference, StepRecord,
+};
 use crate::sandbox::OUTPUT_LIMIT_BYTES;
 use crate::schema::Schema;
 use crate::time::GoDuration;
@@ -19,11 +21,12 @@ pub(super) struct Result {
     pub outcome: AttemptOutcome,
     pub message: Option<String>,
     pub output: Option<Output>,
+    pub evidence: Option<Box<Evidence>>,
 }
 
 impl Result {
     fn failed(outcome: AttemptOutcome, message: impl Into<String>) -> Result {
-        Result { outcome, message: Some(message.into()), output: None }
+        Result { outcome, message: Some(message.into()), output: None, evidence: None }
     }
 }
 
@@ -36,18 +39,20 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
         };
         return Result::failed(outcome, format!("the runner left no report: {}", end.reason));
     };
-    let Report { version, attempt, status, message, output, finished_at: _ } = report;
+    let Report { version, attempt, status, message, output, evidence, finished_at: _ } = report;
     if *version != 1 || attempt != key {
         return Result::failed(AttemptOutcome::Failed, "the report is not of this attempt; it counts for nothing");
     }
     let failed = |outcome| Result::failed(outcome, message.clone());
-    match status {
+    let result = match status {
         ReportStatus::Succeeded => {
             let Some(output) = output else {
                 return Result::failed(AttemptOutcome::Failed, "the report says Succeeded and holds no output");
             };
             match verify(launch, output, end.output.as_ref()) {
-                Ok(output) => Result { outcome: AttemptOutcome::Succeeded, message: None, output: Some(output) },
+                Ok(output) => {
+                    Result { outcome: AttemptOutcome::Succeeded, message: None, output: Some(output), evidence: None }
+                }
                 Err(message) => Result::failed(AttemptOutcome::Failed, message),
             }
         }
@@ -56,8 +61,10 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
         ReportStatus::Failed
         | ReportStatus::OutputTooLarge
         | ReportStatus::OutputInvalid
-        | ReportStatus::InputInvalid => failed(AttemptOutcome::Failed),
-    }
+        | ReportStatus::InputInvalid
+        | ReportStatus::SandboxIncomplete => failed(AttemptOutcome::Failed),
+    };
+    Result { evidence: evidence.clone(), ..result }
 }
 
 /// The output is what the report says it is, and what the contract asks for.

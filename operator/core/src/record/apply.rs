@@ -164,7 +164,7 @@ impl TaskRecord {
                 };
                 attempt.state = AttemptState::Admitted { pod_uid: pod_uid.clone(), at: *at };
             }
-            Change::FinishAttempt { step, number, outcome, message, output: _, retry_at, at } => {
+            Change::FinishAttempt { step, number, outcome, message, output: _, retry_at, evidence: _, at } => {
                 let attempt = self.attempt_mut(step, *number);
                 let Some(attempt) = attempt.filter(|a| !a.is_finished()) else {
                     return refuse("finishAttempt", "the attempt is not under way");

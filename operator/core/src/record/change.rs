@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
-    AttemptOutcome, Covered, Ending, Finished, Launch, OutputReference, RecordedPlan, Request, RuleDecision,
+    AttemptOutcome, Covered, Ending, Evidence, Finished, Launch, OutputReference, RecordedPlan, Request, RuleDecision,
     StepOutcome,
 };
 use crate::digest::Digest;
@@ -100,6 +100,9 @@ pub enum Change {
         message: Option<String>,
         output: Option<Output>,
         retry_at: Option<Timestamp>,
+        /// Where the runner left a report.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<Box<Evidence>>,
         at: Timestamp,
     },
     /// The step is over.

@@ -143,6 +143,25 @@ pub struct Launch {
     pub timeout_seconds: u32,
 }
 
+/// Which layers of the sandbox held for an attempt, and what really ran.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Evidence {
+    pub no_new_privs: bool,
+    /// No socket but a Unix one could be made.
+    pub seccomp: bool,
+    /// The ABI of Landlock that was in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub landlock: Option<u32>,
+    pub user_namespace: bool,
+    pub kernel: String,
+    /// The image that the kubelet ran, by digest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime_class: Option<String>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OutputReference {
     pub digest: Digest,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_core::digest::Digest;
 use countersign_core::record::Launch;
 use countersign_core::sandbox::attempt_document;
-use countersign_crds::{ANNOTATION_TASK, GATE, LABEL_ATTEMPT};
+use countersign_crds::{ANNOTATION_TASK, EffectClass, GATE, LABEL_ATTEMPT};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, PodSchedulingGate, PodSecurityContext, PodSpec,
@@ -109,6 +109,7 @@ fn pod(settings: &JobSettings, key: &str, launch: &Launch, run: i64) -> PodSpec 
                 env("COUNTERSIGN_ATTEMPT_FILE", format!("{INPUT_FOLDER}/{ATTEMPT_FILE}")),
                 // The Secret could have been put there by somebody else; the pod's own spec could not.
                 env("COUNTERSIGN_ATTEMPT_SHA256", document.hex()),
+                env("COUNTERSIGN_REQUIRE", required(settings, launch).join(",")),
             ]),
             resources: Some(resources(launch)),
             security_context: Some(locked_down()),
@@ -120,6 +121,24 @@ fn pod(settings: &JobSettings, key: &str, launch: &Launch, run: i64) -> PodSpec 
         volumes: Some(volumes),
         ..PodSpec::default()
     }
+}
+
+/// The layers of the sandbox without which the runner starts nothing. A RuntimeClass brings a sandbox of its own, in
+/// which some of them cannot be had.
+fn required(settings: &JobSettings, launch: &Launch) -> Vec<&'static str> {
+    let mut layers = vec!["noNewPrivs"];
+    if launch.contract.runtime_class_name.is_none() {
+        layers.extend(["seccomp", "landlock"]);
+        let harmful = match launch.contract.effect {
+            EffectClass::Read | EffectClass::Write => false,
+            EffectClass::External | EffectClass::Irreversible => true,
+        };
+        // An older runtime ignores hostUsers without a word.
+        if settings.user_namespaces && harmful {
+            layers.push("userNamespace");
+        }
+    }
+    layers
 }
 
 /// Copies the runner into a pod whose image is not ours.
@@ -189,5 +208,29 @@ fn scratch_volume(name: &str, size: &str) -> Volume {
         name: name.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource { medium: None, size_limit: Some(Quantity(size.to_owned())) }),
         ..Volume::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_could_do_harm_needs_a_user_namespace_and_a_runtime_class_brings_its_own_sandbox() {
+        let layers = |effect: &str, class: Option<&str>, user_namespaces: bool| {
+            let contract = json!({"effect": effect, "builtin": {"name": "generic_action"}, "runtimeClassName": class});
+            let launch = json!({"skill": "k", "contract": contract, "input": {}, "image": "i", "timeout_seconds": 1});
+            let settings =
+                JobSettings { runner_image: "i".into(), ttl_seconds: 60, start_deadline_seconds: 60, user_namespaces };
+            required(&settings, &serde_json::from_value(launch).unwrap()).join(",")
+        };
+        assert_eq!(layers("Read", None, true), "noNewPrivs,seccomp,landlock");
+        assert_eq!(layers("Write", None, true), "noNewPrivs,seccomp,landlock");
+        for effect in ["External", "Irreversible"] {
+            assert_eq!(layers(effect, None, true), "noNewPrivs,seccomp,landlock,userNamespace");
+            assert_eq!(layers(effect, None, false), "noNewPrivs,seccomp,landlock");
+            assert_eq!(layers(effect, Some("gvisor"), true), "noNewPrivs");
+        }
     }
 }

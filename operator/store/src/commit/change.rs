@@ -202,7 +202,8 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             );
             one(done.execute(connection).await?, change)
         }
-        Change::FinishAttempt { step, number, outcome, message, output, retry_at, at } => {
+        // The log's entry holds the evidence.
+        Change::FinishAttempt { step, number, outcome, message, output, retry_at, evidence: _, at } => {
             if let Some(output) = output {
                 keep(connection, output).await?;
             }

@@ -158,7 +158,16 @@ fn end_attempt(clock: &mut Clock, step: &str, number: u32, outcome: AttemptOutco
     let at = clock.tick();
     let output = (outcome == AttemptOutcome::Succeeded).then(output);
     let retry_at = retry.then(|| at + SignedDuration::from_micros(1_500_001));
-    Change::FinishAttempt { step: step.into(), number, outcome, message: Some("m".into()), output, retry_at, at }
+    Change::FinishAttempt {
+        step: step.into(),
+        number,
+        outcome,
+        message: Some("m".into()),
+        output,
+        retry_at,
+        evidence: None,
+        at,
+    }
 }
 
 fn output() -> Output {
