@@ -12,7 +12,7 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::source::{Page, Selected, Snapshot};
+use super::page::{PAGE, Page, Selected, Snapshot};
 
 pub struct Api {
     client: Client,
@@ -66,15 +66,8 @@ impl Api {
         Ok(Snapshot { checkpoint, size, keys, rotations: decoded(rotations)?, selection, from })
     }
 
-    pub async fn page(
-        &self,
-        selected: &Selected,
-        from: u64,
-        size: u64,
-        limit: u32,
-        proofs: bool,
-    ) -> anyhow::Result<Page> {
-        let query = format!("entries?from={from}&size={size}&limit={limit}&proofs={proofs}");
+    pub async fn page(&self, selected: &Selected, from: u64, size: u64, proofs: bool) -> anyhow::Result<Page> {
+        let query = format!("entries?from={from}&size={size}&limit={PAGE}&proofs={proofs}");
         let path = match selected {
             Selected::All => format!("/api/v1/{query}"),
             Selected::Task(TaskName { namespace, name: _, uid }) => {

@@ -4,7 +4,8 @@ use countersign_core::names::{printable, shown};
 use countersign_core::tlog::{Line, entry};
 use serde_json::{Value, json};
 
-use super::source::{Selected, Source};
+use super::page::Selected;
+use super::source::Source;
 
 pub async fn print(source: &Source, selected: &Selected, as_json: bool) -> anyhow::Result<()> {
     let size = source.size().await?;

@@ -6,7 +6,8 @@ use anyhow::Context;
 use countersign_core::tlog::{Checkpoint, Frontier, VerifyingKey, leaf};
 
 use super::bundle::{Bundle, CHECKPOINT};
-use super::verify::{Extent, Failure, verify};
+use super::failure::Failure;
+use super::verify::{Extent, verify};
 
 /// The note in a file, or in an export.
 pub fn checkpoint(path: &Path) -> anyhow::Result<String> {

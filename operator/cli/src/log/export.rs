@@ -8,7 +8,8 @@ use anyhow::{Context, bail};
 use countersign_core::tlog::{Line, TILE_WIDTH, Tile};
 
 use super::bundle::{CHECKPOINT, ENTRIES, KEY, ROTATIONS};
-use super::source::{Selected, Snapshot, Source};
+use super::page::{Selected, Snapshot};
+use super::source::Source;
 
 /// The whole log, or some entries with a proof for each, as of the newest checkpoint.
 pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use countersign_core::event::Event;
 use countersign_core::tlog::{Checkpoint, Line, VerifyingKey, entry, leaf, verify_inclusion, verify_rotation};
 
 use super::bundle::Bundle;
-use super::verify::{Failure, entry_fails};
+use super::failure::{Failure, entry_fails};
 
 /// From the trusted key to the newest; the rotations before it are verified and not followed.
 pub fn follow(bundle: &Bundle, trusted: &VerifyingKey) -> Result<Vec<VerifyingKey>, Failure> {

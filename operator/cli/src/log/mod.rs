@@ -6,8 +6,10 @@ mod bundle;
 mod consistency;
 mod erase;
 mod export;
+mod failure;
 mod find;
 mod keys;
+mod page;
 mod rotate;
 mod source;
 #[cfg(test)]
@@ -23,7 +25,8 @@ use http::Uri;
 use jiff::Timestamp;
 
 use self::api::Api;
-use self::source::{Selected, Source};
+use self::page::Selected;
+use self::source::Source;
 use crate::Connection;
 use crate::cluster::{self, Cluster};
 

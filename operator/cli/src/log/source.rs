@@ -9,36 +9,11 @@ use countersign_store::{LogEntry, Store};
 use jiff::Timestamp;
 
 use super::api::Api;
-
-/// Entries to a page.
-const PAGE: u32 = 1000;
+use super::page::{PAGE, Page, Selected, Snapshot};
 
 pub enum Source {
     Api(Box<Api>),
     Database(Store),
-}
-
-/// What an export is made against.
-pub struct Snapshot {
-    pub checkpoint: String,
-    pub size: u64,
-    pub keys: Vec<String>,
-    pub rotations: Vec<Line>,
-    pub selection: Selected,
-    pub from: u64,
-}
-
-/// Which entries are read.
-#[derive(Clone)]
-pub enum Selected {
-    All,
-    Task(TaskName),
-}
-
-/// Where a page ended, if another follows.
-pub struct Page {
-    pub lines: Vec<Line>,
-    pub next: Option<u64>,
 }
 
 impl Source {
@@ -73,7 +48,7 @@ impl Source {
 
     pub async fn page(&self, selected: &Selected, from: u64, size: u64, proofs: bool) -> anyhow::Result<Page> {
         match self {
-            Source::Api(api) => api.page(selected, from, size, PAGE, proofs).await,
+            Source::Api(api) => api.page(selected, from, size, proofs).await,
             Source::Database(store) => {
                 let selection = match selected {
                     Selected::All => Selection::All,

@@ -14,7 +14,8 @@ use tempfile::TempDir;
 
 use super::bundle::{Bundle, CHECKPOINT, ENTRIES, KEY, ROTATIONS, read};
 use super::consistency;
-use super::verify::{Extent, Failure, verify};
+use super::failure::Failure;
+use super::verify::{Extent, verify};
 
 struct Tiles(BTreeMap<(u8, u64), Vec<Hash>>);
 

@@ -6,9 +6,9 @@ use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{
     Checkpoint, Frontier, Hash, Line, TILE_WIDTH, VerifyingKey, entry, leaf, perfect, verify_inclusion,
 };
-use thiserror::Error;
 
 use super::bundle::Bundle;
+use super::failure::{Failure, entry_fails};
 use super::keys;
 
 /// What was proved.
@@ -34,23 +34,6 @@ pub enum Extent {
         /// They are all of this Task.
         task: Option<String>,
     },
-}
-
-/// What does not hold, and where.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Failure {
-    #[error("checkpoint: {0}")]
-    Checkpoint(String),
-    #[error("entry {index}: {why}")]
-    Entry { index: u64, why: String },
-    #[error("tile {level}/{index}: {why}")]
-    Tile { level: u8, index: u64, why: &'static str },
-    #[error("the entries do not lead to the root that was signed, and the export's tiles cannot tell why: {0}")]
-    Root(&'static str),
-}
-
-pub(super) fn entry_fails<T>(index: u64, why: impl Into<String>) -> Result<T, Failure> {
-    Err(Failure::Entry { index, why: why.into() })
 }
 
 impl std::fmt::Display for Proved {
@@ -117,11 +100,15 @@ struct Read {
     content: Result<Option<TaskName>, String>,
 }
 
-/// On every core, as this takes nearly all of the time.
+/// On every core where there are many, as this takes nearly all of the time.
 fn read_all(lines: &[Line]) -> Vec<Read> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let share = lines.len().div_ceil(cores).max(1);
+    const MANY: usize = 1000;
     let read = |line: &Line| Read { leaf: leaf(&line.body), content: content(line) };
+    if lines.len() < MANY {
+        return lines.iter().map(read).collect();
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let share = lines.len().div_ceil(cores);
     std::thread::scope(|scope| {
         let parts: Vec<_> =
             lines.chunks(share).map(|part| scope.spawn(move || part.iter().map(read).collect::<Vec<_>>())).collect();

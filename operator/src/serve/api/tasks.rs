@@ -62,6 +62,27 @@ pub struct Step {
     finished_at: Option<Timestamp>,
 }
 
+/// What is asked of Tasks and of steps alike.
+struct Window {
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    hash: Option<String>,
+    after: Option<Cursor>,
+    limit: u32,
+}
+
+impl Asked {
+    fn window(&self) -> Result<Window, Problem> {
+        Ok(Window {
+            since: page::instant("since", self.since.as_deref())?,
+            until: page::instant("until", self.until.as_deref())?,
+            hash: self.hash.as_deref().map(with_prefix),
+            after: self.r#continue.as_deref().map(page::decode).transpose()?,
+            limit: page::limit(self.limit)?,
+        })
+    }
+}
+
 /// In all namespaces where the path names none.
 #[derive(Deserialize)]
 pub struct Place {
@@ -75,22 +96,12 @@ pub async fn list(
     Query(asked): Query<Asked>,
 ) -> Result<Json<Page<Task>>, Problem> {
     caller.may_read(namespace.as_deref()).await?;
-    let Asked { state, r#type, name, agent, requester, since, until, hash, limit, r#continue } = asked;
+    let Window { since, until, hash, after, limit } = asked.window()?;
+    let Asked { state, r#type, name, agent, requester, .. } = asked;
     if name.is_some() {
         return Err(Problem::bad_request("name: is of steps; a Task's own is part of the path"));
     }
-    let limit = page::limit(limit)?;
-    let filter = TaskFilter {
-        namespace,
-        state,
-        kind: r#type,
-        agent,
-        requester,
-        since: page::instant("since", since.as_deref())?,
-        until: page::instant("until", until.as_deref())?,
-        hash: hash.map(with_prefix),
-    };
-    let after = r#continue.as_deref().map(page::decode).transpose()?;
+    let filter = TaskFilter { namespace, state, kind: r#type, agent, requester, since, until, hash };
     let mut rows = shared.store.tasks(&filter, after.as_ref(), page::with_next(limit)).await?;
     let next = page::cut(&mut rows, limit, |last| {
         page::encode(&Cursor { adopted_at: last.adopted_at, uid: last.uid.clone(), position: 0 })
@@ -110,21 +121,12 @@ pub async fn steps(
     Query(asked): Query<Asked>,
 ) -> Result<Json<Page<Step>>, Problem> {
     caller.may_read(namespace.as_deref()).await?;
-    let Asked { state, r#type, name, agent, requester, since, until, hash, limit, r#continue } = asked;
+    let Window { since, until, hash, after, limit } = asked.window()?;
+    let Asked { state, r#type, name, agent, requester, .. } = asked;
     if r#type.is_some() || requester.is_some() {
         return Err(Problem::bad_request("type and requester are of Tasks; ask for tasks"));
     }
-    let limit = page::limit(limit)?;
-    let filter = StepFilter {
-        namespace,
-        state,
-        name,
-        agent,
-        since: page::instant("since", since.as_deref())?,
-        until: page::instant("until", until.as_deref())?,
-        hash: hash.map(with_prefix),
-    };
-    let after = r#continue.as_deref().map(page::decode).transpose()?;
+    let filter = StepFilter { namespace, state, name, agent, since, until, hash };
     let mut rows = shared.store.steps(&filter, after.as_ref(), page::with_next(limit)).await?;
     let next = page::cut(&mut rows, limit, |last| {
         page::encode(&Cursor { adopted_at: last.adopted_at, uid: last.task_uid.clone(), position: last.position })
@@ -163,8 +165,8 @@ pub async fn steps(
 }
 
 /// A digest is written with its algorithm everywhere; people paste it without.
-fn with_prefix(hash: String) -> String {
-    if hash.contains(':') { hash } else { format!("sha256:{hash}") }
+fn with_prefix(hash: &str) -> String {
+    if hash.contains(':') { hash.to_owned() } else { format!("sha256:{hash}") }
 }
 
 #[derive(Serialize)]
