@@ -9,6 +9,12 @@ cd "$CLUSTER_DIR/../../operator/core"
 export PATH=$CACHE/tools/bin:$PATH
 FUZZ_SECONDS=${FUZZ_SECONDS:-600}
 CORPUS=$CACHE/corpus
+# libFuzzer is C++.
+if ! command -v g++ >/dev/null; then
+  say "installing g++ (about 20 s, once)"
+  apt-get update -qq
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ >/dev/null
+fi
 if ! command -v cargo-fuzz >/dev/null; then
   say "installing cargo-fuzz (about 1 min, once)"
   (cd / && cargo install --quiet --debug --locked --root "$CACHE/tools" cargo-fuzz@0.13.2)
