@@ -42,7 +42,7 @@ controllers() {
       --storage-path="$FOLDER/storage" --storage-addr="127.0.0.1:$STORAGE_PORT" --storage-adv-addr="127.0.0.1:$STORAGE_PORT"
   fi
   if ! alive kustomize-controller; then
-    spawn kustomize-controller "$BIN/kustomize-controller" "${common[@]}" --metrics-addr=127.0.0.1:26284 --health-addr=127.0.0.1:26285
+    spawn kustomize-controller "$BIN/kustomize-controller" "${common[@]}" --requeue-dependency=2s --metrics-addr=127.0.0.1:26284 --health-addr=127.0.0.1:26285
   fi
   wait_for 60 "source-controller" curl -fs --noproxy '*' http://127.0.0.1:26283/readyz
   wait_for 60 "kustomize-controller" curl -fs --noproxy '*' http://127.0.0.1:26285/readyz
