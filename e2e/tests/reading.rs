@@ -176,12 +176,23 @@ fn whoever_asks_too_much_waits_and_nobody_else() {
     let forward = Forward::open();
     let greedy = Reader::new(&forward, &ns.name, "greedy", Some(&ns.name));
     let modest = Reader::new(&forward, &ns.name, "modest", Some(&ns.name));
-    // One connection, as fast as it goes; 20 a second and five seconds' worth at once are allowed.
+    // As fast as it goes; 20 a second and five seconds' worth at once are allowed.
     let url = format!("{}/log/checkpoint", forward.url);
-    let config: String = (0..400).map(|_| format!("url = \"{url}\"\noutput = /dev/null\n")).collect();
+    let config: String = (0..600).map(|_| format!("url = \"{url}\"\noutput = /dev/null\n")).collect();
     let header = format!("Authorization: Bearer {}", greedy.token);
     let mut curl = Command::new("curl")
-        .args(["-sk", "-H", &header, "-w", "%{http_code} %header{retry-after}\n", "-K", "-"])
+        .args([
+            "-skZ",
+            "--no-progress-meter",
+            "--parallel-max",
+            "6",
+            "-H",
+            &header,
+            "-w",
+            "%{http_code} %header{retry-after}\n",
+            "-K",
+            "-",
+        ])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
