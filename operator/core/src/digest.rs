@@ -54,8 +54,13 @@ impl Digest {
 
     /// The 64 hexadecimal digits, without the prefix.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
+}
+
+/// Lower-case hexadecimal digits, two a byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The digest of a JSON value: SHA-256 over its canonical form (RFC 8785), so that neither the order

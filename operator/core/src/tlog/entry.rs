@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, hex};
 use crate::json::{canonical, strict};
 
 /// The version of the envelope and of the events in it. Within a version only members are added.
@@ -55,7 +55,7 @@ pub fn close(
     event: &Value,
     salts: [[u8; SALT_BYTES]; 2],
 ) -> Result<Sealed, strict::StrictError> {
-    let [salt, payload_salt] = salts.map(hex);
+    let [salt, payload_salt] = salts.map(|salt| hex(&salt));
     let payload = canonical::to_vec(&json!({"salt": payload_salt, "event": event}))?;
     let entry = Entry { version: VERSION, kind: kind.to_owned(), at, task, payload: Digest::of_bytes(&payload), salt };
     Ok(Sealed { body: canonical::to_vec(&json!(entry))?, payload })
@@ -88,10 +88,6 @@ pub fn open_payload(entry: &Entry, payload: &[u8]) -> Result<Value, String> {
     }
     let value = strict::parse(payload).map_err(|error| format!("its payload is not strict JSON: {error}"))?;
     value.get("event").cloned().ok_or_else(|| "its payload holds no event".to_owned())
-}
-
-fn hex(bytes: [u8; SALT_BYTES]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use ed25519_dalek::{Signer, SigningKey as Secret, VerifyingKey as Public};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::digest::hex;
+
 /// Ed25519, in a key's identifier and in its encoding.
 const ALGORITHM: u8 = 1;
 const MARK: &str = "\u{2014} ";
@@ -113,7 +115,7 @@ impl VerifyingKey {
 
 impl std::fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id: String = key_id(&self.name, &self.public).iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&key_id(&self.name, &self.public));
         let mut key = vec![ALGORITHM];
         key.extend(self.public.as_bytes());
         write!(f, "{}+{id}+{}", self.name, STANDARD.encode(key))
@@ -136,8 +138,11 @@ impl std::str::FromStr for VerifyingKey {
         let bytes: [u8; 32] = bytes.try_into().map_err(|_| NoteError::Key("the key has not 32 bytes"))?;
         let public = Public::from_bytes(&bytes).map_err(|_| NoteError::Key("the key is no point of the curve"))?;
         let key = VerifyingKey { name: name.to_owned(), public };
-        let expected: String = key_id(name, &public).iter().map(|byte| format!("{byte:02x}")).collect();
-        if id == expected { Ok(key) } else { Err(NoteError::Key("its identifier is not that of the key")) }
+        if id == hex(&key_id(name, &public)) {
+            Ok(key)
+        } else {
+            Err(NoteError::Key("its identifier is not that of the key"))
+        }
     }
 }
 
