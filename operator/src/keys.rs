@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use countersign_core::approval::Seal;
+use countersign_core::digest::hex;
 use countersign_core::tlog::SigningKey;
 use countersign_store::LogKeys;
 use k8s_openapi::ByteString;
@@ -63,15 +64,14 @@ impl Kept for LogKeys {
     }
 
     fn make() -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
-        let id: String = random::<8>()?.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex(&random::<8>()?);
         Ok(vec![(KEY, random::<32>()?.to_vec()), (NAME, format!("countersign.dev/log/{id}").into_bytes())])
     }
 }
 
 fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
-    let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
-    random.fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error:?}"))?;
+    getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     Ok(bytes)
 }
 
