@@ -40,6 +40,8 @@ state = "$STATE/containerd/state"
   BinaryName = "$BIN/runc"
   SystemdCgroup = false
 TOML
+  # One that a machine left behind when it went down answers nobody.
+  rm -f "$STATE/containerd/containerd.sock"
   spawn containerd "$BIN/containerd" --config "$STATE/containerd.toml"
   wait_for 30 containerd test -S "$STATE/containerd/containerd.sock"
 
