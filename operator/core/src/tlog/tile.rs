@@ -1,11 +1,16 @@
 //! Tiles: 256 hashes of one level together, as C2SP's tlog-tiles keeps and serves them.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+
 use super::hash::{Hash, node};
+use crate::digest::Digest;
 
 /// Hashes of a full tile.
 pub const TILE_WIDTH: usize = 256;
 /// Levels of the tree from one level of tiles to the next.
 pub(super) const TILE_HEIGHT: u32 = 8;
+const WIDTH: u64 = TILE_WIDTH as u64;
 
 /// Names a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,7 +26,48 @@ pub trait TileStore {
     fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Self::Error>;
 }
 
+/// Tiles in memory.
+pub type Tiles = BTreeMap<Tile, Vec<Hash>>;
+
+impl TileStore for Tiles {
+    type Error = Infallible;
+    fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Infallible> {
+        Ok(self.get(&tile).cloned().unwrap_or_default())
+    }
+}
+
 impl Tile {
+    /// The tile that has the hash at `index` of its level, and where in the tile it stands.
+    pub fn holding(level: u8, index: u64) -> (Tile, usize) {
+        (Tile { level, index: index / WIDTH }, (index % WIDTH) as usize)
+    }
+
+    /// The tiles of a tree of `size` leaves, each with the number of its hashes, from the leaves up.
+    pub fn all(size: u64) -> impl Iterator<Item = (Tile, usize)> {
+        let levels = std::iter::successors(Some((0, size)), |(level, hashes)| Some((level + 1, hashes / WIDTH)));
+        levels.take_while(|(_, hashes)| *hashes > 0).flat_map(|(level, hashes)| {
+            let width = move |index: u64| (hashes - index * WIDTH).min(WIDTH) as usize;
+            (0..hashes.div_ceil(WIDTH)).map(move |index| (Tile { level, index }, width(index)))
+        })
+    }
+
+    /// The tiles from which the right edge of a tree of `size` leaves is loaded; those that it has no hash in are
+    /// among them.
+    pub fn edge(size: u64) -> impl Iterator<Item = Tile> {
+        (0..8).map(move |level| Tile::holding(level, size >> (TILE_HEIGHT * u32::from(level))).0)
+    }
+
+    /// A tile's bytes: its hashes, one after the other.
+    pub fn encode(hashes: &[Hash]) -> Vec<u8> {
+        hashes.iter().flat_map(|hash| *hash.as_bytes()).collect()
+    }
+
+    /// The hashes of a tile's bytes; `None` where the last one is cut off.
+    pub fn decode(bytes: &[u8]) -> Option<Vec<Hash>> {
+        let (hashes, rest) = bytes.as_chunks();
+        rest.is_empty().then(|| hashes.iter().copied().map(Digest::from_raw).collect())
+    }
+
     /// The path at which a log serves it, `width` hashes wide: `tile/0/x001/234` or `tile/0/x001/234.p/5`.
     pub fn path(self, width: usize) -> String {
         let partial = if width == TILE_WIDTH { String::new() } else { format!(".p/{width}") };
@@ -72,8 +118,8 @@ pub(super) fn subtree<S: TileStore>(store: &mut S, height: u32, index: u64) -> R
     let count = 1usize << above;
     let first = index << above;
     let Ok(level) = u8::try_from(level) else { return Ok(None) };
-    let hashes = store.tile(Tile { level, index: first / TILE_WIDTH as u64 })?;
-    let offset = usize::try_from(first % TILE_WIDTH as u64).unwrap_or(usize::MAX);
+    let (tile, offset) = Tile::holding(level, first);
+    let hashes = store.tile(tile)?;
     let Some(hashes) = hashes.get(offset..offset + count) else { return Ok(None) };
     Ok(Some(perfect(hashes)))
 }
@@ -92,6 +138,37 @@ pub fn perfect(hashes: &[Hash]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tlog::{Frontier, empty_root};
+
+    #[test]
+    fn a_tree_has_these_tiles_and_no_others() {
+        let all = |size| Tile::all(size).map(|(tile, width)| (tile.level, tile.index, width)).collect::<Vec<_>>();
+        assert_eq!(all(0), []);
+        assert_eq!(all(1), [(0, 0, 1)]);
+        assert_eq!(all(256), [(0, 0, 256), (1, 0, 1)]);
+        assert_eq!(all(600), [(0, 0, 256), (0, 1, 256), (0, 2, 88), (1, 0, 2)]);
+        assert!(all(65_537).ends_with(&[(0, 256, 1), (1, 0, 256), (2, 0, 1)]));
+        for size in [1, 255, 256, 257, 65_536, 70_001] {
+            let (mut frontier, mut tiles) = (Frontier::default(), Tiles::new());
+            for _ in 0..size {
+                frontier.append(empty_root(), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
+            }
+            let widths = tiles.iter().map(|(tile, hashes)| (*tile, hashes.len()));
+            assert!(widths.eq(Tile::all(size)), "{size} leaves");
+            tiles.retain(|tile, _| Tile::edge(size).any(|edge| edge == *tile));
+            let Ok(again) = Frontier::from_tiles(&mut tiles, size);
+            assert_eq!(again, Some(frontier), "{size} leaves, from their edge");
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_tile_are_its_hashes() {
+        let hashes = [empty_root(), node(&empty_root(), &empty_root())];
+        let bytes = Tile::encode(&hashes);
+        assert_eq!(Tile::decode(&bytes).unwrap(), hashes);
+        assert_eq!(Tile::decode(&bytes[1..]), None);
+        assert_eq!(Tile::decode(&[]), Some(Vec::new()));
+    }
 
     #[test]
     fn paths_are_those_of_tlog_tiles() {

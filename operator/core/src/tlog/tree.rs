@@ -1,7 +1,7 @@
 //! A growing tree, of which only the right edge is kept: the roots of the complete subtrees that its leaves form.
 
 use super::hash::{Hash, empty_root, node};
-use super::tile::{TILE_HEIGHT, TILE_WIDTH, TileStore, subtree};
+use super::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileStore, subtree};
 
 /// The complete subtrees of a tree, from the largest to the smallest: one for each bit of its size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,13 @@ pub struct Appended {
     /// Among the hashes of that level.
     pub index: u64,
     pub hash: Hash,
+}
+
+impl Appended {
+    /// The tile that it is the next hash of.
+    pub fn tile(&self) -> Tile {
+        Tile::holding(self.level, self.index).0
+    }
 }
 
 impl Frontier {
