@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::egress::EgressLimit;
 use crate::meta::{RiskClass, duration};
 
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,10 @@ pub struct PolicySpec {
     pub mode: PolicyMode,
     #[schemars(schema_with = "rules")]
     pub rules: Vec<Rule>,
+    /// Where Skills may go at most, whatever they list themselves; no limit where left out, nowhere where empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub egress: Option<Vec<EgressLimit>>,
 }
 
 fn rules(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::egress::{Cost, Egress};
 use crate::meta::{duration, free_object};
 
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -24,6 +25,12 @@ use crate::meta::{duration, free_object};
 )]
 #[x_kube(validation = Rule::new("has(self.builtin) != has(self.image)")
     .message("set exactly one of spec.builtin and spec.image"))]
+#[x_kube(validation = Rule::new("self.effect != 'Read' || !has(self.egress) || self.egress.all(e, e.protocol in ['Https', 'Http'] && (!has(e.methods) || e.methods.all(m, m in ['GET', 'HEAD', 'OPTIONS'])))")
+    .message("a Skill of effect Read sends GET, HEAD and OPTIONS only, or jsonRpc methods that read; change effect or egress"))]
+#[x_kube(validation = Rule::new("self.effect != 'Read' || !has(self.egress) || self.egress.all(e, !has(e.jsonRpc) || e.jsonRpc.all(m, m in ['eth_blockNumber', 'eth_call', 'eth_chainId', 'eth_estimateGas', 'eth_feeHistory', 'eth_gasPrice', 'eth_getBalance', 'eth_getBlockByHash', 'eth_getBlockByNumber', 'eth_getCode', 'eth_getLogs', 'eth_getStorageAt', 'eth_getTransactionByHash', 'eth_getTransactionCount', 'eth_getTransactionReceipt', 'net_version']))")
+    .message("a Skill of effect Read lists jsonRpc methods that are known to read only (eth_call, eth_getBalance, ...); change effect or egress"))]
+#[x_kube(validation = Rule::new("!has(self.cost) || (has(self.egress) && self.egress.size() > 0)")
+    .message("cost is of calls through the broker; list egress, or leave cost out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SkillSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +61,23 @@ pub struct SkillSpec {
     pub runtime_class_name: Option<String>,
     #[serde(default)]
     pub resources: Resources,
+    /// Where it may go, through the broker; nowhere where left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub egress: Vec<Egress>,
+    /// How many calls a minute all its attempts together may make; as many as they like where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100000))]
+    pub calls_per_minute: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// How long an attempt usually takes: for people, and for estimates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "duration")]
+    pub expected_duration: Option<String>,
+    /// What of the Task's files it sees, in `/workspace`.
+    #[serde(default, skip_serializing_if = "Workspace::is_none")]
+    pub workspace: Workspace,
     /// The Skill that takes this one's place where a Policy rule says Downgrade.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
@@ -62,6 +86,23 @@ pub struct SkillSpec {
 
 fn default_timeout() -> String {
     "5m".into()
+}
+
+/// The files that a Task's steps hand on to those that need them.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Workspace {
+    #[default]
+    None,
+    /// It sees what the steps that it needs left; what it changes is lost.
+    Read,
+    /// What it leaves is kept, by content, and handed on.
+    Write,
+}
+
+impl Workspace {
+    fn is_none(&self) -> bool {
+        *self == Workspace::None
+    }
 }
 
 /// What a Skill does to the world.
@@ -104,6 +145,40 @@ pub enum BuiltinName {
     JsonTransform,
     /// Acknowledges an action and its parameters; it has no effect.
     GenericAction,
+    /// One HTTP request.
+    HttpCall,
+    /// A chat completion of a language model that speaks OpenAI's API.
+    LlmInvoke,
+    /// Reads a file of the workspace.
+    FsRead,
+    /// Writes a file of the workspace.
+    FsWrite,
+    /// A POST with an idempotency key.
+    WebhookSend,
+    /// One message, handed to a mail server.
+    EmailSend,
+    /// The balance of an account on an Ethereum chain, native or ERC-20.
+    CheckBalance,
+    /// One tool of a Model Context Protocol server.
+    McpCall,
+}
+
+impl BuiltinName {
+    /// As the runner knows it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            BuiltinName::JsonTransform => "json_transform",
+            BuiltinName::GenericAction => "generic_action",
+            BuiltinName::HttpCall => "http_call",
+            BuiltinName::LlmInvoke => "llm_invoke",
+            BuiltinName::FsRead => "fs_read",
+            BuiltinName::FsWrite => "fs_write",
+            BuiltinName::WebhookSend => "webhook_send",
+            BuiltinName::EmailSend => "email_send",
+            BuiltinName::CheckBalance => "check_balance",
+            BuiltinName::McpCall => "mcp_call",
+        }
+    }
 }
 
 /// Any image with a command: input on stdin, output on stdout, JSON both.
