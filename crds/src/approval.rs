@@ -134,6 +134,14 @@ pub struct Subject {
     /// The image that will run, by digest.
     #[schemars(length(max = 512))]
     pub image: String,
+    /// Where it may go, and what is shown there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(max = 1024)))]
+    pub egress: Vec<String>,
+    /// The most that it may cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
+    pub cost_ceiling: Option<String>,
     /// The rules that asked for the signature.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -44,6 +44,75 @@ pub struct Egress {
     pub credential: Option<Credential>,
 }
 
+impl Egress {
+    /// The port, or the protocol's own.
+    pub fn port(&self) -> u16 {
+        self.port.unwrap_or(match self.protocol {
+            Protocol::Https => 443,
+            Protocol::Http => 80,
+            Protocol::Smtps => 465,
+            Protocol::Smtp => 587,
+        })
+    }
+
+    /// The methods that are allowed where it says nothing.
+    pub fn methods(&self) -> &[Method] {
+        if self.methods.is_empty() { &[Method::Get, Method::Head] } else { &self.methods }
+    }
+}
+
+/// As people read it before they sign: what it does where, and what it shows there.
+impl std::fmt::Display for Egress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let methods = || self.methods().iter().map(|method| method.as_str()).collect::<Vec<_>>().join(", ");
+        let (what, scheme) = match self.protocol {
+            Protocol::Https | Protocol::Http if !self.json_rpc.is_empty() => {
+                (format!("JSON-RPC {}", self.json_rpc.join(", ")), self.protocol.scheme())
+            }
+            Protocol::Https | Protocol::Http => (methods(), self.protocol.scheme()),
+            Protocol::Smtps | Protocol::Smtp => ("mail".to_owned(), self.protocol.scheme()),
+        };
+        write!(f, "{what} to {scheme}://{}:{}", self.host, self.port())?;
+        if !self.paths.is_empty() {
+            write!(f, " {}", self.paths.join(" "))?;
+        }
+        if !self.addresses.is_empty() {
+            write!(f, ", also at {}", self.addresses.join(", "))?;
+        }
+        match &self.credential {
+            Some(Credential { secret, key, header: _, username: _, scheme: _ }) => {
+                write!(f, ", showing Secret {secret} ({key})")
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl Protocol {
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Protocol::Https => "https",
+            Protocol::Http => "http",
+            Protocol::Smtps => "smtps",
+            Protocol::Smtp => "smtp",
+        }
+    }
+}
+
+impl Method {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Options => "OPTIONS",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+        }
+    }
+}
+
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Protocol {
     #[default]

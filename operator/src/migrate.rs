@@ -1,24 +1,26 @@
-//! `countersign migrate`: brings the schema up to date as its owner, and lets the operator's role work with it. It runs
-//! before the operator, which never sees the owner's password.
+//! `countersign migrate`: brings the schema up to date as its owner, and lets the operator's role and the broker's work
+//! with it. It runs before the operator, which never sees the owner's password.
 
 use std::time::Duration;
 
 use anyhow::Context;
-use countersign_store::{Rights, Store, StoreError, StoreOptions};
+use countersign_store::{Rights, Role, Store, StoreError, StoreOptions};
 
 const AGAIN: Duration = Duration::from_secs(2);
 const OWNER: &str = "COUNTERSIGN_DATABASE_OWNER_URL";
 const OPERATOR: &str = "COUNTERSIGN_DATABASE_URL";
+const BROKER: &str = "COUNTERSIGN_DATABASE_BROKER_URL";
 
 /// Waits for PostgreSQL, whenever that comes.
 pub async fn run() -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let operator = variable(OPERATOR).with_context(|| format!("{OPERATOR} is not set"))?;
     let owner = variable(OWNER).unwrap_or_else(|| operator.clone());
+    let broker = variable(BROKER);
     let options = StoreOptions { url: owner, max_connections: 1, acquire_timeout: Duration::from_secs(5) };
     let store = Store::open(&options).context(OWNER)?;
     loop {
-        match prepare(&store, &operator).await {
+        match prepare(&store, &operator, broker.as_deref()).await {
             Ok(Rights::AddOnly) => {
                 tracing::info!("the schema is up to date; the operator's role can read and add");
                 return Ok(());
@@ -38,7 +40,10 @@ pub async fn run() -> anyhow::Result<()> {
     }
 }
 
-async fn prepare(store: &Store, operator: &str) -> Result<Rights, StoreError> {
+async fn prepare(store: &Store, operator: &str, broker: Option<&str>) -> Result<Rights, StoreError> {
     store.migrate().await?;
-    store.grant(operator).await
+    if let Some(broker) = broker {
+        store.grant(Role::Broker, broker).await?;
+    }
+    store.grant(Role::Operator, operator).await
 }

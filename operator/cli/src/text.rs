@@ -68,10 +68,16 @@ fn takes(approval: &Approval) -> String {
 }
 
 fn subject(out: &mut String, step: &str, attempt: u32, subject: &Subject) {
-    let Subject { skill, effect, input, image, rules, earlier, since_last_approved } = subject;
+    let Subject { skill, effect, input, image, egress, cost_ceiling, rules, earlier, since_last_approved } = subject;
     let _ = writeln!(out, "\nStep {step}, attempt {attempt}: Skill {skill}, which has effect {effect:?}");
     let _ = writeln!(out, "  image  {}", printable(image));
     let _ = writeln!(out, "  input  {}", indented(&Value::Object(input.clone())));
+    for egress in egress {
+        let _ = writeln!(out, "  goes   {}", printable(egress));
+    }
+    if let Some(ceiling) = cost_ceiling {
+        let _ = writeln!(out, "  costs  at most {}", printable(ceiling));
+    }
     for RuleReference { policy, rule, message } in rules {
         let message = message.as_deref().map(|message| format!(": {}", printable(message))).unwrap_or_default();
         let _ = writeln!(out, "  rule   {policy}, {rule}{message}");

@@ -1,5 +1,5 @@
-//! What happens to the system itself and not to one Task: who leads, what is configured, which key signs, and who
-//! took or erased what of the record.
+//! What happens beside the record of a Task: who leads, what is configured, which key signs, what sandboxes call, and
+//! who took or erased what of the record.
 
 use countersign_crds::Identity;
 use jiff::Timestamp;
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::digest::Digest;
+use crate::money::Money;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -46,6 +47,35 @@ pub enum Event {
         selection: Selection,
         /// Entries of the checkpoint that it was made against.
         size: u64,
+        at: Timestamp,
+    },
+    /// An attempt's token was taken for a session with the broker; no other is given.
+    OpenSession { attempt: String, at: Timestamp },
+    /// A call is about to leave the broker.
+    BeginCall {
+        attempt: String,
+        number: u32,
+        method: String,
+        /// Without its query.
+        url: String,
+        /// The most that it may cost.
+        reserved: Money,
+        at: Timestamp,
+    },
+    /// What came of a call.
+    EndCall {
+        attempt: String,
+        number: u32,
+        /// `answered`, or why not: a closed set of the broker's.
+        outcome: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        status: Option<u16>,
+        /// The address that it went to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        sent: u64,
+        received: u64,
+        cost: Money,
         at: Timestamp,
     },
     /// The payloads of a Task's entries are gone; the entries and their proofs are not.
@@ -95,6 +125,9 @@ impl Event {
             Event::Remove { .. } => "remove",
             Event::RotateKey { .. } => "rotateKey",
             Event::Export { .. } => "export",
+            Event::OpenSession { .. } => "openSession",
+            Event::BeginCall { .. } => "beginCall",
+            Event::EndCall { .. } => "endCall",
             Event::Erase { .. } => "erase",
         }
     }
@@ -106,6 +139,9 @@ impl Event {
             | Event::Remove { at, .. }
             | Event::RotateKey { at, .. }
             | Event::Export { at, .. }
+            | Event::OpenSession { at, .. }
+            | Event::BeginCall { at, .. }
+            | Event::EndCall { at, .. }
             | Event::Erase { at, .. } => *at,
         }
     }

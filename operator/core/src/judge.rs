@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_crds::{AgentSpec, Effect, PolicyMode, Priority, RiskClass, SkillSpec, Step, StepApproval};
+use countersign_crds::{AgentSpec, Effect, PolicyMode, Priority, RiskClass, SkillSpec, Step, StepApproval, Workspace};
 use serde_json::{Map, Value, json};
 
 use crate::approval::Ask;
@@ -37,6 +37,10 @@ pub struct Case<'a> {
     pub skills: &'a BTreeMap<String, SkillSpec>,
     pub agent: Option<&'a AgentSpec>,
     pub policies: &'a PolicySet,
+    /// The Secrets that the broker was given, with their resource versions.
+    pub secrets: &'a BTreeMap<String, String>,
+    /// The trees of files that the steps before it left.
+    pub workspace: &'a [Digest],
     pub runner_image: &'a str,
 }
 
@@ -266,6 +270,8 @@ fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &M
                 "idempotent": contract.idempotent,
                 "builtin": contract.builtin.as_ref().map(|b| b.name),
                 "image": contract.image.as_ref().map(|i| &i.reference),
+                "hosts": contract.egress.iter().map(|egress| &egress.host).collect::<Vec<_>>(),
+                "secrets": contract.egress.iter().filter_map(|e| Some(&e.credential.as_ref()?.secret)).collect::<Vec<_>>(),
             }),
         )
         .with("agent", json!(agent))
@@ -286,6 +292,9 @@ fn prepare(
         None => case.runner_image.to_owned(),
     };
     let policies = case.policies.digest(&case.task.namespace);
+    let secrets = secrets(case, contract)?;
+    let limits = case.policies.egress_limits(&case.task.namespace);
+    let workspace = if contract.workspace == Workspace::None { Vec::new() } else { case.workspace.to_vec() };
     let binding = json!({
         "version": 1,
         "task": case.task.uid,
@@ -295,6 +304,8 @@ fn prepare(
         "skill": {"name": name, "spec": contract},
         "image": image,
         "runner": case.runner_image,
+        "secrets": secrets,
+        "workspace": workspace,
         "policies": policies,
         "attempt": case.attempt,
     });
@@ -314,7 +325,16 @@ fn prepare(
             policies,
         });
     }
-    let launch = Launch { skill: name.to_owned(), contract: contract.clone(), input, image, timeout_seconds: timeout };
+    let launch = Launch {
+        skill: name.to_owned(),
+        contract: contract.clone(),
+        input,
+        image,
+        timeout_seconds: timeout,
+        limits,
+        secrets,
+        workspace,
+    };
     let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules });
     let policy_asks = verdict.effect == Effect::RequireApproval;
     if !plan_asks && !policy_asks {
@@ -336,6 +356,20 @@ fn prepare(
         return Err(Judgement::Denied { message, rules: prepared.rules });
     }
     Ok(Judgement::NeedsApproval { prepared, ask })
+}
+
+/// What the broker will show for it: each Secret as it is now, so that a signature does not outlive it.
+fn secrets(case: &Case<'_>, contract: &SkillSpec) -> Early<BTreeMap<String, String>> {
+    let names = contract.egress.iter().filter_map(|egress| egress.credential.as_ref()).map(|shown| &shown.secret);
+    let version = |name: &String| {
+        let version = case.secrets.get(name).ok_or_else(|| {
+            not_yet(format!(
+                "the Secret {name:?} is not there or not given to the broker; create it in the operator's namespace and list it in the chart's broker.secrets"
+            ))
+        })?;
+        Ok((name.clone(), version.clone()))
+    };
+    names.map(version).collect()
 }
 
 /// As many as an Approval's schema holds.

@@ -27,6 +27,8 @@ pub struct Observed {
     /// The Agent that the Task names, where it exists.
     pub agent: Option<AgentSpec>,
     pub policies: Arc<PolicySet>,
+    /// The Secrets that the broker was given and that exist, with their resource versions.
+    pub secrets: Arc<BTreeMap<String, String>>,
     pub approvals: BTreeMap<String, ApprovalView>,
     pub pods: Vec<PodView>,
     /// The keys of the Jobs that exist.
@@ -150,6 +152,9 @@ pub struct Report {
     pub output: Option<ReportOutput>,
     #[serde(default)]
     pub evidence: Option<Box<Evidence>>,
+    /// The digest of the tree of files that was kept.
+    #[serde(default)]
+    pub workspace: Option<String>,
     pub finished_at: Option<Timestamp>,
 }
 
@@ -163,6 +168,8 @@ pub enum ReportStatus {
     InputInvalid,
     Cancelled,
     SandboxIncomplete,
+    /// The broker does not take the attempt for the one that it is.
+    BrokerRefused,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]

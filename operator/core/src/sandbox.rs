@@ -1,6 +1,6 @@
 //! The document that the runner reads: what one attempt is to do.
 
-use countersign_crds::{Builtin, BuiltinName};
+use countersign_crds::{Builtin, Workspace};
 use serde_json::{Value, json};
 
 use crate::record::Launch;
@@ -11,16 +11,14 @@ pub const OUTPUT_LIMIT_BYTES: u32 = 256 * 1024;
 /// The bytes of `attempt.json`; see runner-image/README.md. The same launch gives the same bytes, so
 /// that the pod can be told their digest.
 pub fn attempt_document(key: &str, launch: &Launch) -> Vec<u8> {
-    let Launch { skill: _, contract, input, image: _, timeout_seconds } = launch;
+    let Launch { skill: _, contract, input, image: _, timeout_seconds, limits: _, secrets: _, workspace } = launch;
     let skill = match (&contract.builtin, &contract.image) {
-        (Some(Builtin { name, program }), _) => match name {
-            BuiltinName::JsonTransform => json!({"builtin": "json_transform", "program": program}),
-            BuiltinName::GenericAction => json!({"builtin": "generic_action"}),
-        },
+        (Some(Builtin { name, program: Some(program) }), _) => json!({"builtin": name.as_str(), "program": program}),
+        (Some(Builtin { name, program: None }), _) => json!({"builtin": name.as_str()}),
         (None, Some(image)) => json!({"command": image.command}),
         (None, None) => Value::Null,
     };
-    let document = json!({
+    let mut document = json!({
         "version": 1,
         "attempt": key,
         "timeoutSeconds": timeout_seconds,
@@ -28,5 +26,12 @@ pub fn attempt_document(key: &str, launch: &Launch) -> Vec<u8> {
         "skill": skill,
         "input": input,
     });
+    match contract.workspace {
+        Workspace::None => {}
+        Workspace::Read | Workspace::Write => {
+            let keep = contract.workspace == Workspace::Write;
+            document["workspace"] = json!({"trees": workspace, "keep": keep});
+        }
+    }
     document.to_string().into_bytes()
 }

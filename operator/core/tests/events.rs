@@ -56,7 +56,18 @@ fn breaks(at: &str, old: &Value, new: &Value) -> Vec<String> {
             continue;
         };
         match (key.as_str(), was, is) {
-            ("description" | "title" | "default" | "maxLength" | "maxItems" | "maxProperties", _, _) => {}
+            // The last is the API server's, not JSON Schema's: it says what may be written, not how it is read.
+            (
+                "description"
+                | "title"
+                | "default"
+                | "maxLength"
+                | "maxItems"
+                | "maxProperties"
+                | "x-kubernetes-validations",
+                _,
+                _,
+            ) => {}
             ("oneOf" | "anyOf" | "enum" | "allOf", Value::Array(was), Value::Array(is)) => {
                 for variant in was
                     .iter()

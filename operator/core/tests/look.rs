@@ -47,6 +47,7 @@ impl Bed {
             skills: Arc::new(BTreeMap::new()),
             agent: None,
             policies: Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), allow)])),
+            secrets: Arc::default(),
             approvals: BTreeMap::new(),
             pods: Vec::new(),
             jobs: BTreeSet::new(),

@@ -198,6 +198,7 @@ impl Operator {
             skills: Arc::new(self.view.skills.clone()),
             agent: None,
             policies: Arc::default(),
+            secrets: Arc::default(),
             approvals: self.view.approvals.clone(),
             pods,
             jobs: self.view.jobs.clone(),

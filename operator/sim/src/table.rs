@@ -2,6 +2,8 @@
 //! contracts differ, as an edit would. `approve` takes one signature for the step; `both` takes those of two
 //! people, one of them of security, and may be signed for with other steps.
 
+use std::collections::BTreeMap;
+
 use countersign_core::approval::Ask;
 use countersign_core::digest::{self, Digest};
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
@@ -32,6 +34,9 @@ impl Judge for TableJudge {
                 input: case.step.input.clone(),
                 image: case.runner_image.to_owned(),
                 timeout_seconds: TIMEOUT_SECONDS,
+                limits: Vec::new(),
+                secrets: BTreeMap::new(),
+                workspace: case.workspace.to_vec(),
             },
             input_digest: Digest::of_bytes("{}"),
             binding,

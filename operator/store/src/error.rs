@@ -12,6 +12,9 @@ pub enum StoreError {
     Database(sqlx::Error),
     #[error("the schema cannot be brought up to date: {0}")]
     Migration(sqlx::migrate::MigrateError),
+    /// A role that is to work with the record is not there, and was not made.
+    #[error("the role {role} cannot be given its rights: {why}")]
+    Role { role: String, why: String },
     /// A row holds what this version cannot read.
     #[error("the record cannot be read: {0}")]
     Corrupt(String),
@@ -39,6 +42,7 @@ impl StoreError {
             StoreError::Database(_)
             | StoreError::Unavailable(_)
             | StoreError::Migration(_)
+            | StoreError::Role { .. }
             | StoreError::Corrupt(_) => false,
         }
     }
@@ -50,7 +54,7 @@ impl StoreError {
             StoreError::Migration(error) => {
                 matches!(error, sqlx::migrate::MigrateError::Execute(error) if is_unavailable(error))
             }
-            StoreError::Database(_) | StoreError::Corrupt(_) => false,
+            StoreError::Database(_) | StoreError::Role { .. } | StoreError::Corrupt(_) => false,
         }
     }
 }

@@ -10,13 +10,15 @@ mod log;
 mod options;
 mod queries;
 mod roles;
+mod sessions;
 mod values;
 
 pub use error::{CommitError, StoreError};
-pub use log::{Erased, LogEntry, LogKeys, Sequenced};
+pub use log::{Erased, LogKeys, Sequenced, Snapshot};
 pub use options::StoreOptions;
 pub use queries::{Cursor, StepFilter, StepRow, TaskFilter, TaskRow};
-pub use roles::Rights;
+pub use roles::{Rights, Role};
+pub use sessions::{Admitted, Begun, Call, CallEnd};
 
 use std::collections::BTreeMap;
 

@@ -82,7 +82,7 @@ async fn load(connection: &mut PgConnection, uid: &str) -> Result<Option<TaskRec
 
 async fn steps(connection: &mut PgConnection, uid: &str) -> Result<BTreeMap<String, StepRecord>, StoreError> {
     let rows = sqlx::query!(
-        r#"select name, outcome, reason, message, output_digest, output_bytes,
+        r#"select name, outcome, reason, message, output_digest, output_bytes, workspace,
             (extract(epoch from not_before) * 1000000)::bigint as not_before,
             (extract(epoch from finished_at) * 1000000)::bigint as finished_at
            from steps where task_uid = $1"#,
@@ -103,6 +103,7 @@ async fn steps(connection: &mut PgConnection, uid: &str) -> Result<BTreeMap<Stri
             attempts: Vec::new(),
             not_before: row.not_before.map(timestamp).transpose()?,
             output,
+            workspace: row.workspace.as_deref().map(digest).transpose()?,
             finished_at: row.finished_at.map(timestamp).transpose()?,
         };
         steps.insert(row.name, step);

@@ -1,8 +1,9 @@
-//! Two roles in PostgreSQL: the owner brings the schema up to date; the operator itself can read and add, and change
-//! only what a Task's life changes.
+//! Three roles in PostgreSQL: the owner brings the schema up to date; the operator itself can read and add, and change
+//! only what a Task's life changes; the broker can add calls and files, and read what it needs for that.
 
+use countersign_crds::Identity;
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{AssertSqlSafe, Executor, PgConnection};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, PgExecutor};
 use url::Url;
 
 use crate::Store;
@@ -10,13 +11,13 @@ use crate::error::StoreError;
 
 /// What the operator may do, besides reading everything. Whatever is not here only the owner can do: change or delete
 /// an entry, a leaf, a checkpoint, a signature; change what an attempt ran or an Approval was for.
-const GRANTS: [&str; 10] = [
+const OPERATOR: [&str; 10] = [
     "grant usage on schema public to {role}",
     "grant select on all tables in schema public to {role}",
     "grant insert on tasks, plans, steps, approvals, signatures, attempts, outputs, log_entries, log_payloads,
         log_pending, log_leaves, log_tiles, log_checkpoints, log_keys, configurations to {role}",
     "grant update (version, ending_cause, ending_at, outcome, reason, message, finished_at) on tasks to {role}",
-    "grant update (outcome, reason, message, not_before, output_digest, output_bytes, finished_at) on steps to {role}",
+    "grant update (outcome, reason, message, not_before, output_digest, output_bytes, workspace, finished_at) on steps to {role}",
     "grant update (state, changed) on approvals to {role}",
     "grant update (pod_uid, admitted_at, outcome, message, finished_at) on attempts to {role}",
     // A tile may only grow, which its trigger sees to.
@@ -24,6 +25,33 @@ const GRANTS: [&str; 10] = [
     "grant delete on log_pending to {role}",
     "grant update, delete on configurations to {role}",
 ];
+
+/// What the broker may do: nothing of a Task's own record but read the attempts that were let in.
+const BROKER: [&str; 6] = [
+    "grant usage on schema public to {role}",
+    "grant select on tasks, attempts, sessions, calls, files, log_entries to {role}",
+    "grant insert on sessions, calls, files, log_entries, log_payloads, log_pending to {role}",
+    "grant update (calls, cost, bytes) on sessions to {role}",
+    "grant update (outcome, status, address, sent, received, cost, ended_at) on calls to {role}",
+    // To know a schema of its own version.
+    "grant select on _sqlx_migrations to {role}",
+];
+
+/// Whose rights are given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Operator,
+    Broker,
+}
+
+impl Role {
+    fn grants(self) -> &'static [&'static str] {
+        match self {
+            Role::Operator => &OPERATOR,
+            Role::Broker => &BROKER,
+        }
+    }
+}
 
 /// Held while rights are given.
 const LOCK: i64 = 0x726f_6c65;
@@ -38,31 +66,30 @@ pub enum Rights {
 }
 
 impl Store {
-    /// Lets the role of the operator's URL work with a schema that another role owns; makes the role where there is
-    /// none. The two being one is allowed, and then PostgreSQL itself keeps nothing from being changed.
-    pub async fn grant(&self, operator_url: &str) -> Result<Rights, StoreError> {
-        let operator: PgConnectOptions = operator_url.parse()?;
-        let role = operator.get_username().to_owned();
+    /// Lets the role of a URL work with a schema that another role owns; makes the role where there is none. The two
+    /// being one is allowed, and then PostgreSQL itself keeps nothing from being changed.
+    pub async fn grant(&self, to: Role, url: &str) -> Result<Rights, StoreError> {
+        let options: PgConnectOptions = url.parse()?;
+        let role = options.get_username().to_owned();
         let mut transaction = self.pool.begin().await?;
-        let ours = sqlx::query_scalar!(r#"select session_user::text as "name!""#).fetch_one(&mut *transaction).await?;
-        if ours == role {
+        if session_user(&mut *transaction).await? == role {
             return Ok(Rights::Everything);
         }
         // Replicas come one after the other: PostgreSQL refuses two grants on one table at once.
         sqlx::query!("select pg_advisory_xact_lock($1)", LOCK).execute(&mut *transaction).await?;
-        make(&mut transaction, &role, operator_url).await?;
+        make(&mut transaction, &role, url).await?;
         let quoted = sqlx::query_scalar!(r#"select quote_ident($1) as "role!""#, role);
         let quoted = quoted.fetch_one(&mut *transaction).await?;
-        for grant in GRANTS {
+        for grant in to.grants() {
             transaction.execute(AssertSqlSafe(grant.replace("{role}", &quoted))).await?;
         }
         transaction.commit().await?;
         Ok(Rights::AddOnly)
     }
 
-    /// The role of this store.
-    pub async fn user(&self) -> Result<String, StoreError> {
-        Ok(sqlx::query_scalar!(r#"select session_user::text as "name!""#).fetch_one(&self.pool).await?)
+    /// Whoever works with this store, as the log names them.
+    pub async fn identity(&self) -> Result<Identity, StoreError> {
+        identity(&self.pool).await
     }
 
     /// What the role of this store could do to the log.
@@ -76,13 +103,23 @@ impl Store {
     }
 }
 
+pub(crate) async fn identity(connection: impl PgExecutor<'_>) -> Result<Identity, StoreError> {
+    let user = format!("postgresql:{}", session_user(connection).await?);
+    Ok(Identity { user, uid: None, groups: Vec::new() })
+}
+
+async fn session_user(connection: impl PgExecutor<'_>) -> Result<String, StoreError> {
+    Ok(sqlx::query_scalar!(r#"select session_user::text as "name!""#).fetch_one(connection).await?)
+}
+
 /// The role, with the password of its URL, where it does not exist yet.
-async fn make(connection: &mut PgConnection, role: &str, operator_url: &str) -> Result<(), StoreError> {
+async fn make(connection: &mut PgConnection, role: &str, url: &str) -> Result<(), StoreError> {
     let exists = sqlx::query_scalar!(r#"select exists (select from pg_roles where rolname = $1) as "is!""#, role);
     if exists.fetch_one(&mut *connection).await? {
         return Ok(());
     }
-    let url = Url::parse(operator_url).map_err(|error| StoreError::Corrupt(format!("the operator's URL: {error}")))?;
+    let failed = |why: String| StoreError::Role { role: role.to_owned(), why };
+    let url = Url::parse(url).map_err(|error| failed(format!("its URL does not parse: {error}")))?;
     let password = url.password().map(|password| percent_encoding::percent_decode_str(password).decode_utf8_lossy());
     let statement = sqlx::query_scalar!(
         r#"select format('create role %I login password %L', $1::text, $2::text) as "statement!""#,
@@ -91,8 +128,8 @@ async fn make(connection: &mut PgConnection, role: &str, operator_url: &str) -> 
     );
     let statement = statement.fetch_one(&mut *connection).await?;
     connection.execute(AssertSqlSafe(statement)).await.map_err(|error| {
-        StoreError::Corrupt(format!(
-            "the role {role} does not exist and cannot be made ({error}); as a superuser: create role {role} login password '…'"
+        failed(format!(
+            "it does not exist and cannot be made ({error}); as a superuser: create role {role} login password '…'"
         ))
     })?;
     Ok(())

@@ -1,10 +1,13 @@
 //! The deeds that are owed to a record: what it says should be in the cluster and is not, and the reverse.
 
-use countersign_crds::{ApprovalSpec, CoveredStep, EffectClass, OwnedReference, PlanSpec, RuleReference, Subject};
+use countersign_crds::{
+    ApprovalSpec, CoveredStep, EffectClass, OwnedReference, PlanSpec, RuleReference, SkillSpec, Subject,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Map;
 
 use super::view::View;
+use crate::approval::excerpt;
 use crate::effect::Act;
 use crate::observed::{PodState, TaskView};
 use crate::record::{
@@ -94,10 +97,8 @@ fn approval_spec(task: &TaskView, approval: &ApprovalRecord) -> Option<ApprovalS
 fn subject(covered: &Covered) -> Subject {
     let binding = &covered.binding;
     let text = |pointer: &str| binding.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-    let effect = binding
-        .pointer("/skill/spec/effect")
-        .and_then(|value| serde_json::from_value(value.clone()).ok())
-        .unwrap_or(EffectClass::Irreversible);
+    let contract: Option<SkillSpec> =
+        binding.pointer("/skill/spec").and_then(|value| serde_json::from_value(value.clone()).ok());
     let rule = |rule: &crate::record::RuleDecision| RuleReference {
         policy: rule.policy.clone(),
         rule: rule.rule.clone(),
@@ -105,9 +106,15 @@ fn subject(covered: &Covered) -> Subject {
     };
     Subject {
         skill: text("/skill/name"),
-        effect,
+        effect: contract.as_ref().map_or(EffectClass::Irreversible, |contract| contract.effect),
         input: binding.get("input").and_then(|v| v.as_object()).cloned().unwrap_or_else(Map::new),
         image: text("/image"),
+        egress: contract
+            .iter()
+            .flat_map(|contract| &contract.egress)
+            .map(|egress| excerpt(&egress.to_string(), 250))
+            .collect(),
+        cost_ceiling: contract.as_ref().and_then(|contract| contract.cost.as_ref()).map(|cost| cost.ceiling.clone()),
         rules: covered.rules.iter().take(64).map(rule).collect(),
         // What the store knows besides is added when the Approval is made.
         earlier: Vec::new(),

@@ -41,8 +41,7 @@ pub(super) fn follow(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) ->
                 }));
                 let message =
                     format!("not started: what would run is no longer what was decided ({})", changed.join(", "));
-                let result =
-                    PodResult { outcome: AttemptOutcome::Voided, message: Some(message), output: None, evidence: None };
+                let result = PodResult::failed(AttemptOutcome::Voided, message);
                 changes.extend(over(view, record, step, attempt, launch, result));
                 // What else rested on the same signatures is looked at with that on record.
                 return changes;
@@ -65,7 +64,7 @@ enum Next {
 }
 
 fn over_with(outcome: AttemptOutcome, message: impl Into<String>) -> Option<Next> {
-    Some(Next::Over(PodResult { outcome, message: Some(message.into()), output: None, evidence: None }))
+    Some(Next::Over(PodResult::failed(outcome, message)))
 }
 
 fn called_off(record: &TaskRecord) -> Option<EndingCause> {
@@ -203,7 +202,7 @@ fn over(
     launch: &Launch,
     result: PodResult,
 ) -> Vec<Change> {
-    let PodResult { outcome, message, output, evidence } = result;
+    let PodResult { outcome, message, output, evidence, workspace } = result;
     let retry_at = record
         .plan
         .as_ref()
@@ -219,6 +218,7 @@ fn over(
         output,
         retry_at,
         evidence,
+        workspace,
         at: view.now,
     }];
     let closed = match outcome {

@@ -22,11 +22,12 @@ pub(super) struct Result {
     pub message: Option<String>,
     pub output: Option<Output>,
     pub evidence: Option<Box<Evidence>>,
+    pub workspace: Option<Digest>,
 }
 
 impl Result {
-    fn failed(outcome: AttemptOutcome, message: impl Into<String>) -> Result {
-        Result { outcome, message: Some(message.into()), output: None, evidence: None }
+    pub fn failed(outcome: AttemptOutcome, message: impl Into<String>) -> Result {
+        Result { outcome, message: Some(message.into()), output: None, evidence: None, workspace: None }
     }
 }
 
@@ -39,7 +40,7 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
         };
         return Result::failed(outcome, format!("the runner left no report: {}", end.reason));
     };
-    let Report { version, attempt, status, message, output, evidence, finished_at: _ } = report;
+    let Report { version, attempt, status, message, output, evidence, workspace, finished_at: _ } = report;
     if *version != 1 || attempt != key {
         return Result::failed(AttemptOutcome::Failed, "the report is not of this attempt; it counts for nothing");
     }
@@ -50,9 +51,13 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
                 return Result::failed(AttemptOutcome::Failed, "the report says Succeeded and holds no output");
             };
             match verify(launch, output, end.output.as_ref()) {
-                Ok(output) => {
-                    Result { outcome: AttemptOutcome::Succeeded, message: None, output: Some(output), evidence: None }
-                }
+                Ok(output) => Result {
+                    outcome: AttemptOutcome::Succeeded,
+                    message: None,
+                    output: Some(output),
+                    evidence: None,
+                    workspace: workspace.as_deref().and_then(|digest| digest.parse().ok()),
+                },
                 Err(message) => Result::failed(AttemptOutcome::Failed, message),
             }
         }
@@ -62,7 +67,8 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
         | ReportStatus::OutputTooLarge
         | ReportStatus::OutputInvalid
         | ReportStatus::InputInvalid
-        | ReportStatus::SandboxIncomplete => failed(AttemptOutcome::Failed),
+        | ReportStatus::SandboxIncomplete
+        | ReportStatus::BrokerRefused => failed(AttemptOutcome::Failed),
     };
     Result { evidence: evidence.clone(), ..result }
 }

@@ -1,6 +1,6 @@
 //! What every stage sees.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_crds::Step;
@@ -8,9 +8,11 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Bench, Config};
+use crate::digest::Digest;
 use crate::judge::{Case, Judgement};
 use crate::observed::Observed;
-use crate::record::{StepOutcome, TaskRecord};
+use crate::plan::ancestors;
+use crate::record::{RecordedPlan, StepOutcome, TaskRecord};
 
 pub(super) struct View<'a> {
     pub now: Timestamp,
@@ -26,6 +28,7 @@ impl View<'_> {
         let plan = record.plan.as_ref()?;
         let has_output = |name: &str| record.steps.get(name).is_some_and(|step| step.state == StepOutcome::Succeeded);
         let outputs: &BTreeMap<String, Arc<Value>> = &self.observed.outputs;
+        let workspace = workspace(plan, record, step);
         Some(self.bench.judge.judge(&Case {
             task,
             plan,
@@ -37,6 +40,8 @@ impl View<'_> {
             skills: &self.observed.skills,
             agent: self.observed.agent.as_ref(),
             policies: &self.observed.policies,
+            secrets: &self.observed.secrets,
+            workspace: &workspace,
             runner_image: &self.config.runner_image,
         }))
     }
@@ -46,4 +51,19 @@ impl View<'_> {
         let task = self.observed.task.as_ref().is_some_and(|task| task.spec.suspend);
         task || self.observed.agent.as_ref().is_some_and(|agent| agent.suspend)
     }
+}
+
+/// The trees of files that the steps before this one left, in the order of the Plan. A tree holds what its step began
+/// with, so of steps that come one after the other the last one's is enough.
+fn workspace(plan: &RecordedPlan, record: &TaskRecord, step: &Step) -> Vec<Digest> {
+    let tree = |name: &str| record.steps.get(name).and_then(|step| step.workspace);
+    if !record.steps.values().any(|step| step.workspace.is_some()) {
+        return Vec::new();
+    }
+    let before = ancestors(&plan.steps);
+    let of = |name: &str| before.get(name).cloned().unwrap_or_default();
+    let left: BTreeSet<&str> = of(&step.name).into_iter().filter(|name| tree(name).is_some()).collect();
+    let overtaken: BTreeSet<&str> = left.iter().flat_map(|name| of(name)).collect();
+    let last = |step: &&Step| left.contains(step.name.as_str()) && !overtaken.contains(step.name.as_str());
+    plan.steps.iter().filter(last).filter_map(|step| tree(&step.name)).collect()
 }

@@ -10,4 +10,4 @@ pub use outputs::wanted_outputs;
 pub(crate) use select::check_schema;
 pub use select::{Selection, select};
 pub use step::CompiledStep;
-pub(crate) use step::{task_value, variables};
+pub(crate) use step::{ancestors, task_value, variables};

@@ -1,6 +1,6 @@
 //! The Policies of the cluster, compiled once when they change.
 
-use countersign_crds::{PolicySpec, Rule};
+use countersign_crds::{EgressLimit, PolicyMode, PolicySpec, Rule};
 use serde_json::json;
 
 use super::vocabulary;
@@ -50,6 +50,12 @@ impl PolicySet {
     /// The Policies that bear on a namespace.
     pub(super) fn applying<'a>(&'a self, namespace: &'a str) -> impl Iterator<Item = &'a CompiledPolicy> {
         self.policies.iter().filter(move |policy| policy.binds_cluster || policy.namespace == namespace)
+    }
+
+    /// Where Skills may go at most in a namespace: each list is one Policy's, and every one of them must allow.
+    pub fn egress_limits(&self, namespace: &str) -> Vec<Vec<EgressLimit>> {
+        let binding = self.applying(namespace).filter(|policy| policy.spec.mode == PolicyMode::Enforce);
+        binding.filter_map(|policy| policy.spec.egress.clone()).collect()
     }
 
     /// SHA-256 over RFC 8785 JSON of all that bears on a namespace, so that a signature is bound to the

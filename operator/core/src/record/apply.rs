@@ -164,7 +164,17 @@ impl TaskRecord {
                 };
                 attempt.state = AttemptState::Admitted { pod_uid: pod_uid.clone(), at: *at };
             }
-            Change::FinishAttempt { step, number, outcome, message, output: _, retry_at, evidence: _, at } => {
+            Change::FinishAttempt {
+                step,
+                number,
+                outcome,
+                message,
+                output: _,
+                retry_at,
+                evidence: _,
+                workspace,
+                at,
+            } => {
                 let attempt = self.attempt_mut(step, *number);
                 let Some(attempt) = attempt.filter(|a| !a.is_finished()) else {
                     return refuse("finishAttempt", "the attempt is not under way");
@@ -181,6 +191,7 @@ impl TaskRecord {
                 attempt.launch = None;
                 if let Some(record) = self.steps.get_mut(step) {
                     record.not_before = *retry_at;
+                    record.workspace = *workspace;
                 }
             }
             Change::FinishStep { step, outcome, reason, message, output, rules: _, at } => {

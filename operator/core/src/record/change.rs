@@ -103,6 +103,9 @@ pub enum Change {
         /// Where the runner left a report.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         evidence: Option<Box<Evidence>>,
+        /// The tree of files that it left.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        workspace: Option<Digest>,
         at: Timestamp,
     },
     /// The step is over.

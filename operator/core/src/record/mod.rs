@@ -11,7 +11,9 @@ pub use change::{Change, Output};
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_crds::{ApprovalScope, Decision, Effect, Identity, PolicyMode, Required, RiskClass, SkillSpec, Step};
+use countersign_crds::{
+    ApprovalScope, Decision, Effect, EgressLimit, Identity, PolicyMode, Required, RiskClass, SkillSpec, Step,
+};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -70,6 +72,8 @@ pub struct StepRecord {
     /// The earliest instant of the next attempt, where one is owed.
     pub not_before: Option<Timestamp>,
     pub output: Option<OutputReference>,
+    /// The tree of files that it left.
+    pub workspace: Option<Digest>,
     pub finished_at: Option<Timestamp>,
 }
 
@@ -141,6 +145,15 @@ pub struct Launch {
     /// The image of the main container, by digest.
     pub image: String,
     pub timeout_seconds: u32,
+    /// Narrower lists of where it may go: each Policy's that has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<Vec<EgressLimit>>,
+    /// The Secrets that the broker shows for it, with their resource versions.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, String>,
+    /// The trees of files that it begins with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workspace: Vec<Digest>,
 }
 
 /// Which layers of the sandbox held for an attempt, and what really ran.
@@ -295,6 +308,7 @@ impl StepRecord {
             attempts: Vec::new(),
             not_before: None,
             output: None,
+            workspace: None,
             finished_at: None,
         }
     }

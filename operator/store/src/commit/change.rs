@@ -203,17 +203,18 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             one(done.execute(connection).await?, change)
         }
         // The log's entry holds the evidence.
-        Change::FinishAttempt { step, number, outcome, message, output, retry_at, evidence: _, at } => {
+        Change::FinishAttempt { step, number, outcome, message, output, retry_at, evidence: _, workspace, at } => {
             if let Some(output) = output {
                 keep(connection, output).await?;
             }
             finish_attempt(connection, uid, step, *number, *outcome, message.as_deref(), *at, change).await?;
             sqlx::query!(
-                "update steps set not_before = to_timestamp($3::bigint / 1000000.0)
+                "update steps set not_before = to_timestamp($3::bigint / 1000000.0), workspace = $4
                  where task_uid = $1 and name = $2",
                 uid,
                 step,
-                retry_at.map(micros)
+                retry_at.map(micros),
+                workspace.map(|tree| tree.to_string())
             )
             .execute(connection)
             .await?;

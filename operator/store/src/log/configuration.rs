@@ -38,7 +38,13 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?
             }
-            Event::Lead { .. } | Event::RotateKey { .. } | Event::Export { .. } | Event::Erase { .. } => {
+            Event::Lead { .. }
+            | Event::RotateKey { .. }
+            | Event::Export { .. }
+            | Event::OpenSession { .. }
+            | Event::BeginCall { .. }
+            | Event::EndCall { .. }
+            | Event::Erase { .. } => {
                 return Err(StoreError::Corrupt(format!("{} is no configuration", event.kind())));
             }
         };

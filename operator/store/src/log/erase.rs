@@ -2,13 +2,13 @@
 
 use countersign_core::event::Event;
 use countersign_core::tlog::entry::TaskName;
-use countersign_crds::Identity;
 use jiff::Timestamp;
 
 use super::read::unsigned;
 use super::write::{Told, append};
 use crate::Store;
 use crate::error::StoreError;
+use crate::roles::identity;
 
 /// What became of a request to erase.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,8 +70,7 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        let by = sqlx::query_scalar!(r#"select session_user::text as "name!""#).fetch_one(&mut *transaction).await?;
-        let by = Identity { user: format!("postgresql:{by}"), uid: None, groups: Vec::new() };
+        let by = identity(&mut *transaction).await?;
         let event = Event::Erase { by, reason: reason.to_owned(), entries: places.clone(), at };
         append(&mut transaction, Some(task), &[Told::event(&event)?]).await?;
         transaction.commit().await?;

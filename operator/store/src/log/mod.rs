@@ -7,6 +7,6 @@ mod sequence;
 mod write;
 
 pub use erase::Erased;
-pub use read::LogEntry;
+pub use read::Snapshot;
 pub use sequence::{LogKeys, Sequenced};
 pub(crate) use write::{Told, append};

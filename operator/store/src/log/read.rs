@@ -2,22 +2,28 @@
 
 use countersign_core::event::Selection;
 use countersign_core::tlog::entry::TaskName;
-use countersign_core::tlog::{Hash, Tile, TileStore, inclusion};
+use countersign_core::tlog::{Hash, Line, Tile, TileStore, Tiles, inclusion};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
-use super::sequence::{KnownTiles, number, read_tiles};
+use super::sequence::{number, read_tiles};
 use crate::Store;
 use crate::error::StoreError;
 use crate::values::micros;
 
-/// An entry that has its place.
+/// What an export is made of, and against which checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogEntry {
-    pub index: u64,
-    pub body: Vec<u8>,
-    /// `None` where it was erased.
-    pub payload: Option<Vec<u8>>,
+pub struct Snapshot {
+    /// The newest one, as it was signed.
+    pub checkpoint: String,
+    pub size: u64,
+    /// The public keys that signed, the first one first.
+    pub keys: Vec<String>,
+    /// The entries that tell of another key, each with its proof.
+    pub rotations: Vec<Line>,
+    pub selection: Selection,
+    /// Where it begins.
+    pub from: u64,
 }
 
 struct Row {
@@ -51,14 +57,14 @@ impl Store {
         Ok(task.fetch_optional(&self.pool).await?)
     }
 
-    /// Up to `limit` entries below `size`, from index `from` on, in the log's order.
+    /// Up to `limit` entries below `size`, from index `from` on, in the log's order and without proofs.
     pub async fn log_entries(
         &self,
         selection: &Selection,
         from: u64,
         size: u64,
         limit: i64,
-    ) -> Result<Vec<LogEntry>, StoreError> {
+    ) -> Result<Vec<Line>, StoreError> {
         let (from, task) = match selection {
             Selection::All => (from, None),
             Selection::From(first) => (from.max(*first), None),
@@ -92,11 +98,32 @@ impl Store {
                 rows.fetch_all(&self.pool).await?
             }
         };
-        rows.into_iter().map(LogEntry::try_from).collect()
+        rows.into_iter().map(Line::try_from).collect()
     }
 
-    /// The entries that tell of another key, in their order.
-    pub async fn rotations(&self, size: u64) -> Result<Vec<LogEntry>, StoreError> {
+    /// What an export of a Task, or of everything since then, is made of; `None` of a log without checkpoints. It
+    /// stays what it is while the log goes on.
+    pub async fn snapshot(
+        &self,
+        task: Option<&TaskName>,
+        since: Option<Timestamp>,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let Some((size, checkpoint)) = self.checkpoint().await? else { return Ok(None) };
+        let (selection, from) = match (task, since) {
+            (Some(task), _) => (Selection::Task(task.uid.clone()), 0),
+            (None, None) => (Selection::All, 0),
+            (None, Some(since)) => {
+                let from = self.index_since(since, size).await?;
+                (Selection::From(from), from)
+            }
+        };
+        let mut rotations = self.rotations(size).await?;
+        self.prove(&mut rotations, size).await?;
+        let keys = self.log_keys().await?;
+        Ok(Some(Snapshot { checkpoint, size, keys, rotations, selection, from }))
+    }
+
+    async fn rotations(&self, size: u64) -> Result<Vec<Line>, StoreError> {
         let rows = sqlx::query_as!(
             Row,
             r#"select l.index, e.body, p.body as "payload?" from log_entries e
@@ -104,7 +131,7 @@ impl Store {
                where e.task_uid is null and e.kind = 'rotateKey' and l.index < $1 order by l.index"#,
             number(size)?
         );
-        rows.fetch_all(&self.pool).await?.into_iter().map(LogEntry::try_from).collect()
+        rows.fetch_all(&self.pool).await?.into_iter().map(Line::try_from).collect()
     }
 
     /// The place from which on nothing is older than `at`; the log's size where everything is.
@@ -118,13 +145,15 @@ impl Store {
         index.fetch_one(&self.pool).await?.map_or(Ok(size), unsigned)
     }
 
-    /// The proof that the entry at `index` is in the tree of `size`.
-    pub async fn inclusion_proof(&self, index: u64, size: u64) -> Result<Vec<Hash>, StoreError> {
-        let mut proofs = self.inclusion_proofs(&[index], size).await?;
-        proofs.pop().ok_or_else(|| StoreError::Corrupt("no proof was made".to_owned()))
+    /// Gives each entry its proof that it is in the tree of `size`.
+    pub async fn prove(&self, lines: &mut [Line], size: u64) -> Result<(), StoreError> {
+        let indexes: Vec<u64> = lines.iter().map(|line| line.index).collect();
+        let proofs = self.inclusion_proofs(&indexes, size).await?;
+        lines.iter_mut().zip(proofs).for_each(|(line, proof)| line.proof = Some(proof));
+        Ok(())
     }
 
-    /// A proof for each; tiles are read once for all of them.
+    /// A proof for each place; tiles are read once for all of them.
     pub async fn inclusion_proofs(&self, indexes: &[u64], size: u64) -> Result<Vec<Vec<Hash>>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let mut asked = Asked::default();
@@ -148,23 +177,21 @@ impl Store {
     /// The hashes of a tile, as many as there are.
     pub async fn log_tile(&self, tile: Tile) -> Result<Vec<Hash>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let mut known = KnownTiles::default();
-        read_tiles(&mut connection, &[tile], &mut known).await?;
-        Ok(known.0.remove(&tile).unwrap_or_default())
+        Ok(read_tiles(&mut connection, &[tile]).await?.remove(&tile).unwrap_or_default())
     }
 }
 
 /// Tiles that are known, and those that were asked for and are not.
 #[derive(Default)]
 struct Asked {
-    known: KnownTiles,
+    known: Tiles,
     missing: Vec<Tile>,
 }
 
 impl TileStore for Asked {
     type Error = std::convert::Infallible;
     fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Self::Error> {
-        if !self.known.0.contains_key(&tile) {
+        if !self.known.contains_key(&tile) {
             self.missing.push(tile);
         }
         self.known.tile(tile)
@@ -176,20 +203,20 @@ impl Asked {
         let mut missing = std::mem::take(&mut self.missing);
         missing.sort();
         missing.dedup();
-        read_tiles(connection, &missing, &mut self.known).await?;
+        self.known.extend(read_tiles(connection, &missing).await?);
         for tile in missing {
             // One that is not there is known to be empty, and is not asked for again.
-            self.known.0.entry(tile).or_default();
+            self.known.entry(tile).or_default();
         }
         Ok(())
     }
 }
 
-impl TryFrom<Row> for LogEntry {
+impl TryFrom<Row> for Line {
     type Error = StoreError;
-    fn try_from(row: Row) -> Result<LogEntry, StoreError> {
+    fn try_from(row: Row) -> Result<Line, StoreError> {
         let Row { index, body, payload } = row;
-        Ok(LogEntry { index: unsigned(index)?, body, payload })
+        Ok(Line { index: unsigned(index)?, body, payload, proof: None })
     }
 }
 

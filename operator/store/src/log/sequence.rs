@@ -1,16 +1,11 @@
 //! The sequencer: the only one that gives entries their place, extends the tree and signs checkpoints.
 
-use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
-
-use countersign_core::digest::Digest;
 use countersign_core::event::Event;
-use countersign_core::tlog::{
-    Checkpoint, Frontier, Hash, SigningKey, TILE_WIDTH, Tile, TileStore, VerifyingKey, leaf, rotate,
-};
+use countersign_core::tlog::{Checkpoint, Frontier, SigningKey, Tile, Tiles, VerifyingKey, leaf, rotate};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
+use super::read::unsigned;
 use super::write::{Told, append};
 use crate::Store;
 use crate::error::StoreError;
@@ -24,17 +19,6 @@ const LOCK: i64 = 0x636f_756e_7465_7273;
 pub struct Sequenced {
     pub added: usize,
     pub checkpoint: Checkpoint,
-}
-
-/// The tiles that were read before.
-#[derive(Default)]
-pub(super) struct KnownTiles(pub HashMap<Tile, Vec<Hash>>);
-
-impl TileStore for KnownTiles {
-    type Error = Infallible;
-    fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Infallible> {
-        Ok(self.0.get(&tile).cloned().unwrap_or_default())
-    }
 }
 
 /// With which checkpoints are signed. Where `next` is there, it follows `current` in the next run, for ever.
@@ -69,14 +53,11 @@ impl Store {
         }
         let mut tree = load(&mut transaction, signer).await?;
         let first = tree.size();
-        let mut tiles: BTreeMap<Tile, Vec<u8>> = BTreeMap::new();
+        let mut tiles = Tiles::new();
         let mut hashes = Vec::with_capacity(pending.len());
         for Pending { id: _, body } in &pending {
             let hash = leaf(body);
-            tree.append(hash, |appended| {
-                let index = appended.index / TILE_WIDTH as u64;
-                tiles.entry(Tile { level: appended.level, index }).or_default().extend(appended.hash.as_bytes());
-            });
+            tree.append(hash, |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
             hashes.push(hash.as_bytes().to_vec());
         }
         let checkpoint =
@@ -188,15 +169,11 @@ async fn load(connection: &mut PgConnection, key: &SigningKey) -> Result<Frontie
         }
         return Ok(Frontier::default());
     };
-    let size = u64::try_from(last.size).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let size = unsigned(last.size)?;
     let signed = Checkpoint::open(&last.note, &key.verifying_key())
         .map_err(|error| altered(&format!("the checkpoint of size {size} does not hold: {error}")))?;
-    let mut known = KnownTiles::default();
-    for level in 0..8u8 {
-        let index = (size >> (8 * u32::from(level))) / TILE_WIDTH as u64;
-        read_tiles(connection, &[Tile { level, index }], &mut known).await?;
-    }
-    let Ok(tree) = Frontier::from_tiles(&mut known, size);
+    let mut edge = read_tiles(connection, &Tile::edge(size).collect::<Vec<_>>()).await?;
+    let Ok(tree) = Frontier::from_tiles(&mut edge, size);
     let tree = tree.ok_or_else(|| altered("a tile at its edge is missing"))?;
     if signed.size != size || tree.root() != signed.root || last.root != signed.root.as_bytes() {
         return Err(altered(&format!("its tiles do not lead to the root that was signed at size {size}")));
@@ -208,11 +185,8 @@ fn altered(how: &str) -> StoreError {
     StoreError::Corrupt(format!("the log was altered: {how}; nothing more is signed"))
 }
 
-pub(super) async fn read_tiles(
-    connection: &mut PgConnection,
-    tiles: &[Tile],
-    known: &mut KnownTiles,
-) -> Result<(), StoreError> {
+/// Those of the tiles that are there.
+pub(super) async fn read_tiles(connection: &mut PgConnection, tiles: &[Tile]) -> Result<Tiles, StoreError> {
     let levels: Vec<i16> = tiles.iter().map(|tile| i16::from(tile.level)).collect();
     let indexes = tiles.iter().map(|tile| number(tile.index)).collect::<Result<Vec<i64>, _>>()?;
     let rows = sqlx::query!(
@@ -222,13 +196,15 @@ pub(super) async fn read_tiles(
         &levels,
         &indexes
     );
+    let mut read = Tiles::new();
     for row in rows.fetch_all(connection).await? {
-        let (chunks, _) = row.hashes.as_chunks::<32>();
         let level = u8::try_from(row.level).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let index = u64::try_from(row.index).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        known.0.insert(Tile { level, index }, chunks.iter().copied().map(Digest::from_raw).collect());
+        let tile = Tile { level, index: unsigned(row.index)? };
+        let hashes = Tile::decode(&row.hashes);
+        let cut = || StoreError::Corrupt(format!("tile {level}/{}: its last hash is cut off", tile.index));
+        read.insert(tile, hashes.ok_or_else(cut)?);
     }
-    Ok(())
+    Ok(read)
 }
 
 async fn write(
@@ -236,7 +212,7 @@ async fn write(
     first: i64,
     entries: &[i64],
     hashes: &[Vec<u8>],
-    tiles: &BTreeMap<Tile, Vec<u8>>,
+    tiles: &Tiles,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into log_leaves (index, entry, hash)
@@ -249,7 +225,7 @@ async fn write(
     .await?;
     let levels: Vec<i16> = tiles.keys().map(|tile| i16::from(tile.level)).collect();
     let indexes = tiles.keys().map(|tile| number(tile.index)).collect::<Result<Vec<i64>, _>>()?;
-    let added: Vec<Vec<u8>> = tiles.values().cloned().collect();
+    let added: Vec<Vec<u8>> = tiles.values().map(|hashes| Tile::encode(hashes)).collect();
     sqlx::query!(
         "insert into log_tiles (level, index, hashes)
          select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])

@@ -55,12 +55,13 @@ async fn every_change_is_an_entry_that_is_proved_to_be_in_the_tree() {
     let checkpoint = Checkpoint::open(&note, &key().verifying_key()).unwrap();
     assert_eq!((size, &checkpoint), (changes as u64, &sequenced.checkpoint));
     let selection = Selection::Task(story::UID.to_owned());
-    let entries = store.log_entries(&selection, 0, size, 1000).await.unwrap();
+    let mut entries = store.log_entries(&selection, 0, size, 1000).await.unwrap();
     assert_eq!(entries.len(), changes);
+    store.prove(&mut entries, size).await.unwrap();
     let mut kinds = Vec::new();
     for log_entry in &entries {
-        let proof = store.inclusion_proof(log_entry.index, size).await.unwrap();
-        verify_inclusion(&leaf(&log_entry.body), log_entry.index, size, &proof, &checkpoint.root).unwrap();
+        let proof = log_entry.proof.as_ref().unwrap();
+        verify_inclusion(&leaf(&log_entry.body), log_entry.index, size, proof, &checkpoint.root).unwrap();
         let opened = entry::open(&log_entry.body).unwrap();
         let event = entry::open_payload(&opened, log_entry.payload.as_ref().unwrap()).unwrap();
         assert_eq!(event["kind"], opened.kind.as_str());
@@ -84,8 +85,8 @@ async fn the_tree_grows_over_many_runs_and_every_checkpoint_is_of_it() {
     let checkpoint = Checkpoint::open(&note, &key().verifying_key()).unwrap();
     for index in [0, 255, 256, 65_535, 65_536, 69_999] {
         let entries = store.log_entries(&Selection::All, index, size, 1).await.unwrap();
-        let proof = store.inclusion_proof(index, size).await.unwrap();
-        verify_inclusion(&leaf(&entries[0].body), index, size, &proof, &checkpoint.root).unwrap();
+        let proofs = store.inclusion_proofs(&[index], size).await.unwrap();
+        verify_inclusion(&leaf(&entries[0].body), index, size, &proofs[0], &checkpoint.root).unwrap();
     }
 }
 

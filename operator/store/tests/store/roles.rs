@@ -2,7 +2,7 @@
 
 use countersign_core::event::Event;
 use countersign_core::tlog::SigningKey;
-use countersign_store::{LogKeys, Rights, Store};
+use countersign_store::{LogKeys, Rights, Role, Store};
 
 use crate::database::{Database, open};
 use crate::story;
@@ -16,10 +16,10 @@ async fn granted(database: &Database) -> (Store, String) {
     let owner = open(url.clone());
     owner.migrate().await.unwrap();
     assert_eq!(owner.rights().await.unwrap(), Rights::Everything);
-    assert_eq!(owner.grant(&url).await.unwrap(), Rights::Everything, "one role for all");
+    assert_eq!(owner.grant(Role::Operator, &url).await.unwrap(), Rights::Everything, "one role for all");
     let (_, server) = url.split_once('@').unwrap();
     let operator = format!("postgres://{ROLE}:not%20a%20secret%3A%20100%25%20test@{server}");
-    let (one, other) = tokio::join!(owner.grant(&operator), owner.grant(&operator));
+    let (one, other) = tokio::join!(owner.grant(Role::Operator, &operator), owner.grant(Role::Operator, &operator));
     assert_eq!((one.unwrap(), other.unwrap()), (Rights::AddOnly, Rights::AddOnly), "two replicas at once");
     database.execute(&owner, &format!("alter role {ROLE} password '{PASSWORD}'")).await.unwrap();
     (owner, operator)

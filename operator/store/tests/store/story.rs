@@ -1,5 +1,7 @@
 //! Histories of Tasks, as the core could have decided them, that hold every kind of change.
 
+use std::collections::BTreeMap;
+
 use countersign_core::digest::Digest;
 use countersign_core::record::{
     AttemptOutcome, Change, Covered, Ending, EndingCause, Finished, Launch, Output, OutputReference, RecordedPlan,
@@ -136,6 +138,9 @@ fn intend(clock: &mut Clock, step: &str, number: u32, approval: Option<&str>) ->
         input: Map::from_iter([("x".to_owned(), json!([1, 2.5]))]),
         image: "i@sha256:0".into(),
         timeout_seconds: 60,
+        limits: Vec::new(),
+        secrets: BTreeMap::from([("price-api".to_owned(), "17".to_owned())]),
+        workspace: vec![digest("tree")],
     };
     Change::Intend {
         step: step.into(),
@@ -166,6 +171,7 @@ fn end_attempt(clock: &mut Clock, step: &str, number: u32, outcome: AttemptOutco
         output,
         retry_at,
         evidence: None,
+        workspace: (outcome == AttemptOutcome::Succeeded).then(|| digest("tree")),
         at,
     }
 }

@@ -1,0 +1,43 @@
+-- What sandboxes do beyond themselves: sessions with the broker, calls, and files that steps hand on.
+
+alter table steps add column workspace text;
+
+create table sessions (
+    -- One use: a token is taken for a session once.
+    attempt text primary key references attempts (key),
+    -- SHA-256 of what the runner shows from then on.
+    secret bytea not null unique check (length(secret) = 32),
+    opened_at timestamptz not null default now(),
+    calls integer not null default 0,
+    -- Millionths of the budget's currency: what calls cost, and what those under way may cost at most.
+    cost bigint not null default 0 check (cost >= 0),
+    -- Of files that were kept for it.
+    bytes bigint not null default 0
+);
+comment on table sessions is 'The one session that the broker gave each attempt, and what was done in it.';
+
+create table calls (
+    attempt text not null references sessions (attempt),
+    number integer not null,
+    method text not null,
+    -- Without its query, which may hold what is nobody's business.
+    url text not null,
+    begun_at timestamptz not null,
+    reserved bigint not null,
+    outcome text,
+    status integer,
+    address text,
+    sent bigint,
+    received bigint,
+    cost bigint,
+    ended_at timestamptz,
+    primary key (attempt, number),
+    check ((outcome is null) = (ended_at is null))
+);
+comment on table calls is 'Every call that left the broker, written before its first byte did.';
+
+create table files (
+    digest text primary key,
+    body bytea not null
+);
+comment on table files is 'Files of workspaces, and the trees that name them, by their content.';
