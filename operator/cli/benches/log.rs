@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use countersign_core::event::Event;
 use countersign_core::tlog::entry::{Sealed, TaskName, close};
-use countersign_core::tlog::{Checkpoint, Frontier, Hash, Line, SigningKey, TILE_WIDTH, Tile, leaf};
+use countersign_core::tlog::{Checkpoint, Frontier, Line, SigningKey, TILE_WIDTH, Tile, Tiles, leaf};
 use countersign_store::{LogKeys, Store, StoreOptions};
 use jiff::Timestamp;
 use plotters::prelude::*;
@@ -179,7 +179,7 @@ async fn growth(database: &Database) -> Vec<Grown> {
         for n in 0..500u64 {
             let index = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % size;
             let start = Instant::now();
-            store.inclusion_proof(index, size).await.unwrap();
+            store.inclusion_proofs(&[index], size).await.unwrap();
             times.push(start.elapsed().as_secs_f64() * 1000.0);
         }
         times.sort_by(f64::total_cmp);
@@ -205,31 +205,21 @@ async fn growth(database: &Database) -> Vec<Grown> {
 
 async fn plant(store: &Store, size: u64) {
     let mut tree = Frontier::default();
-    let mut open: Vec<(u64, Vec<u8>)> = Vec::new();
-    let mut full: Vec<(Tile, Vec<u8>)> = Vec::new();
+    let (mut open, mut full) = (Tiles::new(), Tiles::new());
     for n in 0..size {
-        let hash: Hash = leaf(&n.to_be_bytes());
-        tree.append(hash, |appended| {
-            let (level, index) = (usize::from(appended.level), appended.index / TILE_WIDTH as u64);
-            if open.len() <= level {
-                open.resize(level + 1, (0, Vec::new()));
-            }
-            open[level].0 = index;
-            open[level].1.extend(appended.hash.as_bytes());
-            if open[level].1.len() == 32 * TILE_WIDTH {
-                full.push((Tile { level: appended.level, index }, std::mem::take(&mut open[level].1)));
+        tree.append(leaf(&n.to_be_bytes()), |appended| {
+            let hashes = open.entry(appended.tile()).or_default();
+            hashes.push(appended.hash);
+            if hashes.len() == TILE_WIDTH {
+                full.extend(open.remove_entry(&appended.tile()));
             }
         });
         if full.len() >= 512 {
-            keep(store, &mut full).await;
+            keep(store, std::mem::take(&mut full)).await;
         }
     }
-    for (level, (index, hashes)) in open.into_iter().enumerate() {
-        if !hashes.is_empty() {
-            full.push((Tile { level: u8::try_from(level).unwrap(), index }, hashes));
-        }
-    }
-    keep(store, &mut full).await;
+    full.extend(open);
+    keep(store, full).await;
     let key = keys().current;
     let origin = key.verifying_key().name().to_owned();
     let checkpoint = Checkpoint { origin, size, root: tree.root() };
@@ -247,12 +237,12 @@ async fn plant(store: &Store, size: u64) {
         .unwrap();
 }
 
-async fn keep(store: &Store, tiles: &mut Vec<(Tile, Vec<u8>)>) {
+async fn keep(store: &Store, tiles: Tiles) {
     let (mut levels, mut indexes, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
-    for (tile, bytes) in tiles.drain(..) {
+    for (tile, of_it) in tiles {
         levels.push(i16::from(tile.level));
         indexes.push(i64::try_from(tile.index).unwrap());
-        hashes.push(bytes);
+        hashes.push(Tile::encode(&of_it));
     }
     sqlx::query("insert into log_tiles select * from unnest($1::smallint[], $2::bigint[], $3::bytea[])")
         .bind(levels)
@@ -270,8 +260,7 @@ fn offline() {
     let mut out = std::io::BufWriter::new(std::fs::File::create(folder.path().join("entries.jsonl")).unwrap());
     let key = keys().current;
     let mut tree = Frontier::default();
-    let mut tiles: Vec<(Tile, Vec<u8>)> = Vec::new();
-    let mut open: std::collections::BTreeMap<Tile, Vec<u8>> = std::collections::BTreeMap::new();
+    let mut tiles = Tiles::new();
     let task =
         TaskName { namespace: "ns".into(), name: "task".into(), uid: "7a1c0a52-95d2-4b8e-8b0a-000000000001".into() };
     for index in 0..ENTRIES {
@@ -279,19 +268,15 @@ fn offline() {
         let salt = index.to_be_bytes().repeat(2).try_into().unwrap();
         let Sealed { body, payload } =
             close("lead", Timestamp::UNIX_EPOCH, Some(task.clone()), &event, [salt, salt]).unwrap();
-        tree.append(leaf(&body), |appended| {
-            let tile = Tile { level: appended.level, index: appended.index / TILE_WIDTH as u64 };
-            open.entry(tile).or_default().extend(appended.hash.as_bytes());
-        });
+        tree.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
         let line = Line { index, body, payload: Some(payload), proof: None };
         std::io::Write::write_all(&mut out, (line.encode() + "\n").as_bytes()).unwrap();
     }
     std::io::Write::flush(&mut out).unwrap();
-    tiles.extend(open);
     for (tile, hashes) in tiles {
-        let path = folder.path().join(tile.path(hashes.len() / 32));
+        let path = folder.path().join(tile.path(hashes.len()));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, hashes).unwrap();
+        std::fs::write(path, Tile::encode(&hashes)).unwrap();
     }
     let checkpoint = Checkpoint { origin: key.verifying_key().name().into(), size: ENTRIES, root: tree.root() };
     std::fs::write(folder.path().join("checkpoint"), checkpoint.sign(&key)).unwrap();

@@ -1,7 +1,6 @@
 //! The operator's API, with the token that the kubeconfig gives.
 
 use anyhow::{Context, bail};
-use countersign_core::digest::Digest;
 use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{EncodedLine, Hash, Line, Tile};
 use http::{Method, Request, StatusCode};
@@ -79,9 +78,9 @@ impl Api {
     }
 
     pub async fn tile(&self, tile: Tile, width: usize) -> anyhow::Result<Vec<Hash>> {
-        let bytes = self.bytes(Method::GET, &format!("/log/{}", tile.path(width))).await?;
-        let (chunks, _) = bytes.as_chunks::<32>();
-        Ok(chunks.iter().copied().map(Digest::from_raw).collect())
+        let path = format!("/log/{}", tile.path(width));
+        let hashes = Tile::decode(&self.bytes(Method::GET, &path).await?);
+        hashes.with_context(|| format!("the API's answer to {path}: its last hash is cut off"))
     }
 
     async fn json<T: DeserializeOwned>(&self, method: Method, path: &str) -> anyhow::Result<T> {

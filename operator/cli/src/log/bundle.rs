@@ -8,14 +8,12 @@
 //! | `rotations.jsonl` | where the key was ever changed: the entries that say so, each with its proof |
 //! | `tile/…` | for a whole log: its hashes (C2SP tlog-tiles), which tell exactly what was altered |
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use countersign_core::digest::Digest;
-use countersign_core::tlog::{Hash, Line, Tile, VerifyingKey};
+use countersign_core::tlog::{Line, Tile, Tiles, VerifyingKey};
 
 pub const CHECKPOINT: &str = "checkpoint";
 pub const KEY: &str = "log.key";
@@ -29,7 +27,7 @@ pub struct Bundle {
     pub key: String,
     pub lines: Vec<Line>,
     pub rotations: Vec<Line>,
-    pub tiles: BTreeMap<(u8, u64), Vec<Hash>>,
+    pub tiles: Tiles,
 }
 
 impl Bundle {
@@ -75,8 +73,8 @@ fn lines(folder: &Path, file: &str) -> anyhow::Result<Vec<Line>> {
     Ok(lines)
 }
 
-fn tiles(folder: &Path) -> anyhow::Result<BTreeMap<(u8, u64), Vec<Hash>>> {
-    let mut found = BTreeMap::new();
+fn tiles(folder: &Path) -> anyhow::Result<Tiles> {
+    let mut found = Tiles::new();
     let mut open: Vec<PathBuf> = if folder.is_dir() { vec![folder.to_owned()] } else { Vec::new() };
     while let Some(path) = open.pop() {
         if path.is_dir() {
@@ -88,11 +86,8 @@ fn tiles(folder: &Path) -> anyhow::Result<BTreeMap<(u8, u64), Vec<Hash>>> {
         let name = path.strip_prefix(folder).map(|path| path.display().to_string()).unwrap_or_default();
         let (tile, width) = Tile::parse(&name).with_context(|| format!("tile/{name}: is not the name of a tile"))?;
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
-        let (chunks, rest) = bytes.as_chunks::<32>();
-        if !rest.is_empty() || chunks.len() != width {
-            bail!("tile/{name}: is not {width} hashes");
-        }
-        found.insert((tile.level, tile.index), chunks.iter().copied().map(Digest::from_raw).collect());
+        let hashes = Tile::decode(&bytes).filter(|hashes| hashes.len() == width);
+        found.insert(tile, hashes.with_context(|| format!("tile/{name}: is not {width} hashes"))?);
     }
     Ok(found)
 }

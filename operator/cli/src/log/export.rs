@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use countersign_core::tlog::{Line, TILE_WIDTH, Tile};
+use countersign_core::tlog::Tile;
 
 use super::bundle::{CHECKPOINT, ENTRIES, KEY, ROTATIONS};
 use super::page::{Selected, Snapshot};
@@ -32,7 +32,6 @@ pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyho
         let page = source.page(selection, from, *size, !whole).await?;
         next = page.next;
         for line in &page.lines {
-            let Line { index: _, body: _, payload: _, proof: _ } = line;
             writeln!(out, "{}", line.encode())?;
             count += 1;
         }
@@ -46,19 +45,11 @@ pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyho
 }
 
 async fn tiles(source: &Source, size: u64, folder: &Path) -> anyhow::Result<()> {
-    let (mut width, mut level) = (size, 0u8);
-    while width > 0 {
-        for index in 0..width.div_ceil(TILE_WIDTH as u64) {
-            let tile = Tile { level, index };
-            let count = usize::try_from((width - index * TILE_WIDTH as u64).min(TILE_WIDTH as u64))?;
-            let hashes = source.tile(tile, count).await?;
-            let path = folder.join(tile.path(count));
-            fs::create_dir_all(path.parent().unwrap_or(folder))?;
-            let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
-            fs::write(&path, bytes).with_context(|| path.display().to_string())?;
-        }
-        width /= TILE_WIDTH as u64;
-        level += 1;
+    for (tile, width) in Tile::all(size) {
+        let hashes = source.tile(tile, width).await?;
+        let path = folder.join(tile.path(width));
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        fs::write(&path, Tile::encode(&hashes)).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }

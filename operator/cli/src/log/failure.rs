@@ -1,5 +1,6 @@
 //! Why an export does not hold.
 
+use countersign_core::tlog::Tile;
 use thiserror::Error;
 
 /// What does not hold, and where.
@@ -9,8 +10,8 @@ pub enum Failure {
     Checkpoint(String),
     #[error("entry {index}: {why}")]
     Entry { index: u64, why: String },
-    #[error("tile {level}/{index}: {why}")]
-    Tile { level: u8, index: u64, why: &'static str },
+    #[error("tile {}/{}: {why}", .tile.level, .tile.index)]
+    Tile { tile: Tile, why: &'static str },
     #[error("the entries do not lead to the root that was signed, and the export's tiles cannot tell why: {0}")]
     Root(&'static str),
 }

@@ -1,14 +1,11 @@
 //! Thousands of ways to tamper with an export, generated: each is found, and named rightly.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use countersign_core::event::Event;
 use countersign_core::tlog::entry::{Sealed, TaskName, close};
-use countersign_core::tlog::{
-    Checkpoint, Frontier, Hash, Line, SigningKey, TILE_WIDTH, Tile, TileStore, inclusion, leaf, rotate,
-};
+use countersign_core::tlog::{Checkpoint, Frontier, Line, SigningKey, Tile, Tiles, inclusion, leaf, rotate};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -16,15 +13,6 @@ use super::bundle::{Bundle, CHECKPOINT, ENTRIES, KEY, ROTATIONS, read};
 use super::consistency;
 use super::failure::Failure;
 use super::verify::{Extent, verify};
-
-struct Tiles(BTreeMap<(u8, u64), Vec<Hash>>);
-
-impl TileStore for Tiles {
-    type Error = std::convert::Infallible;
-    fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Self::Error> {
-        Ok(self.0.get(&(tile.level, tile.index)).cloned().unwrap_or_default())
-    }
-}
 
 fn key() -> SigningKey {
     SigningKey::new("countersign.dev/log/test", [7; 32]).unwrap()
@@ -39,12 +27,10 @@ fn sealed(n: u64) -> Sealed {
 
 /// An export of a log of this size: of all of it, or of one of its three Tasks.
 fn bundle(size: u64, task: Option<u64>) -> Bundle {
-    let (mut frontier, mut tiles, mut lines) = (Frontier::default(), Tiles(BTreeMap::new()), Vec::new());
+    let (mut frontier, mut tiles, mut lines) = (Frontier::default(), Tiles::new(), Vec::new());
     for index in 0..size {
         let Sealed { body, payload } = sealed(index);
-        frontier.append(leaf(&body), |appended| {
-            tiles.0.entry((appended.level, appended.index / TILE_WIDTH as u64)).or_default().push(appended.hash);
-        });
+        frontier.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
         lines.push(Line { index, body, payload: Some(payload), proof: None });
     }
     let checkpoint = Checkpoint { origin: key().verifying_key().name().into(), size, root: frontier.root() };
@@ -53,14 +39,14 @@ fn bundle(size: u64, task: Option<u64>) -> Bundle {
         for line in &mut lines {
             line.proof = Some(inclusion(&mut tiles, line.index, size).unwrap());
         }
-        tiles.0.clear();
+        tiles.clear();
     }
     Bundle {
         checkpoint: checkpoint.sign(&key()),
         key: key().verifying_key().to_string(),
         lines,
         rotations: Vec::new(),
-        tiles: tiles.0,
+        tiles,
     }
 }
 
@@ -74,11 +60,10 @@ fn write(bundle: &Bundle) -> TempDir {
         let lines: String = bundle.rotations.iter().map(|line| line.encode() + "\n").collect();
         fs::write(folder.path().join(ROTATIONS), lines).unwrap();
     }
-    for ((level, index), hashes) in &bundle.tiles {
-        let path = folder.path().join(Tile { level: *level, index: *index }.path(hashes.len()));
+    for (tile, hashes) in &bundle.tiles {
+        let path = folder.path().join(tile.path(hashes.len()));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let bytes: Vec<u8> = hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
-        fs::write(path, bytes).unwrap();
+        fs::write(path, Tile::encode(hashes)).unwrap();
     }
     folder
 }
@@ -224,7 +209,7 @@ fn numbered(secret: u8) -> SigningKey {
 /// A log of 30 whose key was changed at the 10th and the 20th entry: the whole of it, or one Task's entries.
 fn rotated(task: Option<u64>) -> Bundle {
     let (mut frontier, mut tiles, mut lines, mut rotations) =
-        (Frontier::default(), Tiles(BTreeMap::new()), Vec::new(), Vec::new());
+        (Frontier::default(), Tiles::new(), Vec::new(), Vec::new());
     for index in 0..30 {
         let Sealed { body, payload } = match index {
             10 | 20 => {
@@ -233,9 +218,7 @@ fn rotated(task: Option<u64>) -> Bundle {
             }
             index => sealed(index),
         };
-        frontier.append(leaf(&body), |appended| {
-            tiles.0.entry((appended.level, appended.index / TILE_WIDTH as u64)).or_default().push(appended.hash);
-        });
+        frontier.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
         lines.push(Line { index, body, payload: Some(payload), proof: None });
     }
     for index in [10, 20] {
@@ -249,10 +232,10 @@ fn rotated(task: Option<u64>) -> Bundle {
         for line in &mut lines {
             line.proof = Some(inclusion(&mut tiles, line.index, 30).unwrap());
         }
-        tiles.0.clear();
+        tiles.clear();
     }
     let first = numbered(7).verifying_key().to_string();
-    Bundle { checkpoint: checkpoint.sign(&key), key: first, lines, rotations, tiles: tiles.0 }
+    Bundle { checkpoint: checkpoint.sign(&key), key: first, lines, rotations, tiles }
 }
 
 fn rotation(old: &SigningKey, new: &SigningKey, note: &str) -> Sealed {
@@ -335,7 +318,7 @@ fn a_new_key_is_followed_from_an_old_one_and_from_no_other() {
 fn what_claims_to_be_everything_since_then_is() {
     let since = |from: u64| {
         let mut bundle = bundle(40, None);
-        let mut tiles = Tiles(bundle.tiles.clone());
+        let mut tiles = bundle.tiles.clone();
         bundle.lines.retain(|line| line.index >= from);
         for line in &mut bundle.lines {
             line.proof = Some(inclusion(&mut tiles, line.index, 40).unwrap());

@@ -1,10 +1,8 @@
 //! Verification, from the export and a public key alone: no cluster, no database, no clock.
 
-use std::collections::BTreeMap;
-
 use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{
-    Checkpoint, Frontier, Hash, Line, TILE_WIDTH, VerifyingKey, entry, leaf, perfect, verify_inclusion,
+    Checkpoint, Frontier, Hash, Line, TILE_WIDTH, Tile, Tiles, VerifyingKey, entry, leaf, perfect, verify_inclusion,
 };
 
 use super::bundle::Bundle;
@@ -176,11 +174,9 @@ fn proofs(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Result<(
 
 fn tree(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Result<(), Failure> {
     let mut frontier = Frontier::default();
-    let mut tiles: BTreeMap<(u8, u64), Vec<Hash>> = BTreeMap::new();
+    let mut tiles = Tiles::new();
     for leaf in leaves {
-        frontier.append(*leaf, |appended| {
-            tiles.entry((appended.level, appended.index / TILE_WIDTH as u64)).or_default().push(appended.hash);
-        });
+        frontier.append(*leaf, |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
     }
     if frontier.root() != checkpoint.root {
         return Err(locate(bundle, checkpoint, leaves));
@@ -188,40 +184,27 @@ fn tree(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Result<(),
     // The tiles prove nothing more; but what is exported is what was logged, all of it.
     let named = tiles.keys().chain(bundle.tiles.keys());
     match named.into_iter().find(|tile| tiles.get(tile) != bundle.tiles.get(tile)) {
-        Some(&(level, index)) => Err(Failure::Tile { level, index, why: "is not that of these entries" }),
+        Some(&tile) => Err(Failure::Tile { tile, why: "is not that of these entries" }),
         None => Ok(()),
     }
 }
 
 /// Which entry it is: the tiles that lead to the signed root say what each should have been.
 fn locate(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Failure {
-    let mut width = checkpoint.size;
-    let mut level: u8 = 0;
+    let hashes_of = |tile: Tile| bundle.tiles.get(&tile).map_or(&[][..], Vec::as_slice);
     // Each level against the one above it; the hashes of a full tile make one hash there.
-    loop {
-        for index in 0..width.div_ceil(TILE_WIDTH as u64) {
-            let expected = (width - index * TILE_WIDTH as u64).min(TILE_WIDTH as u64);
-            let found = bundle.tiles.get(&(level, index)).map_or(0, Vec::len) as u64;
-            if found != expected {
-                return Failure::Tile { level, index, why: "has not the hashes that it should have" };
-            }
-            let above = bundle.tiles.get(&(level + 1, index / TILE_WIDTH as u64));
-            let above =
-                above.and_then(|tile| tile.get(usize::try_from(index % TILE_WIDTH as u64).unwrap_or(usize::MAX)));
-            let full = expected == TILE_WIDTH as u64;
-            if full && above != bundle.tiles.get(&(level, index)).map(|hashes| perfect(hashes)).as_ref() {
-                return Failure::Tile { level, index, why: "is not what the tile above it says" };
-            }
+    for (tile, width) in Tile::all(checkpoint.size) {
+        let hashes = hashes_of(tile);
+        if hashes.len() != width {
+            return Failure::Tile { tile, why: "has not the hashes that it should have" };
         }
-        width /= TILE_WIDTH as u64;
-        if width == 0 {
-            break;
+        let (above, place) = Tile::holding(tile.level + 1, tile.index);
+        if width == TILE_WIDTH && hashes_of(above).get(place) != Some(&perfect(hashes)) {
+            return Failure::Tile { tile, why: "is not what the tile above it says" };
         }
-        level += 1;
     }
-    let hashes: Vec<Hash> = (0..checkpoint.size.div_ceil(TILE_WIDTH as u64))
-        .flat_map(|index| bundle.tiles.get(&(0, index)).cloned().unwrap_or_default())
-        .collect();
+    let lowest = Tile::all(checkpoint.size).take_while(|(tile, _)| tile.level == 0);
+    let hashes: Vec<Hash> = lowest.flat_map(|(tile, _)| hashes_of(tile)).copied().collect();
     if root_of(&hashes) != checkpoint.root {
         return Failure::Root("they lead to another root themselves");
     }
