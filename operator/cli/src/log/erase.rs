@@ -1,19 +1,18 @@
 //! Erases what a Task was given and gave back, for a reason that is logged.
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use countersign_core::names::printable;
 use countersign_store::{Erased, Store};
 use jiff::Timestamp;
 
+use super::source::find_task;
 use crate::text::confirm;
 
 pub async fn run(store: &Store, namespace: &str, task: &str, reason: &str, yes: bool) -> anyhow::Result<()> {
     if reason.trim().is_empty() {
         bail!("--reason: say why; it is what remains");
     }
-    let found = store.find_task(namespace, task).await.context("the record cannot be read")?;
-    let found =
-        found.with_context(|| format!("no Task of the name or uid {task:?} is on record in namespace {namespace}"))?;
+    let found = find_task(store, namespace, task).await?;
     let name = format!("{}/{} ({})", found.namespace, found.name, found.uid);
     println!("What {} was given, decided on and gave back is erased, for ever.", printable(&name));
     println!(

@@ -3,9 +3,8 @@
 use anyhow::{Context, bail};
 use countersign_core::event::{Event, Selection};
 use countersign_core::tlog::entry::TaskName;
-use countersign_core::tlog::{Hash, Line, Tile};
-use countersign_crds::Identity;
-use countersign_store::{LogEntry, Store};
+use countersign_core::tlog::{Hash, Tile};
+use countersign_store::Store;
 use jiff::Timestamp;
 
 use super::api::Api;
@@ -21,12 +20,7 @@ impl Source {
     pub async fn task(&self, namespace: &str, task: &str) -> anyhow::Result<TaskName> {
         match self {
             Source::Api(api) => api.task(namespace, task).await,
-            Source::Database(store) => {
-                let found = store.find_task(namespace, task).await.context("the record cannot be read")?;
-                found.with_context(|| {
-                    format!("no Task of the name or uid {task:?} is on record in namespace {namespace}")
-                })
-            }
+            Source::Database(store) => find_task(store, namespace, task).await,
         }
     }
 
@@ -54,9 +48,12 @@ impl Source {
                     Selected::All => Selection::All,
                     Selected::Task(task) => Selection::Task(task.uid.clone()),
                 };
-                let found = store.log_entries(&selection, from, size, i64::from(PAGE)).await?;
-                let next = found.last().filter(|_| found.len() == PAGE as usize).map(|last| last.index + 1);
-                Ok(Page { lines: lines(store, found, size, proofs).await?, next })
+                let mut lines = store.log_entries(&selection, from, size, i64::from(PAGE)).await?;
+                if proofs {
+                    store.prove(&mut lines, size).await?;
+                }
+                let next = lines.last().filter(|_| lines.len() == PAGE as usize).map(|last| last.index + 1);
+                Ok(Page { lines, next })
             }
         }
     }
@@ -74,21 +71,19 @@ impl Source {
     }
 }
 
+/// The Task of that name or uid, on a record that is read directly.
+pub async fn find_task(store: &Store, namespace: &str, task: &str) -> anyhow::Result<TaskName> {
+    let found = store.find_task(namespace, task).await.context("the record cannot be read")?;
+    found.with_context(|| format!("no Task of the name or uid {task:?} is on record in namespace {namespace}"))
+}
+
 async fn export(store: &Store, task: Option<TaskName>, since: Option<Timestamp>) -> anyhow::Result<Snapshot> {
-    let Some((size, checkpoint)) = store.checkpoint().await? else {
+    let Some(snapshot) = store.snapshot(task.as_ref(), since).await? else {
         bail!("the log has no checkpoint yet; is an operator running?");
     };
-    let from = match since {
-        Some(since) => store.index_since(since, size).await?,
-        None => 0,
-    };
-    let selection = match &task {
-        Some(task) => Selection::Task(task.uid.clone()),
-        None if since.is_some() => Selection::From(from),
-        None => Selection::All,
-    };
-    let user = format!("postgresql:{}", store.user().await?);
-    let by = Identity { user: user.clone(), uid: None, groups: Vec::new() };
+    let countersign_store::Snapshot { checkpoint, size, keys, rotations, selection, from } = snapshot;
+    let by = store.identity().await?;
+    let user = by.user.clone();
     let event = Event::Export { by, selection, size, at: Timestamp::now() };
     match store.tell(task.as_ref(), &event).await {
         Ok(()) => {}
@@ -97,19 +92,6 @@ async fn export(store: &Store, task: Option<TaskName>, since: Option<Timestamp>)
         }
         Err(error) => return Err(error.into()),
     }
-    let rotations = lines(store, store.rotations(size).await?, size, true).await?;
-    let keys = store.log_keys().await?;
     let selection = task.map_or(Selected::All, Selected::Task);
     Ok(Snapshot { checkpoint, size, keys, rotations, selection, from })
-}
-
-async fn lines(store: &Store, found: Vec<LogEntry>, size: u64, proofs: bool) -> anyhow::Result<Vec<Line>> {
-    let proofs: Vec<Option<Vec<Hash>>> = if proofs {
-        let indexes: Vec<u64> = found.iter().map(|entry| entry.index).collect();
-        store.inclusion_proofs(&indexes, size).await?.into_iter().map(Some).collect()
-    } else {
-        vec![None; found.len()]
-    };
-    let lines = found.into_iter().zip(proofs);
-    Ok(lines.map(|(LogEntry { index, body, payload }, proof)| Line { index, body, payload, proof }).collect())
 }

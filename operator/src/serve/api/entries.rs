@@ -4,8 +4,9 @@ use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use countersign_core::event::{Event, Selection};
+use countersign_core::tlog::EncodedLine;
 use countersign_core::tlog::entry::TaskName;
-use countersign_core::tlog::{EncodedLine, Line};
+use countersign_store::Snapshot;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -98,18 +99,12 @@ async fn read(shared: &Shared, selection: &Selection, asked: Asked) -> Result<Js
     if let Some(since) = page::instant("since", since.as_deref())? {
         from = from.max(shared.store.index_since(since, size).await?);
     }
-    let mut found = shared.store.log_entries(selection, from, size, page::with_next(limit)).await?;
-    let next = page::cut(&mut found, limit, |last| last.index + 1);
-    let proofs = if proofs {
-        let indexes: Vec<u64> = found.iter().map(|entry| entry.index).collect();
-        shared.store.inclusion_proofs(&indexes, size).await?.into_iter().map(Some).collect()
-    } else {
-        vec![None; found.len()]
-    };
-    let lines = found.into_iter().zip(proofs).map(|(entry, proof)| {
-        EncodedLine::from(&Line { index: entry.index, body: entry.body, payload: entry.payload, proof })
-    });
-    Ok(Json(Entries { size, items: lines.collect(), next }))
+    let mut lines = shared.store.log_entries(selection, from, size, page::with_next(limit)).await?;
+    let next = page::cut(&mut lines, limit, |last| last.index + 1);
+    if proofs {
+        shared.store.prove(&mut lines, size).await?;
+    }
+    Ok(Json(Entries { size, items: lines.iter().map(EncodedLine::from).collect(), next }))
 }
 
 pub async fn export_all(
@@ -139,23 +134,10 @@ async fn export(
     since: Option<Timestamp>,
 ) -> Result<(StatusCode, Json<Exported>), Problem> {
     let store = &shared.store;
-    let (size, checkpoint) = tiles::newest(store).await?;
-    let (selection, from) = match (&task, since) {
-        (Some(task), _) => (Selection::Task(task.uid.clone()), 0),
-        (None, None) => (Selection::All, 0),
-        (None, Some(since)) => {
-            let from = store.index_since(since, size).await?;
-            (Selection::From(from), from)
-        }
-    };
+    let snapshot = store.snapshot(task.as_ref(), since).await?.ok_or_else(tiles::no_checkpoint)?;
+    let Snapshot { checkpoint, size, keys, rotations, selection, from } = snapshot;
     let at = clock::now();
     store.tell(task.as_ref(), &Event::Export { by: caller.identity(), selection, size, at }).await?;
-    let mut rotations = Vec::new();
-    for entry in store.rotations(size).await? {
-        let proof = Some(store.inclusion_proof(entry.index, size).await?);
-        let line = Line { index: entry.index, body: entry.body, payload: entry.payload, proof };
-        rotations.push(EncodedLine::from(&line));
-    }
-    let keys = store.log_keys().await?;
+    let rotations = rotations.iter().map(EncodedLine::from).collect();
     Ok((StatusCode::CREATED, Json(Exported { checkpoint, size, keys, rotations, task, from })))
 }

@@ -22,7 +22,11 @@ pub async fn checkpoint(State(shared): Served) -> Result<Response, Problem> {
 }
 
 pub async fn newest(store: &countersign_store::Store) -> Result<(u64, String), Problem> {
-    store.checkpoint().await?.ok_or_else(|| Problem::not_found("the log has no checkpoint yet"))
+    store.checkpoint().await?.ok_or_else(no_checkpoint)
+}
+
+pub fn no_checkpoint() -> Problem {
+    Problem::not_found("the log has no checkpoint yet")
 }
 
 #[derive(Serialize)]
@@ -49,7 +53,7 @@ pub async fn tile(
         None => {
             let (tile, width) = Tile::parse(&path).ok_or_else(|| no_tile(&path))?;
             let hashes = shared.store.log_tile(tile).await?;
-            hashes.get(..width).map(|hashes| hashes.iter().flat_map(|hash| *hash.as_bytes()).collect())
+            hashes.get(..width).map(Tile::encode)
         }
     };
     let body: Vec<u8> = body.ok_or_else(|| Problem::not_found("the log is not that large yet"))?;
