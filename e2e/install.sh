@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the operator and the runner, gives their images to the cluster that up.sh brought up, and installs
+# Builds the operator, the broker and the runner, gives their images to the cluster that up.sh brought up, and installs
 # the charts with Helm. Can be run again: it upgrades. PROFILE=release builds optimised binaries.
 #   install.sh [HELM ARGUMENTS...]
 set -euo pipefail
@@ -23,12 +23,14 @@ image() {
 }
 
 TARGET=$(rustc -vV | sed -n 's/^host: //p')
-say "building the operator, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
-(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" -p countersign-operator -p countersign-runner -p countersign-cli)
+say "building the operator, the broker, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
+(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" -p countersign-operator -p countersign-broker \
+  -p countersign-runner -p countersign-cli)
 mkdir -p "$BIN"
 ln -sfn "$ROOT/target/$TARGET/$(folder)/kubectl-countersign" "$BIN/kubectl-countersign"
 runner=$(image runner countersign-runner runner-image/Containerfile)
 operator=$(image operator countersign operator/Containerfile)
+broker=$(image broker countersign-broker operator/broker/Containerfile)
 
 postgres=(--set postgres.bundled.enabled=true)
 if [[ $(flavour) == local ]]; then
@@ -36,6 +38,7 @@ if [[ $(flavour) == local ]]; then
   kubectl get namespace "$NAMESPACE" >/dev/null 2>&1 || kubectl create namespace "$NAMESPACE" >&2
   kubectl -n "$NAMESPACE" create secret generic countersign-database \
     --from-literal "url=$("$CLUSTER_DIR/postgres.sh" operator-url)" \
+    --from-literal "brokerUrl=$("$CLUSTER_DIR/postgres.sh" broker-url)" \
     --from-literal "ownerUrl=$("$CLUSTER_DIR/postgres.sh" url)" --dry-run=client -o yaml | kubectl apply -f - >&2
   postgres=(--set postgres.existingSecret=countersign-database)
 fi
@@ -45,6 +48,7 @@ helm upgrade --install countersign-crds "$ROOT/charts/countersign-crds" -n "$NAM
 kubectl wait --for=condition=Established --timeout=60s >/dev/null \
   crd/{tasks,plans,policies,approvals,skills,agents}.countersign.dev
 settings=("${postgres[@]}" --set "runner.image=$runner" --set "image.repository=${operator%@*}"
-  --set "image.digest=${operator#*@}" "$@")
+  --set "image.digest=${operator#*@}" --set "broker.image.repository=${broker%@*}"
+  --set "broker.image.digest=${broker#*@}" --set broker.replicas=1 "$@")
 helm upgrade --install countersign "$ROOT/charts/countersign" -n "$NAMESPACE" "${settings[@]}" --wait --timeout 3m >&2
 say "installed"

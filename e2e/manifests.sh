@@ -47,12 +47,15 @@ renders "the bundled PostgreSQL" --set postgres.bundled.enabled=true
 renders "cert-manager" --set postgres.existingSecret=x --set certManager.enabled=true --set serviceMonitor.enabled=true
 renders "bare" --set postgres.existingSecret=x --set starter.enabled=false --set rbac.userRoles=false \
   --set networkPolicy.enabled=false --set podDisruptionBudget.enabled=false
-renders "sandboxes without network" --set postgres.existingSecret=x --set 'sandbox.namespaces={default}'
+renders "a broker with credentials" --set postgres.existingSecret=x --set 'broker.secrets={price-api,mail}' \
+  --set broker.trustedCA.secret=roots --set 'broker.refusedCIDRs={203.0.113.0/24}'
+renders "no broker" --set postgres.existingSecret=x --set broker.enabled=false
 
 refuses "postgres: set existingSecret to a Secret" "${given[@]}"
 refuses "not both" "${given[@]}" --set postgres.existingSecret=x --set postgres.bundled.enabled=true
 refuses "runner/image" --set postgres.existingSecret=x --set runner.image=r/runner:latest
 refuses "replicas" "${given[@]}" --set postgres.existingSecret=x --set replicas=0
+refuses "refusedCIDRs" "${given[@]}" --set postgres.existingSecret=x --set 'broker.refusedCIDRs={here}'
 refuses "surprise" "${given[@]}" --set postgres.existingSecret=x --set surprise=1
 
 for file in "$ROOT"/config/{samples,gitops/policies,gitops/tasks}/*.yaml; do valid "$file"; done

@@ -69,7 +69,7 @@ impl Kept for LogKeys {
     }
 }
 
-fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     Ok(bytes)

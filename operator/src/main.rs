@@ -1,6 +1,7 @@
 //! The operator. Every replica watches, serves admission and answers probes; the one that holds the lease
 //! also acts.
 
+mod broker;
 mod clock;
 mod keys;
 mod lead;
@@ -61,15 +62,18 @@ async fn operate() -> anyhow::Result<()> {
         acquire_timeout: Duration::from_secs(5),
     })?;
     let trigger = Arc::new(Trigger::default());
-    let caches = Caches::start(&client, &settings.namespace, &trigger);
+    let brokered = settings.broker.as_ref().map(|broker| broker.secrets.clone()).unwrap_or_default();
+    let caches = Caches::start(&client, &settings.namespace, &brokered, &trigger);
     let seal = keys::Shared::default();
     let log_keys = keys::Shared::default();
+    let broker = keys::Shared::default();
     let context = Arc::new(Context {
         client: client.clone(),
         store: store.clone(),
         caches: Arc::clone(&caches),
         config: Config {
             runner_image: settings.runner_image.clone(),
+            broker: settings.broker.is_some(),
             start_deadline: SignedDuration::from_secs(settings.start_deadline_seconds),
         },
         judge: PolicyJudge::new(Fence::new()),
@@ -83,6 +87,7 @@ async fn operate() -> anyhow::Result<()> {
         metrics: metrics.clone(),
         seal: seal.clone(),
         log_keys: log_keys.clone(),
+        broker: broker.clone(),
         guard: Expected::new(&settings.service_account, &settings.webhook.service, &settings.namespace)?,
         recorder: Recorder::new(
             client.clone(),
@@ -98,6 +103,9 @@ async fn operate() -> anyhow::Result<()> {
     tokio::spawn(serve::probe::watch_caches(caches, readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), log_keys, readiness.clone()));
+    if let Some(settings::Broker { service, secrets: _ }) = settings.broker.clone() {
+        tokio::spawn(broker::keep(client.clone(), settings.namespace.clone(), service, broker, readiness.clone()));
+    }
     tokio::spawn(serve::probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
 
     let mut terminated = signal(SignalKind::terminate())?;

@@ -23,6 +23,15 @@ pub struct Settings {
     /// What one reader of the record may ask for.
     pub api_requests_per_second: u32,
     pub user_namespaces: bool,
+    /// Where there is none, Skills that go anywhere wait for it.
+    pub broker: Option<Broker>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Broker {
+    pub service: String,
+    /// The Secrets that it was given, in the operator's namespace.
+    pub secrets: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +88,11 @@ impl Settings {
             concurrency: source.number("COUNTERSIGN_CONCURRENCY", 32, 1..=1024)?,
             api_requests_per_second: source.number("COUNTERSIGN_API_REQUESTS_PER_SECOND", 20, 1..=10_000)?,
             user_namespaces: source.flag("COUNTERSIGN_USER_NAMESPACES", true)?,
+            broker: source.optional("COUNTERSIGN_BROKER_SERVICE").map(|service| {
+                let secrets = source.optional("COUNTERSIGN_BROKER_SECRETS").unwrap_or_default();
+                let secrets = secrets.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+                Broker { service, secrets }
+            }),
         })
     }
 }

@@ -14,6 +14,7 @@ use crate::plan::{CompiledStep, check_schema, task_value, variables};
 use crate::policy::{PolicySet, Verdict};
 use crate::problem;
 use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
+use crate::sandbox::needs_broker;
 use crate::time::GoDuration;
 
 /// What [`crate::decide`] asks of each step that could start. The real one is [`PolicyJudge`]; the
@@ -42,6 +43,8 @@ pub struct Case<'a> {
     /// The trees of files that the steps before it left.
     pub workspace: &'a [Digest],
     pub runner_image: &'a str,
+    /// Whether there is a broker.
+    pub broker: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -292,6 +295,11 @@ fn prepare(
         None => case.runner_image.to_owned(),
     };
     let policies = case.policies.digest(&case.task.namespace);
+    if needs_broker(contract) && !case.broker {
+        return Err(not_yet(format!(
+            "the Skill {name:?} has egress or a workspace, and no broker is installed; set broker.enabled in the chart"
+        )));
+    }
     let secrets = secrets(case, contract)?;
     let limits = case.policies.egress_limits(&case.task.namespace);
     let workspace = if contract.workspace == Workspace::None { Vec::new() } else { case.workspace.to_vec() };

@@ -1,12 +1,17 @@
 //! The document that the runner reads: what one attempt is to do.
 
-use countersign_crds::{Builtin, Workspace};
+use countersign_crds::{Builtin, SkillSpec, Workspace};
 use serde_json::{Value, json};
 
 use crate::record::Launch;
 
 /// The largest output that an attempt may have, in bytes of canonical JSON.
 pub const OUTPUT_LIMIT_BYTES: u32 = 256 * 1024;
+
+/// Whether a Skill does something beyond its sandbox.
+pub fn needs_broker(contract: &SkillSpec) -> bool {
+    !contract.egress.is_empty() || contract.workspace != Workspace::None
+}
 
 /// The bytes of `attempt.json`; see runner-image/README.md. The same launch gives the same bytes, so
 /// that the pod can be told their digest.

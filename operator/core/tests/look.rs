@@ -76,7 +76,11 @@ impl Bed {
 
     /// A look; its changes are recorded and its deeds done.
     fn look(&mut self) -> Decision {
-        let config = Config { runner_image: "runner@sha256:0".into(), start_deadline: SignedDuration::from_secs(300) };
+        let config = Config {
+            runner_image: "runner@sha256:0".into(),
+            broker: true,
+            start_deadline: SignedDuration::from_secs(300),
+        };
         let decision = decide(self.now, &config, &self.observed, &Bench::from(&self.judge)).unwrap();
         self.observed.record = decision.record.clone();
         for act in &decision.acts {

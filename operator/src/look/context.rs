@@ -13,6 +13,7 @@ use countersign_store::{LogKeys, Store};
 use kube::Client;
 use kube::runtime::events::Recorder;
 
+use crate::broker::Broker;
 use crate::keys::Shared;
 use crate::look::act::JobSettings;
 use crate::look::guard::Expected;
@@ -30,6 +31,7 @@ pub struct Context {
     pub metrics: Metrics,
     pub seal: Shared<Seal>,
     pub log_keys: Shared<LogKeys>,
+    pub broker: Shared<Broker>,
     pub guard: Expected,
     pub recorder: Recorder,
     pub recent: Recent,

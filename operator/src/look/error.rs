@@ -14,6 +14,8 @@ pub enum Error {
     Kubernetes(#[from] kube::Error),
     #[error("{act}: {source}")]
     Act { act: &'static str, source: kube::Error },
+    #[error("the broker's address, certificate or key is not known yet; see /readyz")]
+    NoBroker,
     #[error("defect: {0}")]
     Core(#[from] ApplyError),
     #[error("defect: a look ended in a panic: {0}")]
@@ -29,6 +31,7 @@ impl Error {
             Error::Commit(_) => "record",
             Error::Kubernetes(_) => "kubernetes",
             Error::Act { .. } => "act",
+            Error::NoBroker => "broker",
             Error::Core(_) | Error::Panicked(_) => "defect",
         }
     }

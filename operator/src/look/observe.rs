@@ -50,6 +50,7 @@ pub async fn observe(
         template,
         skills: caches.skills(),
         policies: caches.policies(),
+        secrets: caches.secrets(),
         approvals: approvals(context, uid),
         guard: guard(context, record.as_ref()).await?,
         pods,
@@ -140,7 +141,7 @@ async fn check_gated(
     let waits = |pod: &&mut PodView| pod.key == attempt.key && pod.state == PodState::Unchecked;
     for pod in pods.iter_mut().filter(waits) {
         let Some(seen) = api.get_opt(&pod.name).await? else { continue };
-        pod.state = match act::altered(&context.jobs, owner, &attempt.key, launch, &seen) {
+        pod.state = match act::altered(context, owner, &attempt.key, launch, &seen)? {
             None => PodState::Gated,
             Some(field) => PodState::Altered { field },
         };

@@ -131,5 +131,6 @@ pub fn unreadable_policy(error: &str) -> PolicySpec {
             message: Some(format!("this Policy cannot be read: {error}").chars().take(256).collect()),
             approval: None,
         }],
+        egress: None,
     }
 }

@@ -31,6 +31,8 @@ use view::View;
 pub struct Config {
     /// The runner's image, by digest.
     pub runner_image: String,
+    /// Whether there is a broker, without which no Skill does anything beyond its sandbox.
+    pub broker: bool,
     /// How long an attempt's pod may take to start.
     pub start_deadline: SignedDuration,
 }

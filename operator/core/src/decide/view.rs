@@ -43,6 +43,7 @@ impl View<'_> {
             secrets: &self.observed.secrets,
             workspace: &workspace,
             runner_image: &self.config.runner_image,
+            broker: self.config.broker,
         }))
     }
 

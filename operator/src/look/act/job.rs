@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_core::digest::Digest;
 use countersign_core::record::Launch;
 use countersign_core::sandbox::attempt_document;
-use countersign_crds::{ANNOTATION_TASK, EffectClass, GATE, LABEL_ATTEMPT};
+use countersign_crds::{ANNOTATION_TASK, EffectClass, GATE, LABEL_ATTEMPT, Workspace};
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
 use k8s_openapi::api::core::v1::{
     Capabilities, Container, EmptyDirVolumeSource, EnvVar, PodSchedulingGate, PodSecurityContext, PodSpec,
@@ -15,7 +15,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::Owner;
-use super::secret::ATTEMPT_FILE;
+use super::secret::{ATTEMPT_FILE, TOKEN_FILE};
+use crate::broker::Trust;
 use crate::watch::views::SKILL_CONTAINER;
 
 /// What the platform team sets for every sandbox.
@@ -41,7 +42,14 @@ const RUNNER_FOLDER: &str = "/countersign/bin";
 const RUNNER_PATH: &str = "/countersign/bin/runner";
 const INPUT_FOLDER: &str = "/countersign/input";
 
-pub(super) fn build(settings: &JobSettings, task: &Owner, key: &str, step: &str, launch: &Launch) -> Job {
+pub(super) fn build(
+    settings: &JobSettings,
+    broker: Option<&Trust>,
+    task: &Owner,
+    key: &str,
+    step: &str,
+    launch: &Launch,
+) -> Job {
     let mut metadata = task.metadata(key);
     let labels = metadata.labels.get_or_insert_default();
     labels.insert(LABEL_ATTEMPT.to_owned(), key.to_owned());
@@ -63,19 +71,33 @@ pub(super) fn build(settings: &JobSettings, task: &Owner, key: &str, step: &str,
             // A backstop for the whole Job; the pod has a tighter one that counts from its start.
             active_deadline_seconds: Some(run + 2 * settings.start_deadline_seconds),
             ttl_seconds_after_finished: Some(settings.ttl_seconds),
-            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(settings, key, launch, run)) },
+            template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(settings, broker, key, launch, run)) },
             ..JobSpec::default()
         }),
         status: None,
     }
 }
 
-fn pod(settings: &JobSettings, key: &str, launch: &Launch, run: i64) -> PodSpec {
+fn pod(settings: &JobSettings, broker: Option<&Trust>, key: &str, launch: &Launch, run: i64) -> PodSpec {
     let foreign = launch.contract.image.is_some();
     let document = Digest::of_bytes(attempt_document(key, launch));
     let env = |name: &str, value: String| EnvVar { name: name.to_owned(), value: Some(value), value_from: None };
     let mut mounts = vec![mount("input", INPUT_FOLDER, true), mount("scratch", "/tmp", false)];
     let mut volumes = vec![input_volume(key), scratch_volume("scratch", SCRATCH)];
+    let mut variables = vec![
+        env("COUNTERSIGN_ATTEMPT_FILE", format!("{INPUT_FOLDER}/{ATTEMPT_FILE}")),
+        // The Secret could have been put there by somebody else; the pod's own spec could not.
+        env("COUNTERSIGN_ATTEMPT_SHA256", document.hex()),
+        env("COUNTERSIGN_REQUIRE", required(settings, launch).join(",")),
+    ];
+    if let Some(broker) = broker {
+        variables.push(env("COUNTERSIGN_BROKER", broker.document()));
+        variables.push(env("COUNTERSIGN_TOKEN_FILE", format!("{INPUT_FOLDER}/{TOKEN_FILE}")));
+    }
+    if launch.contract.workspace != Workspace::None {
+        mounts.push(mount("workspace", "/workspace", false));
+        volumes.push(scratch_volume("workspace", SCRATCH));
+    }
     let mut init = None;
     if foreign {
         mounts.push(mount("runner", RUNNER_FOLDER, true));
@@ -105,12 +127,7 @@ fn pod(settings: &JobSettings, key: &str, launch: &Launch, run: i64) -> PodSpec 
             image: Some(launch.image.clone()),
             image_pull_policy: Some("IfNotPresent".to_owned()),
             command: Some(vec![if foreign { RUNNER_PATH } else { "/runner" }.to_owned()]),
-            env: Some(vec![
-                env("COUNTERSIGN_ATTEMPT_FILE", format!("{INPUT_FOLDER}/{ATTEMPT_FILE}")),
-                // The Secret could have been put there by somebody else; the pod's own spec could not.
-                env("COUNTERSIGN_ATTEMPT_SHA256", document.hex()),
-                env("COUNTERSIGN_REQUIRE", required(settings, launch).join(",")),
-            ]),
+            env: Some(variables),
             resources: Some(resources(launch)),
             security_context: Some(locked_down()),
             termination_message_path: Some("/dev/termination-log".to_owned()),

@@ -7,6 +7,7 @@ mod secret;
 
 use countersign_core::effect::Act;
 use countersign_core::record::{Launch, TaskRecord};
+use countersign_core::sandbox::needs_broker;
 use countersign_crds::{Approval, GATE, LABEL_TASK_UID, LABEL_TYPE, Plan, Task};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
@@ -18,7 +19,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use crate::broker::{Broker, Trust};
 use crate::look::context::Context;
 use crate::look::error::Error;
 
@@ -32,11 +35,34 @@ pub async fn perform(context: &Context, task: &Owner, record: &TaskRecord, act: 
     if let Act::CreateApproval { name, spec } = act {
         return approval::create(context, task, record, name, spec).await;
     }
-    let done = write(&context.client, &context.jobs, task, act).await;
+    let broker = match act {
+        Act::CreateJob { launch, .. } | Act::AdmitPod { launch, .. } => broker(context, launch)?,
+        Act::CreatePlan { .. }
+        | Act::CreateApproval { .. }
+        | Act::ReportApproval { .. }
+        | Act::DeleteJob { .. }
+        | Act::DeleteTask => None,
+    };
+    let done = write(&context.client, &context.jobs, broker.as_deref(), task, act).await;
     done.map_err(|source| Error::Act { act: act.kind(), source })
 }
 
-async fn write(client: &Client, settings: &JobSettings, task: &Owner, act: &Act) -> Result<(), kube::Error> {
+/// The broker, where what is launched needs it.
+fn broker(context: &Context, launch: &Launch) -> Result<Option<Arc<Broker>>, Error> {
+    if !needs_broker(&launch.contract) {
+        return Ok(None);
+    }
+    context.broker.get().map(Some).ok_or(Error::NoBroker)
+}
+
+async fn write(
+    client: &Client,
+    settings: &JobSettings,
+    broker: Option<&Broker>,
+    task: &Owner,
+    act: &Act,
+) -> Result<(), kube::Error> {
+    let trust = broker.map(|broker| &broker.trust);
     match act {
         Act::CreatePlan { name, spec } => {
             let mut plan = Plan::new(name, spec.clone());
@@ -57,17 +83,18 @@ async fn write(client: &Client, settings: &JobSettings, task: &Owner, act: &Act)
             gone_is_done(approvals.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop))
         }
         Act::CreateJob { key, step, launch } => {
-            create(client, task, &job::build(settings, task, key, step, launch)).await
+            create(client, task, &job::build(settings, trust, task, key, step, launch)).await
         }
         Act::AdmitPod { key, pod, pod_uid, launch } => {
             let pods: Api<Pod> = task.api(client);
             let Some(seen) = pods.get_opt(pod).await? else { return Ok(()) };
             let Some(owner) = job_of(&seen) else { return Ok(()) };
-            if let Some(field) = altered(settings, task, key, launch, &seen) {
+            if let Some(field) = differs(settings, trust, task, key, launch, &seen) {
                 tracing::warn!(%pod, %field, "the pod was altered since it was decided on; it is not let in");
                 return Ok(());
             }
-            create::<Secret>(client, task, &secret::build(task, key, launch, owner)).await?;
+            let token = broker.map(|broker| broker.tokens.token(key, pod_uid));
+            create::<Secret>(client, task, &secret::build(task, key, launch, token, owner)).await?;
             admit(&pods, &seen, pod_uid).await
         }
         Act::DeleteJob { key } => {
@@ -83,8 +110,26 @@ async fn write(client: &Client, settings: &JobSettings, task: &Owner, act: &Act)
 }
 
 /// The field in which a pod is not what was decided for this attempt.
-pub fn altered(settings: &JobSettings, task: &Owner, key: &str, launch: &Launch, pod: &Pod) -> Option<String> {
-    let expected = job::build(settings, task, key, "", launch).spec.and_then(|spec| spec.template.spec)?;
+pub fn altered(
+    context: &Context,
+    task: &Owner,
+    key: &str,
+    launch: &Launch,
+    pod: &Pod,
+) -> Result<Option<String>, Error> {
+    let broker = broker(context, launch)?;
+    Ok(differs(&context.jobs, broker.as_ref().map(|broker| &broker.trust), task, key, launch, pod))
+}
+
+fn differs(
+    settings: &JobSettings,
+    broker: Option<&Trust>,
+    task: &Owner,
+    key: &str,
+    launch: &Launch,
+    pod: &Pod,
+) -> Option<String> {
+    let expected = job::build(settings, broker, task, key, "", launch).spec.and_then(|spec| spec.template.spec)?;
     let ours = job_of(pod).is_some_and(|job| job.name == key);
     if ours { genuine::difference(&expected, pod) } else { Some("metadata.ownerReferences".to_owned()) }
 }

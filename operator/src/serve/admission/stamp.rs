@@ -152,6 +152,8 @@ mod tests {
                 effect: EffectClass::Read,
                 input: serde_json::Map::new(),
                 image: "i".into(),
+                egress: Vec::new(),
+                cost_ceiling: None,
                 rules: Vec::new(),
                 earlier: Vec::new(),
                 since_last_approved: None,

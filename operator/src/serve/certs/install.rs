@@ -1,5 +1,5 @@
-//! Keeps the certificates where they are needed: in a Secret for all replicas, in the TLS server, and in
-//! the webhook configurations for the API server to trust.
+//! Keeps the certificates where they are needed: in Secrets for all replicas and for the broker, in the TLS server, and
+//! in the webhook configurations for the API server to trust.
 
 use std::path::Path;
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl Keeper {
 
     /// Makes what is due, loads what is new, and sees to it that the API server trusts it.
     pub async fn refresh(&mut self, server: &RustlsConfig) -> anyhow::Result<()> {
-        let bundle = self.current().await?;
+        let bundle = current(&Api::namespaced(self.client.clone(), &self.namespace), SECRET, &self.hosts).await?;
         if self.loaded.as_ref() != Some(&bundle) {
             let Bundle { ca: _, old_ca: _, serving } = &bundle;
             let certificate = serving.certificate.clone().into_bytes();
@@ -52,33 +52,6 @@ impl Keeper {
         self.trust(&bundle.trust()).await?;
         self.loaded = Some(bundle);
         Ok(())
-    }
-
-    /// The bundle that all replicas agree on; the Secret's resource version decides who made it.
-    async fn current(&self) -> anyhow::Result<Bundle> {
-        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &self.namespace);
-        let stored = secrets.get_opt(SECRET).await.with_context(|| format!("Secret {SECRET}"))?;
-        let bundle = stored.as_ref().and_then(|secret| secret.data.as_ref()?.get(KEY)).map(|bytes| &bytes.0);
-        let bundle: Option<Bundle> = bundle.and_then(|bytes| serde_json::from_slice(bytes).ok());
-        let now = Timestamp::now();
-        let due = due(now, bundle.as_ref());
-        if let (Some(bundle), super::issue::Due::Nothing) = (&bundle, due) {
-            return Ok(bundle.clone());
-        }
-        let bundle = issue(now, bundle, due, &self.hosts).context("no certificate could be made")?;
-        tracing::info!(?due, "certificates were made");
-        let data = [(KEY.to_owned(), ByteString(serde_json::to_vec(&bundle)?))].into();
-        let params = PostParams::default();
-        let written = match stored {
-            None => {
-                let metadata = ObjectMeta { name: Some(SECRET.to_owned()), ..ObjectMeta::default() };
-                secrets.create(&params, &Secret { metadata, data: Some(data), ..Secret::default() }).await
-            }
-            Some(secret) => secrets.replace(SECRET, &params, &Secret { data: Some(data), ..secret }).await,
-        };
-        // A conflict means that another replica was faster; the next look takes what it made.
-        written.with_context(|| format!("Secret {SECRET}"))?;
-        Ok(bundle)
     }
 
     async fn trust(&self, bundle: &str) -> anyhow::Result<()> {
@@ -95,6 +68,44 @@ impl Keeper {
             configuration.webhooks.iter().flatten().map(|w| (w.name.as_str(), w.client_config.ca_bundle.as_ref()));
         patch(&validating, webhooks.collect(), bundle, &encoded).await
     }
+}
+
+/// The bundle that all replicas agree on; the Secret's resource version decides who made it.
+async fn current(secrets: &Api<Secret>, name: &str, hosts: &[String]) -> anyhow::Result<Bundle> {
+    let stored = secrets.get_opt(name).await.with_context(|| format!("Secret {name}"))?;
+    let bundle = stored.as_ref().and_then(|secret| secret.data.as_ref()?.get(KEY)).map(|bytes| &bytes.0);
+    let bundle: Option<Bundle> = bundle.and_then(|bytes| serde_json::from_slice(bytes).ok());
+    let now = Timestamp::now();
+    let due = due(now, bundle.as_ref());
+    if let (Some(bundle), super::issue::Due::Nothing) = (&bundle, due) {
+        return Ok(bundle.clone());
+    }
+    let bundle = issue(now, bundle, due, hosts).context("no certificate could be made")?;
+    tracing::info!(secret = name, ?due, "certificates were made");
+    let entry = |name: &str, value: Vec<u8>| (name.to_owned(), ByteString(value));
+    let data = [
+        entry(KEY, serde_json::to_vec(&bundle)?),
+        // For a server that mounts them.
+        entry("tls.crt", bundle.serving.certificate.clone().into_bytes()),
+        entry("tls.key", bundle.serving.key.clone().into_bytes()),
+    ];
+    let data = Some(data.into());
+    let params = PostParams::default();
+    let written = match stored {
+        None => {
+            let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+            secrets.create(&params, &Secret { metadata, data, ..Secret::default() }).await
+        }
+        Some(secret) => secrets.replace(name, &params, &Secret { data, ..secret }).await,
+    };
+    // A conflict means that another replica was faster; the next look takes what it made.
+    written.with_context(|| format!("Secret {name}"))?;
+    Ok(bundle)
+}
+
+/// Keeps the certificate of a server of ours that only our own clients talk to; returns what they are to trust.
+pub async fn keep_for(secrets: &Api<Secret>, name: &str, host: &str) -> anyhow::Result<String> {
+    Ok(current(secrets, name, &[host.to_owned()]).await?.trust())
 }
 
 /// Sets the bundle of every webhook of a configuration, by name, where it is another one.

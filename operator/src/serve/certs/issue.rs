@@ -79,7 +79,7 @@ pub(super) fn issue(now: Timestamp, old: Option<Bundle>, due: Due, hosts: &[Stri
 fn authority(now: Timestamp) -> Result<Signed, rcgen::Error> {
     let key = KeyPair::generate()?;
     let (mut params, not_before, not_after) = dated(now, CA_DAYS, Vec::new())?;
-    params.distinguished_name.push(DnType::CommonName, "countersign-webhook-ca");
+    params.distinguished_name.push(DnType::CommonName, "countersign-ca");
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let certificate = params.self_signed(&key)?.pem();
@@ -88,11 +88,11 @@ fn authority(now: Timestamp) -> Result<Signed, rcgen::Error> {
 
 fn serving(now: Timestamp, ca: &Signed, hosts: &[String]) -> Result<Signed, rcgen::Error> {
     let (mut ca_params, ..) = dated(now, CA_DAYS, Vec::new())?;
-    ca_params.distinguished_name.push(DnType::CommonName, "countersign-webhook-ca");
+    ca_params.distinguished_name.push(DnType::CommonName, "countersign-ca");
     let issuer = Issuer::new(ca_params, KeyPair::from_pem(&ca.key)?);
     let key = KeyPair::generate()?;
     let (mut params, not_before, not_after) = dated(now, SERVING_DAYS, hosts.to_vec())?;
-    params.distinguished_name.push(DnType::CommonName, "countersign-webhook");
+    params.distinguished_name.push(DnType::CommonName, "countersign");
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
     let certificate = params.signed_by(&key, &issuer)?.pem();

@@ -1,6 +1,6 @@
-//! The webhook's certificate: made and rotated here, or provided by somebody else.
+//! Certificates: the webhook's, made and rotated here or provided by somebody else, and the broker's.
 
 mod install;
 mod issue;
 
-pub use install::{EVERY, Keeper, serve_provided};
+pub use install::{EVERY, Keeper, keep_for, serve_provided};
