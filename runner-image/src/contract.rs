@@ -19,6 +19,17 @@ pub struct Attempt {
     pub output_limit_bytes: usize,
     pub skill: Skill,
     pub input: Value,
+    pub workspace: Option<Workspace>,
+}
+
+/// The Task's files that the skill sees.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Workspace {
+    /// The digests of what is in the folder at the start.
+    pub trees: Vec<String>,
+    /// Whether what is there at a good end is kept.
+    pub keep: bool,
 }
 
 /// A built-in or a command, never both.
@@ -41,6 +52,9 @@ pub struct Report {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<Output>,
+    /// The digest of the tree of files that was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<String>,
     /// Which layers of the sandbox held.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,
@@ -59,6 +73,8 @@ pub enum Status {
     Cancelled,
     /// A layer of the sandbox that is required is not there; nothing was started.
     SandboxIncomplete,
+    /// The broker opened no session, as where somebody else used the token; nothing was started.
+    BrokerRefused,
 }
 
 #[derive(Debug, Serialize)]

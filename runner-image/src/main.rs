@@ -2,12 +2,16 @@
 //! bounds, and reports through the termination message and framed log lines. See README.md.
 
 mod builtin;
+mod canary;
 mod confine;
 mod contract;
+mod egress;
 mod frames;
 mod output;
+mod prepare;
 mod run;
 mod supervise;
+mod workspace;
 
 use std::process::ExitCode;
 
@@ -24,9 +28,10 @@ fn main() -> ExitCode {
             return ExitCode::from(127);
         }
         ["probe"] => confine::print_probe(),
+        ["canary", targets] => canary::run(targets),
         ["install", path] => install(path),
         _ => Err(anyhow::anyhow!(
-            "unknown arguments {arguments:?}; use none, `builtin NAME`, `confine COMMAND`, `probe` or `install PATH`"
+            "unknown arguments {arguments:?}; use none, `builtin NAME`, `confine -- COMMAND`, `probe` or `install PATH`"
         )),
     };
     match result {

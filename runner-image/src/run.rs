@@ -1,18 +1,29 @@
 //! One attempt, from its document to its report.
 
+use std::ffi::OsString;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::confine::{self, Evidence, Layer};
+use crate::confine::{self, Evidence, Grants, Layer};
 use crate::contract::{Attempt, INLINE_BYTES, Output, Report, Status, TERMINATION_MESSAGE_BYTES};
-use crate::supervise::{Cause, Ended, listen, supervise};
-use crate::{frames, output};
+use crate::prepare::{Folders, Prepared, prepare};
+use crate::supervise::{Cause, Ears, Ended, Start, listen, supervise};
+use crate::{egress, frames, output, workspace};
 
 /// Names the layers that must hold, in the pod's own spec.
 const REQUIRE: &str = "COUNTERSIGN_REQUIRE";
+const ATTEMPT_FILE: &str = "COUNTERSIGN_ATTEMPT_FILE";
+const ATTEMPT_SHA256: &str = "COUNTERSIGN_ATTEMPT_SHA256";
+const TERMINATION_LOG: &str = "COUNTERSIGN_TERMINATION_LOG";
+const EGRESS_FOLDER: &str = "COUNTERSIGN_EGRESS_FOLDER";
+const WORKSPACE: &str = "COUNTERSIGN_WORKSPACE";
+/// What is the runner's to know.
+const OWN_ENV: [&str; 7] =
+    [REQUIRE, ATTEMPT_FILE, ATTEMPT_SHA256, TERMINATION_LOG, EGRESS_FOLDER, WORKSPACE, egress::BROKER_SHA256];
 
 /// What came of it, before it is a report.
 struct Outcome {
@@ -20,12 +31,13 @@ struct Outcome {
     exit_code: Option<i32>,
     message: String,
     output: Option<String>,
+    workspace: Option<String>,
     evidence: Option<Evidence>,
 }
 
 impl Outcome {
     fn failed(status: Status, message: impl Into<String>) -> Outcome {
-        Outcome { status, exit_code: None, message: message.into(), output: None, evidence: None }
+        Outcome { status, exit_code: None, message: message.into(), output: None, workspace: None, evidence: None }
     }
 }
 
@@ -40,7 +52,7 @@ pub fn run() -> ExitCode {
     };
     let succeeded = outcome.status == Status::Succeeded;
     let message = report(attempt, outcome, started);
-    let path = from_env("COUNTERSIGN_TERMINATION_LOG", "/dev/termination-log");
+    let path = from_env(TERMINATION_LOG, "/dev/termination-log");
     if let Err(error) = std::fs::write(&path, message) {
         eprintln!("cannot write the report to {}: {error}", path.display());
         return ExitCode::FAILURE;
@@ -52,11 +64,15 @@ fn from_env(name: &str, default: &str) -> PathBuf {
     std::env::var_os(name).map_or_else(|| default.into(), PathBuf::from)
 }
 
+fn attempt_file() -> PathBuf {
+    from_env(ATTEMPT_FILE, "/countersign/input/attempt.json")
+}
+
 fn read_attempt() -> Result<Attempt, String> {
-    let path = from_env("COUNTERSIGN_ATTEMPT_FILE", "/countersign/input/attempt.json");
+    let path = attempt_file();
     let bytes = std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     // The file could have been put there by somebody else; the pod's own spec could not.
-    if let Ok(expected) = std::env::var("COUNTERSIGN_ATTEMPT_SHA256")
+    if let Ok(expected) = std::env::var(ATTEMPT_SHA256)
         && output::sha256(&bytes) != expected
     {
         return Err(format!("{} is not the document that this pod was made for", path.display()));
@@ -70,10 +86,9 @@ fn read_attempt() -> Result<Attempt, String> {
 
 fn attempt_once(attempt: &Attempt) -> Outcome {
     let failed = |message: String| Outcome::failed(Status::InputInvalid, message);
-    let command = match command(attempt) {
-        Ok(command) => command,
-        Err(message) => return failed(message),
-    };
+    if let Err(message) = program(attempt) {
+        return failed(message);
+    }
     let required = match required() {
         Ok(required) => required,
         Err(message) => return failed(message),
@@ -89,13 +104,30 @@ fn attempt_once(attempt: &Attempt) -> Outcome {
             return Outcome { evidence, ..Outcome::failed(Status::SandboxIncomplete, message) };
         }
     };
-    let input = attempt.input.to_string().into_bytes();
-    let timeout = Duration::from_secs(attempt.timeout_seconds);
-    let outcome = match supervise(ears, command, input, timeout, attempt.output_limit_bytes) {
-        Ok(ended) => judge(attempt, ended),
-        Err(error) => Outcome::failed(Status::Failed, format!("the skill could not be started: {error}")),
-    };
+    let outcome = carry_out(attempt, &ears).unwrap_or_else(|(status, message)| Outcome::failed(status, message));
     Outcome { evidence: Some(evidence), ..outcome }
+}
+
+/// Prepares, starts and sees to its end. An error is from before the start.
+fn carry_out(attempt: &Attempt, ears: &Ears) -> Result<Outcome, (Status, String)> {
+    let folders = Folders {
+        egress: from_env(EGRESS_FOLDER, "/tmp/.countersign"),
+        workspace: from_env(WORKSPACE, workspace::FOLDER),
+    };
+    let broker = attempt_file().with_file_name("broker.json");
+    let mut prepared = prepare(attempt, &broker, &folders, ears)?;
+    let start = start(attempt, prepared.as_mut()).map_err(|message| (Status::InputInvalid, message))?;
+    let timeout = Duration::from_secs(attempt.timeout_seconds);
+    let ended = supervise(ears, start, timeout, attempt.output_limit_bytes)
+        .map_err(|error| (Status::Failed, format!("the skill could not be started: {error}")))?;
+    let outcome = judge(attempt, ended);
+    match (prepared, outcome.status) {
+        (Some(prepared), Status::Succeeded) => Ok(match prepared.keep(ears) {
+            Ok(workspace) => Outcome { workspace, ..outcome },
+            Err((status, message)) => Outcome { exit_code: outcome.exit_code, ..Outcome::failed(status, message) },
+        }),
+        _ => Ok(outcome),
+    }
 }
 
 /// The layers without which nothing is started, as the pod's own spec names them; all that need no cluster's help
@@ -122,30 +154,44 @@ fn own() -> Result<PathBuf, String> {
     std::env::current_exe().map_err(|error| format!("the runner's own file: {error}"))
 }
 
-fn command(attempt: &Attempt) -> Result<Command, String> {
+/// The program that the attempt names, and what it is called with.
+fn program(attempt: &Attempt) -> Result<(OsString, Vec<String>), String> {
     let skill = &attempt.skill;
     match (&skill.builtin, &skill.command) {
         (Some(name), None) => {
-            let own = own()?;
-            let mut command = confine::wrap(&own, own.as_os_str());
-            command.arg("builtin").arg(name).args(&skill.program).env_clear();
-            Ok(command)
+            let arguments = ["builtin", name].map(str::to_owned).into_iter().chain(skill.program.clone());
+            Ok((own()?.into(), arguments.collect()))
         }
-        (None, Some(words)) => {
-            let [program, arguments @ ..] = words.as_slice() else {
-                return Err("skill.command is empty; name a program".to_owned());
-            };
-            let mut command = confine::wrap(&own()?, program.as_ref());
-            command.args(arguments);
-            for name in
-                ["COUNTERSIGN_ATTEMPT_FILE", "COUNTERSIGN_ATTEMPT_SHA256", "COUNTERSIGN_TERMINATION_LOG", REQUIRE]
-            {
-                command.env_remove(name);
-            }
-            Ok(command)
-        }
+        (None, Some(words)) => match words.as_slice() {
+            [program, arguments @ ..] => Ok((program.into(), arguments.to_vec())),
+            [] => Err("skill.command is empty; name a program".to_owned()),
+        },
         _ => Err("skill: set exactly one of builtin and command".to_owned()),
     }
+}
+
+fn start(attempt: &Attempt, prepared: Option<&mut Prepared>) -> Result<Start, String> {
+    let (program, arguments) = program(attempt)?;
+    let inherited = prepared.as_ref().and_then(|prepared| prepared.offer.sockets.as_ref());
+    let grants = Grants {
+        sockets: inherited.map(AsFd::as_fd),
+        workspace: prepared.as_ref().and_then(|prepared| prepared.workspace()),
+    };
+    let mut command = confine::wrap(&own()?, &grants, &program);
+    command.args(arguments);
+    if attempt.skill.builtin.is_some() {
+        command.env_clear();
+    }
+    for name in OWN_ENV {
+        command.env_remove(name);
+    }
+    let (mut inherited, mut secrets) = (None, Vec::new());
+    if let Some(prepared) = prepared {
+        command.envs(prepared.offer.env.drain(..));
+        inherited = prepared.offer.sockets.take();
+        secrets.append(&mut prepared.secrets);
+    }
+    Ok(Start { command, input: attempt.input.to_string().into_bytes(), inherited, secrets })
 }
 
 fn judge(attempt: &Attempt, ended: Ended) -> Outcome {
@@ -164,6 +210,7 @@ fn judge(attempt: &Attempt, ended: Ended) -> Outcome {
                 exit_code: Some(code),
                 message: String::new(),
                 output: Some(text.to_owned()),
+                workspace: None,
                 evidence: None,
             },
             Err((status, message)) => failed(status, message),
@@ -173,7 +220,7 @@ fn judge(attempt: &Attempt, ended: Ended) -> Outcome {
 
 /// The termination message. An output that it cannot hold goes to the log, in frames, before it.
 fn report(attempt: String, outcome: Outcome, started: Timestamp) -> String {
-    let Outcome { status, exit_code, message, output, evidence } = outcome;
+    let Outcome { status, exit_code, message, output, workspace, evidence } = outcome;
     let described = output.as_ref().map(|text| Output {
         sha256: output::sha256(text.as_bytes()),
         size: text.len(),
@@ -186,6 +233,7 @@ fn report(attempt: String, outcome: Outcome, started: Timestamp) -> String {
         exit_code,
         message: cut(&message, 512),
         output: described,
+        workspace,
         evidence,
         started_at: started.to_string(),
         finished_at: Timestamp::now().to_string(),

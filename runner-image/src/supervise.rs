@@ -1,5 +1,6 @@
 //! Runs a command in a process group of its own and sees it to its end: timeout, signals, orphans.
 
+use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -10,6 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tokio::runtime::Runtime;
 
 use crate::{frames, output};
 
@@ -45,6 +47,8 @@ enum Event {
     Output(Vec<u8>),
     /// The log was relayed to its end.
     Log,
+    /// What was waited for is there.
+    Ready,
 }
 
 /// What happens to a skill, from before it is started: no signal is missed.
@@ -53,26 +57,59 @@ pub struct Ears {
     inbox: Receiver<Event>,
 }
 
+impl Ears {
+    /// Waits for what has to be done before or after the skill; `None` where the runner was told to end first.
+    pub fn until<T: Send + 'static>(
+        &self,
+        runtime: &Runtime,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let events = self.events.clone();
+        let (result, done) = channel();
+        let task = runtime.spawn(async move {
+            // Nobody waits any longer once the runner was told to end.
+            let _ = result.send(work.await);
+            let _ = events.send(Event::Ready);
+        });
+        loop {
+            match self.inbox.recv() {
+                Ok(Event::Ready) => return done.try_recv().ok(),
+                Ok(Event::Signal(SIGTERM | SIGINT)) | Err(_) => break,
+                // Of the probe, or of a skill that has ended.
+                Ok(Event::Signal(_) | Event::Output(_) | Event::Log) => {}
+            }
+        }
+        task.abort();
+        None
+    }
+}
+
+/// What to start.
+pub struct Start {
+    pub command: Command,
+    /// For its stdin.
+    pub input: Vec<u8>,
+    /// What it inherits, which nobody here keeps.
+    pub inherited: Option<OwnedFd>,
+    /// What its log must not show.
+    pub secrets: Vec<String>,
+}
+
 pub fn listen() -> std::io::Result<Ears> {
     let (events, inbox) = channel();
     watch_signals(events.clone())?;
     Ok(Ears { events, inbox })
 }
 
-/// Starts the command with `input` on its stdin. An error means that nothing was started.
-pub fn supervise(
-    ears: Ears,
-    mut command: Command,
-    input: Vec<u8>,
-    timeout: Duration,
-    limit: usize,
-) -> std::io::Result<Ended> {
+/// Sees a skill from its start to its end. An error means that nothing was started.
+pub fn supervise(ears: &Ears, start: Start, timeout: Duration, limit: usize) -> std::io::Result<Ended> {
     use std::os::unix::process::CommandExt;
-    let Ears { events, inbox } = ears;
+    let Start { mut command, input, inherited, secrets } = start;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
-    attach(&mut child, input, limit, events);
-    Ok(Watch::new(&child, timeout, limit).run(&inbox))
+    drop(inherited);
+    attach(&mut child, input, secrets, limit, ears.events.clone());
+    Ok(Watch::new(&child, timeout, limit).run(&ears.inbox))
 }
 
 fn watch_signals(events: Sender<Event>) -> std::io::Result<()> {
@@ -87,7 +124,7 @@ fn watch_signals(events: Sender<Event>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn attach(child: &mut Child, input: Vec<u8>, limit: usize, events: Sender<Event>) {
+fn attach(child: &mut Child, input: Vec<u8>, secrets: Vec<String>, limit: usize, events: Sender<Event>) {
     use std::io::Write;
     if let Some(mut stdin) = child.stdin.take() {
         // A skill need not read its input.
@@ -96,7 +133,7 @@ fn attach(child: &mut Child, input: Vec<u8>, limit: usize, events: Sender<Event>
     if let Some(stderr) = child.stderr.take() {
         let events = events.clone();
         thread::spawn(move || {
-            frames::relay_log(stderr);
+            frames::relay_log(stderr, &secrets);
             // The watch may be over already.
             let _ = events.send(Event::Log);
         });
@@ -150,6 +187,8 @@ impl Watch {
                     self.output = Some(bytes);
                 }
                 Ok(Event::Log) => self.logged = true,
+                // Nothing is waited for while the skill runs.
+                Ok(Event::Ready) => {}
                 Err(RecvTimeoutError::Timeout) => self.on_time(),
                 // The signal thread holds a sender as long as the process lives.
                 Err(RecvTimeoutError::Disconnected) => self.kill_group(),

@@ -1,7 +1,7 @@
 //! Landlock (<https://docs.kernel.org/userspace-api/landlock.html>): reads everything but the runner's own folder,
-//! writes to the scratch space only, connects and binds no TCP port, and reaches no process outside.
+//! writes to the scratch space and a workspace only, connects and binds no TCP port, and reaches no process outside.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, Ruleset, RulesetAttr,
@@ -13,8 +13,8 @@ const OURS: &str = "countersign";
 const SCRATCH: [&str; 2] = ["/tmp", "/dev/shm"];
 const DEVICES: [&str; 6] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"];
 
-/// The ABI that is in force; `None` where the kernel has none.
-pub fn restrict() -> anyhow::Result<Option<u32>> {
+/// The ABI that is in force; `None` where the kernel has none. A workspace is written to as scratch is.
+pub fn restrict(workspace: Option<&Path>) -> anyhow::Result<Option<u32>> {
     let abi = ABI::V6;
     let readable: Vec<PathBuf> = std::fs::read_dir("/")?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -30,6 +30,7 @@ pub fn restrict() -> anyhow::Result<Option<u32>> {
         .add_rules(path_beneath_rules(readable, AccessFs::from_read(abi)))?
         .add_rules(path_beneath_rules(DEVICES, AccessFs::WriteFile | AccessFs::IoctlDev))?
         .add_rules(path_beneath_rules(SCRATCH, AccessFs::from_all(abi)))?
+        .add_rules(path_beneath_rules(workspace, AccessFs::from_all(abi)))?
         .restrict_self()?;
     Ok(match (status.ruleset, status.landlock) {
         (RulesetStatus::NotEnforced, _) => None,

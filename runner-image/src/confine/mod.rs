@@ -1,13 +1,16 @@
 //! The sandbox's second layer: what a skill gives up before its first instruction. The runner starts the skill through
 //! itself (`confine`), and before that a probe of the same making, which tries what must not work and tells what held.
 
+mod divert;
 mod files;
 mod limits;
+pub mod notify;
 mod syscalls;
 
 use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
@@ -56,10 +59,37 @@ impl Evidence {
     }
 }
 
+/// What a skill keeps beyond what every skill keeps.
+#[derive(Default)]
+pub struct Grants<'a> {
+    /// Its inet sockets are answered by whoever holds the other end of this; without it there are none.
+    pub sockets: Option<BorrowedFd<'a>>,
+    /// It writes here, too.
+    pub workspace: Option<&'a Path>,
+}
+
+/// The same, as `confine` reads them from its arguments.
+#[derive(Default)]
+struct Granted {
+    sockets: Option<RawFd>,
+    workspace: Option<PathBuf>,
+}
+
+const SOCKETS: &str = "--sockets";
+const WORKSPACE: &str = "--workspace";
+
 /// A command that starts the program behind all the layers that there are.
-pub fn wrap(runner: &Path, program: &OsStr) -> Command {
+pub fn wrap(runner: &Path, grants: &Grants, program: &OsStr) -> Command {
+    let Grants { sockets, workspace } = grants;
     let mut command = Command::new(runner);
-    command.arg("confine").arg(program);
+    command.arg("confine");
+    if let Some(sockets) = sockets {
+        command.arg(SOCKETS).arg(sockets.as_raw_fd().to_string());
+    }
+    if let Some(workspace) = workspace {
+        command.arg(WORKSPACE).arg(workspace);
+    }
+    command.arg("--").arg(program);
     command
 }
 
@@ -74,15 +104,34 @@ pub fn probe(runner: &Path) -> anyhow::Result<Evidence> {
 
 /// Becomes the command, behind all the layers that there are. Returns only where that fails.
 pub fn confine(words: &[&str]) -> anyhow::Result<()> {
-    let [program, arguments @ ..] = words else { bail!("confine: name a program") };
-    apply()?;
+    let (granted, command) = granted(words)?;
+    let [program, arguments @ ..] = command else { bail!("confine: name a program") };
+    apply(&granted)?;
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {program}"))
 }
 
+fn granted<'a>(mut words: &'a [&'a str]) -> anyhow::Result<(Granted, &'a [&'a str])> {
+    let mut granted = Granted::default();
+    loop {
+        words = match words {
+            ["--", command @ ..] => return Ok((granted, command)),
+            [SOCKETS, number, rest @ ..] => {
+                granted.sockets = Some(number.parse().with_context(|| format!("confine: {SOCKETS} {number}"))?);
+                rest
+            }
+            [WORKSPACE, folder, rest @ ..] => {
+                granted.workspace = Some(folder.into());
+                rest
+            }
+            _ => bail!("confine: {words:?}; use [{SOCKETS} NUMBER] [{WORKSPACE} FOLDER] -- COMMAND"),
+        }
+    }
+}
+
 /// Takes the layers on, tries what they should refuse, and prints what was found.
 pub fn print_probe() -> anyhow::Result<()> {
-    let abi = apply()?;
+    let abi = apply(&Granted::default())?;
     let refused = |family| {
         let made = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None);
         made.err() == Some(Errno::EPERM)
@@ -100,11 +149,18 @@ pub fn print_probe() -> anyhow::Result<()> {
 }
 
 /// In this order: the filter forbids what Landlock and the limits are set with.
-fn apply() -> anyhow::Result<Option<u32>> {
+fn apply(granted: &Granted) -> anyhow::Result<Option<u32>> {
+    let Granted { sockets, workspace } = granted;
+    let sockets = sockets.map(notify::inherited).transpose().context("the stream to the runner")?;
     prctl::set_no_new_privs().context("no_new_privs")?;
     limits::set(in_user_namespace()).context("resource limits")?;
-    let abi = files::restrict().context("Landlock")?;
-    syscalls::filter().context("seccomp")?;
+    let abi = files::restrict(workspace.as_deref()).context("Landlock")?;
+    syscalls::filter(sockets.is_some()).context("seccomp")?;
+    if let Some(sockets) = sockets {
+        let flags = notify::offered().context("seccomp: this kernel asks nobody about a call")?;
+        let listener = notify::install(&divert::program(), flags).context("seccomp: a filter with a listener")?;
+        notify::hand_over(sockets.as_fd(), listener.as_fd()).context("seccomp: the listener")?;
+    }
     Ok(abi)
 }
 

@@ -68,8 +68,9 @@ const X32: i64 = 0x4000_0000;
 #[cfg(target_arch = "x86_64")]
 const X32_OWN: [i64; 4] = [X32 + 521, X32 + 528, X32 + 539, X32 + 540];
 
-pub fn filter() -> anyhow::Result<()> {
-    for (errno, rules) in [(libc::EPERM, refused()?), (libc::ENOSYS, unknown())] {
+/// With `diverted`, what becomes of an inet socket is for a further filter to say.
+pub fn filter(diverted: bool) -> anyhow::Result<()> {
+    for (errno, rules) in [(libc::EPERM, refused(diverted)?), (libc::ENOSYS, unknown())] {
         let answer = SeccompAction::Errno(errno.unsigned_abs());
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, answer, arch())?;
         let program: BpfProgram = filter.try_into()?;
@@ -82,11 +83,13 @@ fn arch() -> TargetArch {
     if cfg!(target_arch = "aarch64") { TargetArch::aarch64 } else { TargetArch::x86_64 }
 }
 
-fn refused() -> anyhow::Result<BTreeMap<i64, Vec<SeccompRule>>> {
+fn refused(diverted: bool) -> anyhow::Result<BTreeMap<i64, Vec<SeccompRule>>> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = NEVER.into_iter().map(|number| (number, Vec::new())).collect();
-    let family =
-        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, libc::AF_UNIX.unsigned_abs().into())?;
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![family])?]);
+    let left: &[i32] = if diverted { &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6] } else { &[libc::AF_UNIX] };
+    let other = left.iter().map(|family| {
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, family.unsigned_abs().into())
+    });
+    rules.insert(libc::SYS_socket, vec![SeccompRule::new(other.collect::<Result<_, _>>()?)?]);
     let namespaces = NAMESPACES.into_iter().map(|flag| {
         let flag = u64::from(flag.unsigned_abs());
         let condition = SeccompCondition::new(0, SeccompCmpArgLen::Qword, SeccompCmpOp::MaskedEq(flag), flag)?;
