@@ -1,11 +1,19 @@
-//! Skills that the runner itself does, as a process of their own: input on stdin, output on stdout.
+//! Skills that the runner itself does, as a process of their own: input on stdin, output on stdout. SKILLS.md has the
+//! contract of each.
 
+mod check_balance;
 mod generic_action;
+mod http;
 mod json_transform;
 
 use std::io::Read;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use http::Client;
 
 pub fn run(name: &str, arguments: &[&str]) -> anyhow::Result<()> {
     let mut input = Vec::new();
@@ -14,8 +22,30 @@ pub fn run(name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         ("json_transform", [program]) => json_transform::run(program, &input)?,
         ("json_transform", _) => bail!("json_transform needs exactly one program"),
         ("generic_action", []) => generic_action::run(&input)?,
-        _ => bail!("there is no built-in {name:?} with these arguments; there are json_transform and generic_action"),
+        ("check_balance", []) => through_egress(&input, check_balance::run)?,
+        _ => bail!("there is no built-in {name:?} with these arguments; SKILLS.md lists them"),
     };
     println!("{output}");
     Ok(())
+}
+
+/// A skill that goes out, over the one way there is.
+fn through_egress<I, O>(input: &[u8], skill: impl AsyncFnOnce(Client, I) -> anyhow::Result<O>) -> anyhow::Result<String>
+where
+    I: DeserializeOwned,
+    O: Serialize,
+{
+    let input = read(input)?;
+    let client = Client::from_env()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    Ok(serde_json::to_string(&runtime.block_on(skill(client, input))?)?)
+}
+
+/// The input, with errors that name the field.
+fn read<I: DeserializeOwned>(input: &[u8]) -> anyhow::Result<I> {
+    let value: Value = serde_json::from_slice(input).context("input: it is not JSON")?;
+    serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string().as_str() {
+        "." => anyhow!("input: {}", error.inner()),
+        path => anyhow!("input.{path}: {}", error.inner()),
+    })
 }
