@@ -1,6 +1,7 @@
 //! What sandboxes are told of the broker: where it is, by what they know it, and the token by which it knows them. The
 //! operator makes its certificate and the key of the tokens; the broker mounts both.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -41,6 +42,11 @@ pub struct Trust {
 }
 
 impl Trust {
+    /// Where it listens.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.url.strip_prefix("https://")?.parse().ok()
+    }
+
     /// The same broker gives the same text.
     pub fn document(&self) -> String {
         serde_json::json!(self).to_string()
@@ -90,7 +96,8 @@ async fn token_key(secrets: &Api<Secret>) -> anyhow::Result<TokenKey> {
             secrets.create(&PostParams::default(), &secret).await.with_context(|| format!("Secret {TOKENS}"))?
         }
     };
-    let key = secret.data.and_then(|mut data| data.remove(KEY)).with_context(|| format!("Secret {TOKENS} has no {KEY}"))?;
+    let key =
+        secret.data.and_then(|mut data| data.remove(KEY)).with_context(|| format!("Secret {TOKENS} has no {KEY}"))?;
     let key = key.0.try_into().map_err(|_| anyhow::anyhow!("{KEY} of Secret {TOKENS} must have 32 bytes"))?;
     Ok(TokenKey::new(key))
 }

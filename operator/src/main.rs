@@ -74,6 +74,7 @@ async fn operate() -> anyhow::Result<()> {
         config: Config {
             runner_image: settings.runner_image.clone(),
             broker: settings.broker.is_some(),
+            require_network_policy: settings.require_network_policy,
             start_deadline: SignedDuration::from_secs(settings.start_deadline_seconds),
         },
         judge: PolicyJudge::new(Fence::new()),
@@ -88,6 +89,7 @@ async fn operate() -> anyhow::Result<()> {
         seal: seal.clone(),
         log_keys: log_keys.clone(),
         broker: broker.clone(),
+        networks: lead::Networks::default(),
         guard: Expected::new(&settings.service_account, &settings.webhook.service, &settings.namespace)?,
         recorder: Recorder::new(
             client.clone(),

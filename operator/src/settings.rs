@@ -23,6 +23,8 @@ pub struct Settings {
     /// What one reader of the record may ask for.
     pub api_requests_per_second: u32,
     pub user_namespaces: bool,
+    /// Whether nothing runs where a pod could reach more than the broker.
+    pub require_network_policy: bool,
     /// Where there is none, Skills that go anywhere wait for it.
     pub broker: Option<Broker>,
 }
@@ -88,6 +90,7 @@ impl Settings {
             concurrency: source.number("COUNTERSIGN_CONCURRENCY", 32, 1..=1024)?,
             api_requests_per_second: source.number("COUNTERSIGN_API_REQUESTS_PER_SECOND", 20, 1..=10_000)?,
             user_namespaces: source.flag("COUNTERSIGN_USER_NAMESPACES", true)?,
+            require_network_policy: source.flag("COUNTERSIGN_REQUIRE_NETWORK_POLICY", false)?,
             broker: source.optional("COUNTERSIGN_BROKER_SERVICE").map(|service| {
                 let secrets = source.optional("COUNTERSIGN_BROKER_SECRETS").unwrap_or_default();
                 let secrets = secrets.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();

@@ -109,13 +109,6 @@ pub struct ObjectName {
     pub name: String,
 }
 
-impl std::fmt::Display for ObjectName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ObjectName { kind, namespace, name } = self;
-        if namespace.is_empty() { write!(f, "{kind} {name}") } else { write!(f, "{kind} {namespace}/{name}") }
-    }
-}
-
 impl Event {
     /// The name under which it is logged: a closed set, apart from that of the changes of a record.
     pub fn kind(&self) -> &'static str {

@@ -29,6 +29,7 @@ pub struct Observed {
     pub policies: Arc<PolicySet>,
     /// The Secrets that the broker was given and that exist, with their resource versions.
     pub secrets: Arc<BTreeMap<String, String>>,
+    pub network: Network,
     pub approvals: BTreeMap<String, ApprovalView>,
     pub pods: Vec<PodView>,
     /// The keys of the Jobs that exist.
@@ -101,6 +102,31 @@ pub enum Guard {
     Broken {
         problem: String,
     },
+}
+
+/// What a pod of the Task's namespace can reach beside the broker, as a canary found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// No canary has come back yet.
+    #[default]
+    NotTried,
+    /// Nothing: the cluster enforces its NetworkPolicies.
+    Closed,
+    /// Where it got through.
+    Open { reached: String },
+}
+
+impl Network {
+    /// Why nothing may run, where that takes a closed network.
+    pub(crate) fn problem(&self) -> Option<String> {
+        match self {
+            Network::Closed => None,
+            Network::NotTried => Some("no canary has tried yet whether NetworkPolicies are enforced here".to_owned()),
+            Network::Open { reached } => Some(format!(
+                "a pod of this namespace reached {reached}, so NetworkPolicies are not enforced or one allows it; mend that, or unset sandbox.requireNetworkPolicy"
+            )),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::approval::{Tally, excerpt, tally};
 use crate::decide::{Waits, satisfied};
 use crate::names::shown;
-use crate::observed::{Observed, ReportedApproval, TaskView};
+use crate::observed::{Network, Observed, ReportedApproval, TaskView};
 use crate::record::{
     ApprovalRecord, ApprovalState, AttemptState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
 };
@@ -22,6 +22,7 @@ const MESSAGE_CHARS: usize = 256;
 /// What holds a Task up although nothing is wrong with it.
 pub(crate) struct Pauses<'a> {
     pub suspended: bool,
+    pub network: &'a Network,
     pub waits: &'a Waits,
 }
 
@@ -53,6 +54,7 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
     }
     let (status, phase, message) = phase(record, &steps, pauses);
     add("Succeeded", status, phase, message);
+    conditions.extend(isolation(now, task, record, pauses.network));
     let mut progress = record.plan.as_ref().map(|_| progress(&steps));
     let steps = listed(steps);
     if let Some(progress) = &mut progress {
@@ -67,6 +69,27 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
         started_at: Some(time(record.adopted_at)),
         finished_at: record.finished.as_ref().map(|finished| time(finished.at)),
     }
+}
+
+/// Whether the sandboxes' network is closed; of a Task that is over, as it was.
+fn isolation(now: Timestamp, task: &TaskView, record: &TaskRecord, network: &Network) -> Option<Condition> {
+    const KIND: &str = "NetworkIsolated";
+    let last = task.conditions.iter().find(|condition| condition.type_ == KIND);
+    let (status, reason, message) = match network {
+        _ if record.finished.is_some() => return last.cloned(),
+        Network::NotTried => return last.cloned(),
+        Network::Closed => ("True", "Enforced", "a canary reached the broker and nothing else".to_owned()),
+        Network::Open { reached } => ("False", "NotEnforced", format!("a canary in this namespace reached {reached}")),
+    };
+    let since = last.filter(|last| last.status == status).map(|last| last.last_transition_time.clone());
+    Some(Condition {
+        type_: KIND.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message,
+        observed_generation: task.generation,
+        last_transition_time: since.unwrap_or(time(now)),
+    })
 }
 
 /// The phase of a Task, as its status last said: the reason of its condition `Succeeded`.

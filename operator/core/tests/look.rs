@@ -9,7 +9,9 @@ use countersign_core::decide::{Bench, Config, decide};
 use countersign_core::digest::Digest;
 use countersign_core::effect::{Act, Decision};
 use countersign_core::judge::PolicyJudge;
-use countersign_core::observed::{ApprovalView, Guard, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::observed::{
+    ApprovalView, Guard, Network, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup,
+};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{AttemptOutcome, Change};
 use countersign_crds::{AgentSpec, PolicySpec, SkillSpec};
@@ -20,6 +22,7 @@ use serde_json::{Value, json};
 struct Bed {
     now: Timestamp,
     observed: Observed,
+    config: Config,
     judge: PolicyJudge,
 }
 
@@ -48,14 +51,21 @@ impl Bed {
             agent: None,
             policies: Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), allow)])),
             secrets: Arc::default(),
+            network: Network::NotTried,
             approvals: BTreeMap::new(),
             pods: Vec::new(),
             jobs: BTreeSet::new(),
             guard: Guard::Whole,
             outputs: BTreeMap::new(),
         };
-        let mut bed =
-            Bed { now: "2026-11-21T00:00:00Z".parse().unwrap(), observed, judge: PolicyJudge::new(Fence::new()) };
+        let config = Config {
+            runner_image: "runner@sha256:0".into(),
+            broker: true,
+            require_network_policy: false,
+            start_deadline: SignedDuration::from_secs(300),
+        };
+        let now = "2026-11-21T00:00:00Z".parse().unwrap();
+        let mut bed = Bed { now, observed, config, judge: PolicyJudge::new(Fence::new()) };
         bed.skill("echo", json!({"idempotent": true}));
         bed
     }
@@ -76,12 +86,7 @@ impl Bed {
 
     /// A look; its changes are recorded and its deeds done.
     fn look(&mut self) -> Decision {
-        let config = Config {
-            runner_image: "runner@sha256:0".into(),
-            broker: true,
-            start_deadline: SignedDuration::from_secs(300),
-        };
-        let decision = decide(self.now, &config, &self.observed, &Bench::from(&self.judge)).unwrap();
+        let decision = decide(self.now, &self.config, &self.observed, &Bench::from(&self.judge)).unwrap();
         self.observed.record = decision.record.clone();
         for act in &decision.acts {
             match act {
@@ -477,4 +482,118 @@ fn the_status_is_bounded_whatever_the_size_of_the_plan() {
     assert_eq!((status.steps.len(), progress.total, progress.omitted, progress.running), (200, 2000, 1800, 100));
     assert!(bytes < 256 * 1024, "{bytes}");
     println!("a status of 2,000 steps has {bytes} bytes");
+}
+
+/// What a step that may not start yet says.
+fn held(decision: &Decision, step: &str) -> String {
+    let steps = &decision.status.as_ref().unwrap().steps;
+    steps.iter().find(|found| found.name == step).unwrap().message.clone().unwrap_or_default()
+}
+
+const GOES_OUT: &str =
+    r#"{"egress": [{"host": "api.example.com", "credential": {"secret": "price-api", "key": "token"}}]}"#;
+
+#[test]
+fn nothing_goes_out_without_a_broker_or_a_secret_that_it_was_given() {
+    let mut bed = Bed::step(json!({}));
+    bed.skill("echo", serde_json::from_str(GOES_OUT).unwrap());
+    bed.config.broker = false;
+    bed.look();
+    assert!(held(&bed.look(), "only").contains("no broker is installed; set broker.enabled"));
+    bed.config.broker = true;
+    assert!(held(&bed.look(), "only").contains("the Secret \"price-api\" is not there or not given to the broker"));
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), "17".into());
+    let intended = bed.look();
+    let Some(Change::Intend { launch, .. }) = intended.changes.first() else { panic!("{:?}", intended.changes) };
+    assert_eq!(launch.secrets.get("price-api").map(String::as_str), Some("17"));
+}
+
+#[test]
+fn a_secret_that_changes_after_a_signature_voids_it() {
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    bed.skill("echo", serde_json::from_str(GOES_OUT).unwrap());
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), "17".into());
+    bed.look();
+    bed.look();
+    bed.sign("alice", true);
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), "18".into());
+    let looks: Vec<Change> = (0..3).flat_map(|_| bed.look().changes).collect();
+    let voided = looks
+        .iter()
+        .any(|change| matches!(change, Change::SupersedeApproval { changed, .. } if changed == &["secrets"]));
+    assert!(voided, "{looks:?}");
+    assert!(!looks.iter().any(|change| matches!(change, Change::Intend { .. })), "{looks:?}");
+}
+
+#[test]
+fn where_a_closed_network_is_required_nothing_starts_in_an_open_one() {
+    let mut bed = Bed::step(json!({}));
+    bed.config.require_network_policy = true;
+    bed.look();
+    assert!(held(&bed.look(), "only").contains("no canary has tried yet"));
+    bed.observed.network = Network::Open { reached: "10.0.0.1:443".into() };
+    let open = bed.look();
+    assert!(held(&open, "only").contains("reached 10.0.0.1:443"), "{:?}", open.status);
+    let condition = open.status.unwrap().conditions.into_iter().find(|c| c.type_ == "NetworkIsolated").unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "NotEnforced"));
+    bed.observed.network = Network::Closed;
+    assert!(matches!(bed.look().changes.first(), Some(Change::Intend { .. })));
+    // It opens before the pod is let in.
+    bed.observed.network = Network::Open { reached: "10.0.0.1:443".into() };
+    assert!(bed.look().changes.is_empty());
+    bed.observed.network = Network::Closed;
+    assert!(matches!(bed.look().changes.first(), Some(Change::Admit { .. })));
+}
+
+#[test]
+fn the_evidence_says_whether_the_network_was_closed() {
+    let evidence = json!({"noNewPrivs": true, "seccomp": true, "userNamespace": true, "kernel": "6"});
+    for (network, expected) in
+        [(Network::NotTried, None), (Network::Closed, Some(true)), (Network::Open { reached: "x".into() }, Some(false))]
+    {
+        let mut bed = Bed::step(json!({}));
+        bed.observed.network = network;
+        bed.look();
+        let decision = bed.end_with(Some(json!({"status": "Failed", "evidence": evidence})), "Error");
+        let Some(Change::FinishAttempt { evidence: Some(evidence), .. }) = decision.changes.first() else {
+            panic!("{:?}", decision.changes)
+        };
+        assert_eq!(evidence.network_policy, expected);
+    }
+}
+
+#[test]
+fn a_step_begins_with_the_files_of_the_steps_that_it_needs() {
+    let step = |name: &str, needs: &[&str]| json!({"name": name, "skill": "files", "needs": needs});
+    let steps = [step("a", &[]), step("b", &["a"]), step("c", &["a"]), step("d", &["b", "c"]), step("e", &[])];
+    let mut bed = Bed::new(json!({"plan": {"steps": steps}}));
+    bed.skill("files", json!({"workspace": "Write"}));
+    let tree = |name: &str| Digest::of_bytes(name);
+    let mut began = BTreeMap::new();
+    for _ in 0..20 {
+        for change in bed.look().changes {
+            if let Change::Intend { step, launch, .. } = change {
+                began.insert(step, launch.workspace);
+            }
+        }
+        let running: Vec<_> = bed.observed.pods.iter_mut().filter(|pod| pod.state == PodState::Running).collect();
+        for pod in running {
+            let record = bed.observed.record.as_ref().unwrap();
+            let of = |step: &countersign_core::record::StepRecord| step.attempts.iter().any(|a| a.key == pod.key);
+            let (step, _) = record.steps.iter().find(|(_, step)| of(step)).unwrap();
+            let output = json!({"sha256": Digest::of_bytes("1").hex(), "size": 1, "inline": "1"});
+            let report = json!({"version": 1, "attempt": pod.key, "status": "Succeeded", "output": output,
+                "workspace": tree(step).to_string()});
+            let report = Some(serde_json::from_value(report).unwrap());
+            pod.state = PodState::Ended(PodEnd { report, reason: "Completed".into(), output: None });
+        }
+    }
+    let expected = [
+        ("a", vec![]),
+        ("b", vec![tree("a")]),
+        ("c", vec![tree("a")]),
+        ("d", vec![tree("b"), tree("c")]),
+        ("e", vec![]),
+    ];
+    assert_eq!(began, expected.map(|(step, trees)| (step.to_owned(), trees)).into());
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Bench, decide};
 use countersign_core::effect::{Act, Decision};
-use countersign_core::observed::{ApprovalView, Guard, Observed, PodState, PodView, TemplateLookup};
+use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TemplateLookup};
 use countersign_core::record::{AttemptState, Change, TaskRecord};
 use serde_json::json;
 
@@ -199,6 +199,7 @@ impl Operator {
             agent: None,
             policies: Arc::default(),
             secrets: Arc::default(),
+            network: Network::NotTried,
             approvals: self.view.approvals.clone(),
             pods,
             jobs: self.view.jobs.clone(),

@@ -1,5 +1,6 @@
 //! What only the leader does: look at Tasks, end the records of those that are gone, and keep the log in order.
 
+mod canary;
 mod configuration;
 mod leader;
 mod sequencer;
@@ -15,6 +16,7 @@ use kube::runtime::Controller;
 use kube::runtime::controller;
 use tokio::sync::oneshot;
 
+pub use self::canary::Networks;
 use self::leader::Election;
 use self::sweep::sweep;
 use crate::look::context::Context;
@@ -70,6 +72,7 @@ async fn lead(
         () = election.hold() => bail!("the lease was lost; ending at once, so that only its new holder acts"),
         () = sweep(&context, &trigger) => Ok(()),
         () = sequencer::run(&context) => Ok(()),
+        () = canary::run(&context, &trigger) => Ok(()),
         () = configuration::run(&context, &replica) => Ok(()),
     };
     context.metrics.leading(false);

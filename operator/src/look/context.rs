@@ -15,6 +15,7 @@ use kube::runtime::events::Recorder;
 
 use crate::broker::Broker;
 use crate::keys::Shared;
+use crate::lead::Networks;
 use crate::look::act::JobSettings;
 use crate::look::guard::Expected;
 use crate::metrics::Metrics;
@@ -32,6 +33,7 @@ pub struct Context {
     pub seal: Shared<Seal>,
     pub log_keys: Shared<LogKeys>,
     pub broker: Shared<Broker>,
+    pub networks: Networks,
     pub guard: Expected,
     pub recorder: Recorder,
     pub recent: Recent,

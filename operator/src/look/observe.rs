@@ -51,6 +51,7 @@ pub async fn observe(
         skills: caches.skills(),
         policies: caches.policies(),
         secrets: caches.secrets(),
+        network: context.networks.of(namespace),
         approvals: approvals(context, uid),
         guard: guard(context, record.as_ref()).await?,
         pods,

@@ -221,7 +221,9 @@ pub fn on_error(task: Arc<GuardedTask>, error: &Error, context: Arc<Context>) ->
         Error::Commit(CommitError::Conflict) => Duration::from_millis(20),
         // Not growing: everything is to go on as soon as PostgreSQL is back.
         Error::Store(_) | Error::Commit(_) => jittered(Duration::from_secs(2)),
-        Error::Kubernetes(_) | Error::Act { .. } | Error::NoBroker => jittered(Duration::from_secs(1 << failures.min(6))),
+        Error::Kubernetes(_) | Error::Act { .. } | Error::NoBroker => {
+            jittered(Duration::from_secs(1 << failures.min(6)))
+        }
         Error::Core(_) | Error::Panicked(_) => Duration::from_secs(60),
     };
     if !matches!(error, Error::Commit(CommitError::Conflict)) {

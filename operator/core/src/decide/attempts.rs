@@ -7,7 +7,7 @@ use super::launch::changed_of;
 use super::outcome::{self, Result as PodResult};
 use super::view::View;
 use crate::judge::Judgement;
-use crate::observed::{Guard, PodState};
+use crate::observed::{Guard, Network, PodState};
 use crate::record::{
     ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
 };
@@ -102,6 +102,9 @@ fn intended(
     let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
     if let Some(ApprovalState::Superseded { changed }) = approval.map(|approval| &approval.state) {
         return Some(Next::Void { changed: changed.clone() });
+    }
+    if view.exposed().is_some() {
+        return late(view, attempt);
     }
     let steps = &record.plan.as_ref()?.steps;
     let spec = steps.iter().find(|spec| spec.name == step)?;
@@ -202,7 +205,14 @@ fn over(
     launch: &Launch,
     result: PodResult,
 ) -> Vec<Change> {
-    let PodResult { outcome, message, output, evidence, workspace } = result;
+    let PodResult { outcome, message, output, mut evidence, workspace } = result;
+    if let Some(evidence) = &mut evidence {
+        evidence.network_policy = match view.observed.network {
+            Network::NotTried => None,
+            Network::Closed => Some(true),
+            Network::Open { .. } => Some(false),
+        };
+    }
     let retry_at = record
         .plan
         .as_ref()

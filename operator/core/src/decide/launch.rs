@@ -18,6 +18,11 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
     if record.ending.is_some() || view.suspended() {
         return Vec::new();
     }
+    if let Some(problem) = view.exposed() {
+        let ready = plan.steps.iter().filter(|step| could_start(view, record, step));
+        waits.held.extend(ready.map(|step| (step.name.clone(), problem.clone())));
+        return Vec::new();
+    }
     let live = record.steps.values().filter(|step| step.live_attempt().is_some()).count();
     let mut slots = (plan.parallelism as usize).saturating_sub(live);
     let open = awaited(record);

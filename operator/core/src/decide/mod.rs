@@ -33,6 +33,8 @@ pub struct Config {
     pub runner_image: String,
     /// Whether there is a broker, without which no Skill does anything beyond its sandbox.
     pub broker: bool,
+    /// Whether nothing runs where a pod could reach more than the broker.
+    pub require_network_policy: bool,
     /// How long an attempt's pod may take to start.
     pub start_deadline: SignedDuration,
 }
@@ -74,7 +76,12 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
     let view = View { now, config, observed, bench };
     let acts = acts::acts(&view, &record);
     let status = observed.task.as_ref().map(|task| {
-        status::project(now, task, &record, &status::Pauses { suspended: view.suspended(), waits: &waits })
+        status::project(
+            now,
+            task,
+            &record,
+            &status::Pauses { suspended: view.suspended(), network: &observed.network, waits: &waits },
+        )
     });
     let wake = wake::wake(&view, &record, &waits);
     let again = !changes.is_empty() && (!waits.held.is_empty() || waits.unchecked);

@@ -47,6 +47,11 @@ impl View<'_> {
         }))
     }
 
+    /// Why nothing may run in this namespace.
+    pub fn exposed(&self) -> Option<String> {
+        self.observed.network.problem().filter(|_| self.config.require_network_policy)
+    }
+
     /// Whether the Task or its Agent is paused.
     pub fn suspended(&self) -> bool {
         let task = self.observed.task.as_ref().is_some_and(|task| task.spec.suspend);

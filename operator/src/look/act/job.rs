@@ -35,7 +35,7 @@ pub struct JobSettings {
 /// How long past the skill's own timeout the kubelet lets a pod live; the runner is to end it before.
 const KUBELET_GRACE_SECONDS: i64 = 30;
 /// Nobody: the pod's user, and the owner of what it may read.
-const UID: i64 = 65532;
+pub(super) const UID: i64 = 65532;
 /// The scratch space of a pod.
 const SCRATCH: &str = "64Mi";
 const RUNNER_FOLDER: &str = "/countersign/bin";
@@ -183,7 +183,7 @@ fn resources(launch: &Launch) -> ResourceRequirements {
     ResourceRequirements { requests: Some(amounts.clone()), limits: Some(amounts), claims: None }
 }
 
-fn locked_down() -> SecurityContext {
+pub(super) fn locked_down() -> SecurityContext {
     SecurityContext {
         allow_privilege_escalation: Some(false),
         capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
@@ -195,7 +195,7 @@ fn locked_down() -> SecurityContext {
     }
 }
 
-fn runtime_default() -> SeccompProfile {
+pub(super) fn runtime_default() -> SeccompProfile {
     SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }
 }
 

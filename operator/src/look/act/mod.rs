@@ -1,6 +1,7 @@
 //! Carries out the deeds that were decided: the only place that writes to the cluster, but for status.
 
 mod approval;
+pub mod canary;
 mod genuine;
 mod job;
 mod secret;

@@ -16,22 +16,11 @@ pub(super) const ATTEMPT_FILE: &str = "attempt.json";
 pub(super) const TOKEN_FILE: &str = "token";
 
 /// Owned by the Job, so that it goes when the Job goes.
-pub(super) fn build(
-    task: &Owner,
-    key: &str,
-    launch: &Launch,
-    token: Option<String>,
-    job: OwnerReference,
-) -> Secret {
+pub(super) fn build(task: &Owner, key: &str, launch: &Launch, token: Option<String>, job: OwnerReference) -> Secret {
     let mut metadata = task.metadata(key);
     metadata.owner_references =
         Some(vec![OwnerReference { controller: Some(true), block_owner_deletion: Some(false), ..job }]);
     let mut data = BTreeMap::from([(ATTEMPT_FILE.to_owned(), ByteString(attempt_document(key, launch)))]);
     data.extend(token.map(|token| (TOKEN_FILE.to_owned(), ByteString(token.into_bytes()))));
-    Secret {
-        metadata,
-        immutable: Some(true),
-        data: Some(data),
-        ..Secret::default()
-    }
+    Secret { metadata, immutable: Some(true), data: Some(data), ..Secret::default() }
 }
