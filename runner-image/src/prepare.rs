@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::contract::{Attempt, Status, Workspace};
-use crate::egress::{self, Broker, NotOpened, Offer, Session};
+use crate::egress::{self, BROKER, Broker, NotOpened, Offer, Session};
 use crate::supervise::Ears;
 use crate::workspace::{self, Filled};
 
@@ -30,12 +30,12 @@ pub struct Folders {
 type Failed = (Status, String);
 
 /// `None` where the attempt has neither network nor files. An error means that nothing was started.
-pub fn prepare(attempt: &Attempt, broker: &Path, folders: &Folders, ears: &Ears) -> Result<Option<Prepared>, Failed> {
+pub fn prepare(attempt: &Attempt, folders: &Folders, ears: &Ears) -> Result<Option<Prepared>, Failed> {
     let failed = |error: &dyn std::fmt::Display| (Status::Failed, format!("before the skill: {error:#}"));
-    let Some(document) = egress::read(broker).map_err(|message| (Status::InputInvalid, message))? else {
+    let Some((document, token)) = egress::read().map_err(|message| (Status::InputInvalid, message))? else {
         return match attempt.workspace {
             None => Ok(None),
-            Some(_) => Err((Status::InputInvalid, format!("workspace: {} is needed for it", broker.display()))),
+            Some(_) => Err((Status::InputInvalid, format!("workspace: it is the broker's, and {BROKER} names none"))),
         };
     };
     let runtime = Builder::new_multi_thread()
@@ -44,7 +44,7 @@ pub fn prepare(attempt: &Attempt, broker: &Path, folders: &Folders, ears: &Ears)
         .enable_time()
         .build()
         .map_err(|error| failed(&error))?;
-    let (broker, token) = Broker::new(document).map_err(|error| failed(&error))?;
+    let broker = Broker::new(document).map_err(|error| failed(&error))?;
     let mut secrets = vec![token.clone()];
     let key = attempt.attempt.clone();
     let opening = async move { Session::open(broker, &key, &token).await };

@@ -22,8 +22,16 @@ const TERMINATION_LOG: &str = "COUNTERSIGN_TERMINATION_LOG";
 const EGRESS_FOLDER: &str = "COUNTERSIGN_EGRESS_FOLDER";
 const WORKSPACE: &str = "COUNTERSIGN_WORKSPACE";
 /// What is the runner's to know.
-const OWN_ENV: [&str; 7] =
-    [REQUIRE, ATTEMPT_FILE, ATTEMPT_SHA256, TERMINATION_LOG, EGRESS_FOLDER, WORKSPACE, egress::BROKER_SHA256];
+const OWN_ENV: [&str; 8] = [
+    REQUIRE,
+    ATTEMPT_FILE,
+    ATTEMPT_SHA256,
+    TERMINATION_LOG,
+    EGRESS_FOLDER,
+    WORKSPACE,
+    egress::BROKER,
+    egress::TOKEN_FILE,
+];
 
 /// What came of it, before it is a report.
 struct Outcome {
@@ -43,6 +51,8 @@ impl Outcome {
 
 pub fn run() -> ExitCode {
     let started = Timestamp::now();
+    // Beside Landlock, for where there is none: what it remembers is nobody's to read. It cannot fail.
+    let _ = nix::sys::prctl::set_dumpable(false);
     let (attempt, outcome) = match read_attempt() {
         Ok(attempt) => {
             let outcome = attempt_once(&attempt);
@@ -64,12 +74,8 @@ fn from_env(name: &str, default: &str) -> PathBuf {
     std::env::var_os(name).map_or_else(|| default.into(), PathBuf::from)
 }
 
-fn attempt_file() -> PathBuf {
-    from_env(ATTEMPT_FILE, "/countersign/input/attempt.json")
-}
-
 fn read_attempt() -> Result<Attempt, String> {
-    let path = attempt_file();
+    let path = from_env(ATTEMPT_FILE, "/countersign/input/attempt.json");
     let bytes = std::fs::read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     // The file could have been put there by somebody else; the pod's own spec could not.
     if let Ok(expected) = std::env::var(ATTEMPT_SHA256)
@@ -114,8 +120,7 @@ fn carry_out(attempt: &Attempt, ears: &Ears) -> Result<Outcome, (Status, String)
         egress: from_env(EGRESS_FOLDER, "/tmp/.countersign"),
         workspace: from_env(WORKSPACE, workspace::FOLDER),
     };
-    let broker = attempt_file().with_file_name("broker.json");
-    let mut prepared = prepare(attempt, &broker, &folders, ears)?;
+    let mut prepared = prepare(attempt, &folders, ears)?;
     let start = start(attempt, prepared.as_mut()).map_err(|message| (Status::InputInvalid, message))?;
     let timeout = Duration::from_secs(attempt.timeout_seconds);
     let ended = supervise(ears, start, timeout, attempt.output_limit_bytes)

@@ -36,7 +36,7 @@ pub struct Broker {
 
 #[derive(Debug)]
 pub enum Failure {
-    /// Nothing was sent. `final` where trying again would be no use.
+    /// Nothing was sent. `last` where trying again would be no use.
     NotSent { why: String, last: bool },
     /// Whether it arrived is not known.
     Lost(String),
@@ -52,9 +52,8 @@ impl std::fmt::Display for Failure {
 }
 
 impl Broker {
-    /// The broker, and the token that the document holds.
-    pub fn new(document: Document) -> anyhow::Result<(Broker, String)> {
-        let Document { address, server_name, roots, token } = document;
+    pub fn new(document: Document) -> anyhow::Result<Broker> {
+        let Document { address, server_name, roots } = document;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -62,7 +61,7 @@ impl Broker {
             .with_no_client_auth();
         let host = HeaderValue::from_str(&format!("{}:{}", server_name.to_str(), address.port()))
             .context("serverName is no header value")?;
-        Ok((Broker { address, name: server_name, host, tls: TlsConnector::from(Arc::new(tls)) }, token))
+        Ok(Broker { address, name: server_name, host, tls: TlsConnector::from(Arc::new(tls)) })
     }
 
     pub fn host(&self) -> HeaderValue {

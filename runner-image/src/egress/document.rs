@@ -1,23 +1,22 @@
-//! `broker.json`: where the broker is, how it is known, and the token that opens one session.
+//! Where the broker is and how it is known, as the pod's own spec says it, and the token that opens one session, from the
+//! attempt's Secret.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::PathBuf;
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde::Deserialize;
 
-use crate::output;
-
-/// Its digest, where the pod's own spec names one.
-pub const BROKER_SHA256: &str = "COUNTERSIGN_BROKER_SHA256";
+/// The document, in the pod's own spec: a Secret could be put there by somebody else.
+pub const BROKER: &str = "COUNTERSIGN_BROKER";
+pub const TOKEN_FILE: &str = "COUNTERSIGN_TOKEN_FILE";
 
 pub struct Document {
     pub address: SocketAddr,
     pub server_name: ServerName<'static>,
     pub roots: RootCertStore,
-    pub token: String,
 }
 
 #[derive(Deserialize)]
@@ -27,26 +26,21 @@ struct Raw {
     url: String,
     server_name: String,
     ca: String,
-    token: String,
 }
 
-/// `None` where there is none: a skill without a way out.
-pub fn read(path: &Path) -> Result<Option<Document>, String> {
-    let expected = std::env::var(BROKER_SHA256).ok();
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && expected.is_none() => return Ok(None),
-        Err(error) => return Err(format!("cannot read {}: {error}", path.display())),
-    };
-    if expected.is_some_and(|expected| output::sha256(&bytes) != expected) {
-        return Err(format!("{} is not the document that this pod was made for", path.display()));
-    }
-    parse(&bytes).map(Some).map_err(|message| format!("{}: {message}", path.display()))
+/// The document and the token; `None` where the pod is told of no broker: a skill without a way out.
+pub fn read() -> Result<Option<(Document, String)>, String> {
+    let Some(text) = std::env::var_os(BROKER) else { return Ok(None) };
+    let document = parse(text.as_encoded_bytes()).map_err(|message| format!("{BROKER}: {message}"))?;
+    let path = std::env::var_os(TOKEN_FILE).map_or_else(|| "/countersign/input/token".into(), PathBuf::from);
+    let token = std::fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let token = token.trim().to_owned();
+    if token.is_empty() { Err(format!("{} is empty", path.display())) } else { Ok(Some((document, token))) }
 }
 
 fn parse(bytes: &[u8]) -> Result<Document, String> {
     let raw: Raw = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-    let Raw { version, url, server_name, ca, token } = raw;
+    let Raw { version, url, server_name, ca } = raw;
     if version != 1 {
         return Err(format!("version {version} is not known; this runner knows 1"));
     }
@@ -64,10 +58,7 @@ fn parse(bytes: &[u8]) -> Result<Document, String> {
     if roots.is_empty() {
         return Err("ca holds no certificate".to_owned());
     }
-    if token.is_empty() || !token.is_ascii() {
-        return Err("token is empty or not ASCII".to_owned());
-    }
-    Ok(Document { address, server_name, roots, token })
+    Ok(Document { address, server_name, roots })
 }
 
 #[cfg(test)]
@@ -80,8 +71,7 @@ mod tests {
     fn what_cannot_be_meant_is_refused_by_its_name() {
         let key = rcgen::KeyPair::generate().unwrap();
         let ca = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap().pem();
-        let good =
-            json!({"version": 1, "url": "https://[fd00::7]:8443", "serverName": "b.svc", "ca": ca, "token": "t"});
+        let good = json!({"version": 1, "url": "https://[fd00::7]:8443", "serverName": "b.svc", "ca": ca});
         let with = |name: &str, value: serde_json::Value| {
             let mut document = good.clone();
             document[name] = value;
@@ -94,7 +84,6 @@ mod tests {
         }
         assert!(with("serverName", json!("a b")).starts_with("serverName: "));
         assert!(with("ca", json!("")).contains("holds no certificate"));
-        assert!(with("token", json!("")).starts_with("token "));
         assert!(with("surprise", json!(1)).contains("surprise"));
     }
 }

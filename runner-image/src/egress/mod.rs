@@ -23,7 +23,7 @@ use tokio::runtime::Runtime;
 use crate::confine::notify;
 use authority::Authority;
 pub use broker::{Broker, Connection};
-pub use document::{BROKER_SHA256, Document, read};
+pub use document::{BROKER, Document, TOKEN_FILE, read};
 use proxy::Proxy;
 pub use session::{NotOpened, Session};
 
