@@ -41,3 +41,10 @@ create table files (
     body bytea not null
 );
 comment on table files is 'Files of workspaces, and the trees that name them, by their content.';
+
+create trigger sessions_keep before delete on sessions for each row execute function refuse_change();
+create trigger calls_keep before delete on calls for each row execute function refuse_change();
+create trigger files_append_only before update or delete on files for each row execute function refuse_change();
+create trigger sessions_no_truncate before truncate on sessions for each statement execute function refuse_change();
+create trigger calls_no_truncate before truncate on calls for each statement execute function refuse_change();
+create trigger files_no_truncate before truncate on files for each statement execute function refuse_change();

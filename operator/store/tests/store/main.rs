@@ -6,4 +6,5 @@ mod log;
 mod queries;
 mod record;
 mod roles;
+mod sessions;
 mod story;
