@@ -21,10 +21,13 @@ use crate::meta::{RiskClass, duration};
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(validation = Rule::new("(has(self.rules) && self.rules.size() > 0) || has(self.egress)")
+    .message("a Policy says something: set spec.rules or spec.egress"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
     #[serde(default)]
     pub mode: PolicyMode,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "rules")]
     pub rules: Vec<Rule>,
     /// Where Skills may go at most, whatever they list themselves; no limit where left out, nowhere where empty.
@@ -37,7 +40,6 @@ fn rules(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     let item = generator.subschema_for::<Rule>();
     schemars::json_schema!({
         "type": "array",
-        "minItems": 1,
         "maxItems": 64,
         "items": item,
         "x-kubernetes-list-type": "map",
