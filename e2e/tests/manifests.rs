@@ -232,7 +232,66 @@ fn cases() -> Vec<Case> {
         create("spec.reason goes with spec.approved", approval(json!({})), approval(json!({"reason": "because"}))),
     ];
     cases.extend(immutable);
+    cases.extend(egress_cases());
     cases
+}
+
+/// Those of where a Skill goes, what it shows there and what it costs.
+fn egress_cases() -> Vec<Case> {
+    let create = |rule, accepted, rejected| Case { rule, accepted, rejected, update: false };
+    let goes = |effect: &str, egress: Value| {
+        let spec = json!({"effect": effect, "builtin": {"name": "http_call"}, "egress": [egress]});
+        object("Skill", "e2e-case", spec)
+    };
+    let shows = |credential: Value| goes("External", json!({"host": "a.example", "credential": credential}));
+    let costs = |mut skill: Value| {
+        skill["spec"]["cost"] = json!({"ceiling": "1.5"});
+        skill
+    };
+    let nowhere = object("Skill", "e2e-case", json!({"effect": "Read", "builtin": {"name": "generic_action"}}));
+    let policy = |spec| object("Policy", "case", spec);
+    vec![
+        create(
+            "a Skill of effect Read sends GET, HEAD and OPTIONS only, or jsonRpc methods that read; change effect or egress",
+            goes("Write", json!({"host": "a.example", "methods": ["POST"]})),
+            goes("Read", json!({"host": "a.example", "methods": ["GET", "POST"]})),
+        ),
+        create(
+            "a Skill of effect Read lists jsonRpc methods that are known to read only (eth_call, eth_getBalance, ...); change effect or egress",
+            goes("Read", json!({"host": "a.example", "jsonRpc": ["eth_call"]})),
+            goes("Read", json!({"host": "a.example", "jsonRpc": ["eth_call", "eth_sendRawTransaction"]})),
+        ),
+        create(
+            "cost is of calls through the broker; list egress, or leave cost out",
+            costs(goes("Read", json!({"host": "a.example"}))),
+            costs(nowhere),
+        ),
+        create(
+            "jsonRpc goes with protocol Https or Http",
+            goes("External", json!({"host": "a.example", "jsonRpc": ["x"]})),
+            goes("External", json!({"host": "a.example", "protocol": "Smtps", "jsonRpc": ["x"]})),
+        ),
+        create(
+            "methods and paths go with protocol Https or Http; leave them out",
+            goes("External", json!({"host": "a.example", "protocol": "Smtps"})),
+            goes("External", json!({"host": "a.example", "protocol": "Smtps", "paths": ["/"]})),
+        ),
+        create(
+            "jsonRpc means POST of these methods only; leave methods out",
+            goes("External", json!({"host": "a.example", "methods": ["POST"]})),
+            goes("External", json!({"host": "a.example", "methods": ["POST"], "jsonRpc": ["x"]})),
+        ),
+        create(
+            "username means Basic authentication (RFC 7617), which has a header of its own; leave header out",
+            shows(json!({"secret": "s", "key": "k", "username": "u"})),
+            shows(json!({"secret": "s", "key": "k", "username": "u", "header": "x-key"})),
+        ),
+        create(
+            "a Policy says something: set spec.rules or spec.egress",
+            policy(json!({"egress": []})),
+            policy(json!({"mode": "Enforce"})),
+        ),
+    ]
 }
 
 /// The rules are the API server's own, so the webhooks, which would speak first, are looked around: this runs
