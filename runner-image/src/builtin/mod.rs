@@ -2,9 +2,14 @@
 //! contract of each.
 
 mod check_balance;
+mod fs_read;
+mod fs_write;
 mod generic_action;
 mod http;
+mod http_call;
 mod json_transform;
+mod webhook_send;
+mod workspace;
 
 use std::io::Read;
 
@@ -23,6 +28,10 @@ pub fn run(name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         ("json_transform", _) => bail!("json_transform needs exactly one program"),
         ("generic_action", []) => generic_action::run(&input)?,
         ("check_balance", []) => through_egress(&input, check_balance::run)?,
+        ("fs_read", []) => locally(&input, fs_read::run)?,
+        ("fs_write", []) => locally(&input, fs_write::run)?,
+        ("http_call", []) => through_egress(&input, http_call::run)?,
+        ("webhook_send", []) => through_egress(&input, webhook_send::run)?,
         _ => bail!("there is no built-in {name:?} with these arguments; SKILLS.md lists them"),
     };
     println!("{output}");
@@ -39,6 +48,14 @@ where
     let client = Client::from_env()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     Ok(serde_json::to_string(&runtime.block_on(skill(client, input))?)?)
+}
+
+fn locally<I, O>(input: &[u8], skill: impl FnOnce(I) -> anyhow::Result<O>) -> anyhow::Result<String>
+where
+    I: DeserializeOwned,
+    O: Serialize,
+{
+    Ok(serde_json::to_string(&skill(read(input)?)?)?)
 }
 
 /// The input, with errors that name the field.

@@ -4,5 +4,8 @@
 
 mod check_balance;
 mod counterpart;
+mod files;
+mod http_call;
 mod proxy;
 mod skill;
+mod webhook_send;

@@ -17,7 +17,7 @@ pub struct Ran {
 pub fn run<V: AsRef<OsStr>>(name: &str, input: &str, environment: &[(&str, V)]) -> Ran {
     let runner = env!("CARGO_BIN_EXE_countersign-runner");
     let mut child = Command::new(runner)
-        .args(["confine", runner, "builtin", name])
+        .args(["confine", "--", runner, "builtin", name])
         .env_clear()
         .envs(environment.iter().map(|(name, value)| (name, value.as_ref())))
         .stdin(Stdio::piped())
