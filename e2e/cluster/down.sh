@@ -12,7 +12,7 @@ end_containers() {
   local cmdline pid
   for cmdline in /proc/[0-9]*/cmdline; do
     pid=${cmdline#/proc/} pid=${pid%/cmdline}
-    if tr '\0' ' ' 2>/dev/null <"$cmdline" | grep -q "^[^ ]*containerd-shim-runc-v2 .*$STATE/containerd/containerd.sock"; then
+    if tr '\0' ' ' 2>/dev/null <"$cmdline" | grep -qE "^[^ ]*containerd-shim-run(c-v2|sc-v1) .*$STATE/containerd/containerd.sock"; then
       local child
       while read -r child; do
         if [[ -n $child ]]; then kill -9 "$child" 2>/dev/null || continue; fi
@@ -38,7 +38,7 @@ down_local() {
     if ip link show "$link" >/dev/null 2>&1; then ip link delete "$link"; fi
   done
   if nft list table ip kube-proxy >/dev/null 2>&1; then nft delete table ip kube-proxy; fi
-  rm -rf "$STATE/kubelet" "$STATE/etcd" "$STATE/cni" "$STATE/containerd/state"
+  rm -rf "$STATE/kubelet" "$STATE/etcd" "$STATE/cni" "$STATE/runsc" "$STATE/containerd/state"
 }
 
 case $(flavour) in
