@@ -20,7 +20,10 @@ part() {
 
 tools() {
   "$CLUSTER_DIR/build.sh" all
-  if [[ $(flavour) == local ]]; then "$CLUSTER_DIR/build.sh" gitops; fi
+  if [[ $(flavour) == local ]]; then
+    "$CLUSTER_DIR/build.sh" gitops
+    "$CLUSTER_DIR/build.sh" gvisor
+  fi
   if ! command -v cargo-deny >/dev/null; then
     say "installing cargo-deny (about 2 min, once)"
     # From elsewhere, so that this workspace's build settings do not apply to it.
@@ -66,6 +69,12 @@ gitops() {
   cargo test --quiet -p countersign-e2e --test gitops
 }
 
+gvisor() {
+  KUBECONFIG=$(kubeconfig)
+  export KUBECONFIG
+  cargo test --quiet -p countersign-e2e --test gvisor -- --nocapture
+}
+
 disruption() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
@@ -80,5 +89,6 @@ part "manifests" e2e/manifests.sh
 part "what users do, on the cluster" cluster
 part "the commands of the README" e2e/readme.sh
 part "from a Git repository" gitops
+part "in gVisor" gvisor
 part "what is killed, stopped and deleted" disruption
 printf '\nall of it: %s s\n' "$((SECONDS - started))"
