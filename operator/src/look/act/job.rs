@@ -111,7 +111,7 @@ fn pod(settings: &JobSettings, broker: Option<&Trust>, key: &str, launch: &Launc
         termination_grace_period_seconds: Some(10),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
-        host_users: settings.user_namespaces.then_some(false),
+        host_users: user_namespace(settings, launch).then_some(false),
         runtime_class_name: launch.contract.runtime_class_name.clone(),
         security_context: Some(PodSecurityContext {
             run_as_non_root: Some(true),
@@ -140,18 +140,23 @@ fn pod(settings: &JobSettings, broker: Option<&Trust>, key: &str, launch: &Launc
     }
 }
 
-/// The layers of the sandbox without which the runner starts nothing. A RuntimeClass brings a sandbox of its own, in
-/// which some of them cannot be had.
+/// A RuntimeClass brings a sandbox of its own, and gVisor's cannot join a user namespace that the kubelet made.
+fn user_namespace(settings: &JobSettings, launch: &Launch) -> bool {
+    settings.user_namespaces && launch.contract.runtime_class_name.is_none()
+}
+
+/// The layers of the sandbox without which the runner starts nothing. In a sandbox that a RuntimeClass brings Landlock
+/// cannot always be had.
 fn required(settings: &JobSettings, launch: &Launch) -> Vec<&'static str> {
-    let mut layers = vec!["noNewPrivs"];
+    let mut layers = vec!["noNewPrivs", "seccomp"];
     if launch.contract.runtime_class_name.is_none() {
-        layers.extend(["seccomp", "landlock"]);
+        layers.push("landlock");
         let harmful = match launch.contract.effect {
             EffectClass::Read | EffectClass::Write => false,
             EffectClass::External | EffectClass::Irreversible => true,
         };
         // An older runtime ignores hostUsers without a word.
-        if settings.user_namespaces && harmful {
+        if user_namespace(settings, launch) && harmful {
             layers.push("userNamespace");
         }
     }
@@ -247,7 +252,7 @@ mod tests {
         for effect in ["External", "Irreversible"] {
             assert_eq!(layers(effect, None, true), "noNewPrivs,seccomp,landlock,userNamespace");
             assert_eq!(layers(effect, None, false), "noNewPrivs,seccomp,landlock");
-            assert_eq!(layers(effect, Some("gvisor"), true), "noNewPrivs");
+            assert_eq!(layers(effect, Some("gvisor"), true), "noNewPrivs,seccomp");
         }
     }
 }
