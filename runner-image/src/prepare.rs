@@ -45,11 +45,11 @@ pub fn prepare(attempt: &Attempt, folders: &Folders, ears: &Ears) -> Result<Opti
         .build()
         .map_err(|error| failed(&error))?;
     let broker = Broker::new(document).map_err(|error| failed(&error))?;
-    let mut secrets = vec![token.clone()];
+    let opened_with = token.clone();
     let key = attempt.attempt.clone();
     let opening = async move { Session::open(broker, &key, &token).await };
     let session = ears.until(&runtime, opening).ok_or_else(cancelled)?.map_err(not_opened)?;
-    secrets.push(session.secret().to_owned());
+    let secrets = vec![session.secret().to_owned(), opened_with];
     let session = Arc::new(session);
     let filled = match &attempt.workspace {
         None => None,

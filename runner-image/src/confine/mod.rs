@@ -3,8 +3,8 @@
 
 mod divert;
 mod files;
+pub mod kernel;
 mod limits;
-pub mod notify;
 mod syscalls;
 
 use std::ffi::OsStr;
@@ -106,6 +106,7 @@ pub fn probe(runner: &Path) -> anyhow::Result<Evidence> {
 pub fn confine(words: &[&str]) -> anyhow::Result<()> {
     let (granted, command) = granted(words)?;
     let [program, arguments @ ..] = command else { bail!("confine: name a program") };
+    kernel::close_on_exec().context("descriptors left open")?;
     apply(&granted)?;
     let error = Command::new(program).args(arguments).exec();
     Err(error).with_context(|| format!("cannot start {program}"))
@@ -151,15 +152,15 @@ pub fn print_probe() -> anyhow::Result<()> {
 /// In this order: the filter forbids what Landlock and the limits are set with.
 fn apply(granted: &Granted) -> anyhow::Result<Option<u32>> {
     let Granted { sockets, workspace } = granted;
-    let sockets = sockets.map(notify::inherited).transpose().context("the stream to the runner")?;
+    let sockets = sockets.map(kernel::inherited).transpose().context("the stream to the runner")?;
     prctl::set_no_new_privs().context("no_new_privs")?;
     limits::set(in_user_namespace()).context("resource limits")?;
     let abi = files::restrict(workspace.as_deref()).context("Landlock")?;
     syscalls::filter(sockets.is_some()).context("seccomp")?;
     if let Some(sockets) = sockets {
-        let flags = notify::offered().context("seccomp: this kernel asks nobody about a call")?;
-        let listener = notify::install(&divert::program(), flags).context("seccomp: a filter with a listener")?;
-        notify::hand_over(sockets.as_fd(), listener.as_fd()).context("seccomp: the listener")?;
+        let flags = kernel::offered().context("seccomp: this kernel asks nobody about a call")?;
+        let listener = kernel::install(&divert::program(), flags).context("seccomp: a filter with a listener")?;
+        kernel::hand_over(sockets.as_fd(), listener.as_fd()).context("seccomp: the listener")?;
     }
     Ok(abi)
 }

@@ -20,7 +20,7 @@ use anyhow::Context;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use tokio::runtime::Runtime;
 
-use crate::confine::notify;
+use crate::confine::kernel;
 use authority::Authority;
 pub use broker::{Broker, Connection};
 pub use document::{BROKER, Document, TOKEN_FILE, read};
@@ -61,7 +61,7 @@ pub fn offer(runtime: &Runtime, session: &Arc<Session>, folder: &Path, lifetime:
     let mut env = vec![(SOCKET_NAME, socket.display().to_string())];
     env.extend(CA_NAMES.map(|name| (name, ca.display().to_string())));
     let mut sockets = None;
-    if notify::offered().is_some() {
+    if kernel::offered().is_some() {
         let (ours, theirs) = UnixStream::pair().context("cannot make a stream to the skill")?;
         // The one descriptor that the skill's process inherits; it closes it before it becomes the skill.
         fcntl(&theirs, FcntlArg::F_SETFD(FdFlag::empty())).context("cannot keep the stream to the skill open")?;

@@ -110,7 +110,7 @@ impl Proxy {
             }
         });
         let connection = Builder::new()
-            .max_buf_size(HEAD_BYTES)
+            .max_header_size(HEAD_BYTES)
             .max_headers(HEADERS)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();

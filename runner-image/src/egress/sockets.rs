@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use super::proxy::Proxy;
-use crate::confine::notify::{self, Answer, Call};
+use crate::confine::kernel::{self, Answer, Call};
 
 /// How long a call waits while the proxy serves all that it can.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 pub fn serve(from: UnixStream, proxy: Arc<Proxy>, runtime: Handle) -> std::io::Result<()> {
     let answers = move || {
         // Without the listener every such call of the skill fails: the kernel has nobody to ask.
-        if let Ok(Some(listener)) = notify::take_over(&from) {
+        if let Ok(Some(listener)) = kernel::take_over(&from) {
             drop(from);
             answer_all(&Arc::new(listener), &proxy, &runtime);
         }
@@ -46,7 +46,7 @@ fn answer_all(listener: &Arc<OwnedFd>, proxy: &Arc<Proxy>, runtime: &Handle) {
             // Nobody is left who could ask.
             return;
         }
-        match notify::receive(listener.as_fd()) {
+        match kernel::receive(listener.as_fd()) {
             Ok(call) => answer(call, listener, proxy, runtime),
             Err(Errno::ENOENT | Errno::EINTR) => {}
             Err(_) => return,
@@ -64,7 +64,7 @@ fn answer(call: Call, listener: &Arc<OwnedFd>, proxy: &Arc<Proxy>, runtime: &Han
 
 /// Who asked may be gone by now.
 fn reply(listener: &OwnedFd, id: u64, answer: Answer) {
-    let _ = notify::answer(listener.as_fd(), id, answer);
+    let _ = kernel::answer(listener.as_fd(), id, answer);
 }
 
 /// Where to an inet address, it is connected already; all else is the kernel's to do. The address may change after it was
@@ -74,7 +74,7 @@ fn connect(call: &Call, listener: &OwnedFd) -> Answer {
     let mut family = [0; 2];
     let mut read = || File::open(format!("/proc/{}/mem", call.pid))?.read_exact_at(&mut family, address);
     // Too short for a family, an address that is none: the kernel says what is wrong with it.
-    if (length as u32) < 2 || read().is_err() || !notify::waits(listener.as_fd(), call.id) {
+    if (length as u32) < 2 || read().is_err() || !kernel::waits(listener.as_fd(), call.id) {
         return Answer::Continue;
     }
     match i32::from(u16::from_ne_bytes(family)) {
@@ -104,7 +104,7 @@ async fn give(call: &Call, listener: &OwnedFd, proxy: Arc<Proxy>) -> Result<(), 
     };
     let (ours, theirs) =
         made().map_err(|error: std::io::Error| Errno::from_raw(error.raw_os_error().unwrap_or(libc::ENOBUFS)))?;
-    notify::give(listener.as_fd(), call.id, theirs.as_fd(), kind & libc::SOCK_CLOEXEC != 0)?;
+    kernel::give(listener.as_fd(), call.id, theirs.as_fd(), kind & libc::SOCK_CLOEXEC != 0)?;
     tokio::spawn(proxy.serve(ours, seat));
     Ok(())
 }

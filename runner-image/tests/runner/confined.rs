@@ -1,46 +1,31 @@
 //! What a skill cannot do, tried from inside, as root and without a container around it: the runner's own layers alone.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
-struct Sandbox {
-    folder: tempfile::TempDir,
-}
+use crate::harness::{Attempt, document, shell};
+
+struct Sandbox(Attempt);
 
 impl Sandbox {
     fn new() -> Sandbox {
-        // Not in /tmp, which is a skill's own.
-        Sandbox { folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        Sandbox(Attempt::shell("true"))
     }
 
     /// The report and the log of a script; `require` names the layers that must hold.
     fn run(&self, script: &str, require: Option<&str>) -> (Value, String) {
-        let document = json!({"version": 1, "attempt": "key", "timeoutSeconds": 20, "outputLimitBytes": 65_536,
-            "skill": {"command": ["/bin/sh", "-c", script]}, "input": {}});
-        std::fs::write(self.path("attempt.json"), document.to_string()).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign-runner"));
-        command
-            .env("COUNTERSIGN_ATTEMPT_FILE", self.path("attempt.json"))
-            .env("COUNTERSIGN_TERMINATION_LOG", self.report());
+        self.0.write(document(&shell(script), &json!({}), 20, 65_536));
+        let mut command = self.0.command();
         if let Some(require) = require {
             command.env("COUNTERSIGN_REQUIRE", require);
         }
-        // The kubelet makes the file; the runner fills it.
-        std::fs::write(self.report(), "").unwrap();
-        let output = command.output().unwrap();
-        let report = serde_json::from_slice(&std::fs::read(self.report()).unwrap()).unwrap();
-        (report, String::from_utf8(output.stdout).unwrap())
+        let ran = self.0.run_with(command, |_| {});
+        (ran.report, ran.log)
     }
 
     fn report(&self) -> PathBuf {
-        self.path("termination-log")
+        self.0.report()
     }
 
     /// What the script complains of on stderr; it must succeed otherwise.

@@ -1,99 +1,23 @@
-//! The real runner on real documents: every status, every bound, and what a hostile skill may try.
-#![allow(clippy::unwrap_used, reason = "a test")]
+//! Every status and every bound, and what a hostile skill may try.
 
-use std::io::Read;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use base64::Engine;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
-struct Ran {
-    report: Value,
-    bytes: usize,
-    log: String,
-    success: bool,
-    took: Duration,
-}
-
-struct Attempt {
-    folder: tempfile::TempDir,
-}
-
-impl Attempt {
-    fn new(document: &str) -> Attempt {
-        // Not in /tmp, which is a skill's own.
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        std::fs::write(folder.path().join("attempt.json"), document).unwrap();
-        // The kubelet makes the file; the runner fills it.
-        std::fs::write(folder.path().join("termination-log"), "").unwrap();
-        Attempt { folder }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_countersign-runner"));
-        command
-            .env("COUNTERSIGN_ATTEMPT_FILE", self.path("attempt.json"))
-            .env("COUNTERSIGN_TERMINATION_LOG", self.path("termination-log"))
-            .stdout(Stdio::piped());
-        command
-    }
-
-    /// Runs it to its end; `meanwhile` gets the runner's pid once it has started.
-    fn run_with(&self, mut command: Command, meanwhile: impl FnOnce(i32)) -> Ran {
-        let start = Instant::now();
-        let mut child = command.spawn().unwrap();
-        meanwhile(i32::try_from(child.id()).unwrap());
-        let mut log = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
-        let success = child.wait().unwrap().success();
-        let message = std::fs::read_to_string(self.path("termination-log")).unwrap();
-        let report = serde_json::from_str(&message).unwrap_or_else(|error| panic!("{error}: {message}"));
-        Ran { report, bytes: message.len(), log, success, took: start.elapsed() }
-    }
-
-    fn run(&self) -> Ran {
-        self.run_with(self.command(), |_| {})
-    }
-}
-
-fn document(skill: &Value, input: &Value, timeout: u64, limit: usize) -> String {
-    json!({"version": 1, "attempt": "key", "timeoutSeconds": timeout, "outputLimitBytes": limit, "skill": skill, "input": input})
-        .to_string()
-}
+use crate::harness::{Attempt, Ran, document, sha256, wait_for};
 
 fn shell(script: &str) -> Ran {
     shell_within(script, 20, 65_536)
 }
 
 fn shell_within(script: &str, timeout: u64, limit: usize) -> Ran {
-    Attempt::new(&document(&json!({"command": ["/bin/sh", "-c", script]}), &json!({"a": 1}), timeout, limit)).run()
+    Attempt::new(document(&crate::harness::shell(script), &json!({"a": 1}), timeout, limit)).run()
 }
 
-fn jq(program: &str, input: Value) -> Ran {
-    Attempt::new(&document(&json!({"builtin": "json_transform", "program": program}), &input, 20, 1 << 20)).run()
-}
-
-impl Ran {
-    #[track_caller]
-    fn is(&self, status: &str, message: &str) {
-        assert_eq!(self.report["status"], status, "{}", self.report);
-        let said = self.report["message"].as_str().unwrap();
-        assert!(said.contains(message), "{said}");
-        assert_eq!(self.success, status == "Succeeded");
-        assert!(self.bytes < 4096, "{} bytes", self.bytes);
-        assert_eq!(self.report["output"].is_null(), status != "Succeeded", "{}", self.report);
-    }
-
-    fn lines(&self) -> impl Iterator<Item = Value> + '_ {
-        self.log.lines().map(|line| serde_json::from_str(line).unwrap())
-    }
+fn jq(program: &str, input: &Value) -> Ran {
+    Attempt::new(document(&json!({"builtin": "json_transform", "program": program}), input, 20, 1 << 20)).run()
 }
 
 #[test]
@@ -116,19 +40,19 @@ fn what_goes_wrong_has_its_status() {
     shell("printf '\\377\\376'").is("OutputInvalid", "not UTF-8");
     shell_within("yes", 20, 1000).is("OutputTooLarge", "more than 1000 bytes");
     let missing = json!({"command": ["/no/such/program"]});
-    let ran = Attempt::new(&document(&missing, &json!({}), 5, 10)).run();
+    let ran = Attempt::new(document(&missing, &json!({}), 5, 10)).run();
     ran.is("Failed", "exit code 127");
     assert!(ran.log.contains("cannot start /no/such/program"), "{}", ran.log);
     let both = json!({"command": ["x"], "builtin": "generic_action"});
-    Attempt::new(&document(&both, &json!({}), 5, 10)).run().is("InputInvalid", "exactly one of builtin and command");
+    Attempt::new(document(&both, &json!({}), 5, 10)).run().is("InputInvalid", "exactly one of builtin and command");
     Attempt::new("{}").run().is("InputInvalid", "missing field");
     Attempt::new(r#"{"surprise": 1}"#).run().is("InputInvalid", "surprise");
 }
 
 #[test]
 fn a_document_that_the_pod_was_not_made_for_is_refused() {
-    let text = document(&json!({"builtin": "generic_action"}), &json!({"action": "a"}), 5, 1000);
-    let digest: String = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = document(&json!({"builtin": "generic_action"}), &json!({"action": "a"}), 5, 1000).to_string();
+    let digest = sha256(&text);
     let attempt = Attempt::new(&text);
     let with = |digest: &str| {
         let mut command = attempt.command();
@@ -141,7 +65,7 @@ fn a_document_that_the_pod_was_not_made_for_is_refused() {
 
 #[test]
 fn a_large_output_is_framed_and_keeps_its_digest() {
-    let ran = jq("[range(5000)]", json!({}));
+    let ran = jq("[range(5000)]", &json!({}));
     ran.is("Succeeded", "");
     assert!(ran.report["output"]["inline"].is_null());
     let mut bytes = Vec::new();
@@ -150,13 +74,12 @@ fn a_large_output_is_framed_and_keeps_its_digest() {
         bytes.extend(base64::engine::general_purpose::STANDARD.decode(frame["data"].as_str().unwrap()).unwrap());
     }
     assert_eq!(bytes.len(), ran.report["output"]["size"].as_u64().unwrap() as usize);
-    let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(ran.report["output"]["sha256"], digest);
+    assert_eq!(ran.report["output"]["sha256"], sha256(&bytes));
 }
 
 #[test]
 fn an_output_that_escaping_makes_too_long_is_framed_too() {
-    let ran = jq(r#""\"" * 1000"#, json!({}));
+    let ran = jq(r#""\"" * 1000"#, &json!({}));
     ran.is("Succeeded", "");
     assert!(ran.report["output"]["inline"].is_null(), "{}", ran.bytes);
     assert!(ran.log.contains("\"output\""));
@@ -176,20 +99,16 @@ fn an_endless_skill_is_ended_with_all_its_children() {
 
 fn jq_endless() {
     let skill = json!({"builtin": "json_transform", "program": "def f: f; f"});
-    Attempt::new(&document(&skill, &json!({}), 1, 1000)).run().is("TimedOut", "not done after 1 s");
+    Attempt::new(document(&skill, &json!({}), 1, 1000)).run().is("TimedOut", "not done after 1 s");
 }
 
 #[test]
 fn told_to_end_it_ends_the_skill_and_says_so() {
-    let attempt = Attempt::new(&document(&json!({"command": ["/bin/sleep", "60"]}), &json!({}), 100, 1000));
+    let attempt = Attempt::new(document(&json!({"command": ["/bin/sleep", "60"]}), &json!({}), 100, 1000));
     let ran = attempt.run_with(attempt.command(), |pid| {
         // The signal must find the handler in place; the child's existence says that it is.
-        let started = Instant::now();
-        let child = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-        while child().trim().is_empty() {
-            assert!(started.elapsed() < Duration::from_secs(10));
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let children = || std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok();
+        wait_for("a child", || children().filter(|children| !children.trim().is_empty()));
         let pid = nix::unistd::Pid::from_raw(pid);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
     });
@@ -218,18 +137,18 @@ fn a_skill_that_imitates_the_runner_is_only_quoted() {
 
 #[test]
 fn built_ins_do_what_they_say() {
-    let ran = jq(".a + 1", json!({"a": 2}));
+    let ran = jq(".a + 1", &json!({"a": 2}));
     assert_eq!(ran.report["output"]["inline"], "3");
-    jq(".a, .a", json!({})).is("Failed", "exit code 1");
-    jq("empty", json!({})).is("Failed", "exit code 1");
-    let broken = jq(".a |", json!({}));
+    jq(".a, .a", &json!({})).is("Failed", "exit code 1");
+    jq("empty", &json!({})).is("Failed", "exit code 1");
+    let broken = jq(".a |", &json!({}));
     broken.is("Failed", "exit code 1");
     assert!(broken.log.contains("does not parse"), "{}", broken.log);
     let generic = json!({"builtin": "generic_action"});
-    let ran = Attempt::new(&document(&generic, &json!({"action": "a", "parameters": [1]}), 5, 1000)).run();
+    let ran = Attempt::new(document(&generic, &json!({"action": "a", "parameters": [1]}), 5, 1000)).run();
     let output: Value = serde_json::from_str(ran.report["output"]["inline"].as_str().unwrap()).unwrap();
     assert_eq!(output, json!({"action": "a", "parameters": [1], "effect": "none"}));
-    let ran = Attempt::new(&document(&generic, &json!({"actoin": "a"}), 5, 1000)).run();
+    let ran = Attempt::new(document(&generic, &json!({"actoin": "a"}), 5, 1000)).run();
     ran.is("Failed", "exit code 1");
     assert!(ran.log.contains("unknown field `actoin`"), "{}", ran.log);
 }

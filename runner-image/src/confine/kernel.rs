@@ -1,5 +1,5 @@
-//! Seccomp's user notification (seccomp_unotify(2)) and the passing of its descriptor: calls that no library has. All
-//! unsafe code of the runner is in this file.
+//! Calls of the kernel that no library has: seccomp's user notification (seccomp_unotify(2)), the passing of its
+//! descriptor, and the closing of all others. All unsafe code of the runner is in this file.
 
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -149,4 +149,16 @@ pub fn inherited(number: RawFd) -> nix::Result<OwnedFd> {
     // SAFETY: it is open, and this process, at its start, has no other owner for it.
     #[expect(unsafe_code, reason = "a descriptor across exec is a number")]
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// What a program that is started from here could inherit, by whosever mistake, it does not.
+pub fn close_on_exec() -> nix::Result<()> {
+    // SAFETY: only flags are set, and exec closes what nobody uses any longer by then.
+    #[expect(unsafe_code, reason = "no library has this call")]
+    let result = unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC.cast_signed()) };
+    match Errno::result(result) {
+        // Before Linux 5.11, where Landlock is not there either.
+        Err(Errno::ENOSYS | Errno::EINVAL) => Ok(()),
+        other => other.map(drop),
+    }
 }
