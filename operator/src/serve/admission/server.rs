@@ -181,23 +181,42 @@ mod tests {
         assert!(message.contains("the verb approve on riskclasses/low"), "{message}");
     }
 
+    /// The one operation of an answer's patch.
+    fn patch(answer: &Value) -> Value {
+        let patch = base64::engine::general_purpose::STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();
+        serde_json::from_slice::<Value>(&patch).unwrap()[0].clone()
+    }
+
     #[tokio::test]
-    async fn the_requester_of_a_task_is_who_sends_it_whatever_it_says() {
-        let task = |requester: Value| object("Task", json!({"type": "t", "requester": requester}));
-        let patch = |answer: &Value| {
-            let patch = base64::engine::general_purpose::STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();
-            serde_json::from_slice::<Value>(&patch).unwrap()[0].clone()
-        };
-        let sent = task(json!({"user": "boss"}));
-        let created = ask("/mutate", ("Task", "tasks"), "CREATE", "alice", sent.clone(), Value::Null).await;
-        assert_eq!(patch(&created)["value"], json!({"user": "alice", "groups": ["people"]}));
-        let old = task(json!({"user": "alice"}));
-        let updated = ask("/mutate", ("Task", "tasks"), "UPDATE", "mallory", sent, old.clone()).await;
-        assert_eq!(patch(&updated)["value"], json!({"user": "alice"}));
-        // What Git holds names nobody, and is applied again and again.
-        let bare = object("Task", json!({"type": "t"}));
-        let applied = ask("/mutate", ("Task", "tasks"), "UPDATE", "flux", bare, old).await;
-        assert_eq!(patch(&applied)["value"], json!({"user": "alice"}));
+    async fn the_requester_is_who_creates_it_whatever_it_says_and_stays_so() {
+        let steps = json!([{"name": "a", "skill": "k"}]);
+        for (kind, spec) in [(("Task", "tasks"), json!({"type": "t"})), (("Plan", "plans"), json!({"steps": steps}))] {
+            let with = |requester: Option<Value>| {
+                let mut spec = spec.clone();
+                spec.as_object_mut().unwrap().extend(requester.map(|requester| ("requester".to_owned(), requester)));
+                object(kind.0, spec)
+            };
+            let sent = with(Some(json!({"user": "boss"})));
+            let created = ask("/mutate", kind, "CREATE", "alice", sent.clone(), Value::Null).await;
+            assert_eq!(patch(&created)["value"], json!({"user": "alice", "groups": ["people"]}));
+            let old = with(Some(json!({"user": "alice"})));
+            let updated = ask("/mutate", kind, "UPDATE", "mallory", sent.clone(), old.clone()).await;
+            assert_eq!(patch(&updated)["value"], json!({"user": "alice"}));
+            // What Git holds names nobody, and is applied again and again.
+            let applied = ask("/mutate", kind, "UPDATE", "flux", with(None), old).await;
+            assert_eq!(patch(&applied)["value"], json!({"user": "alice"}));
+            // One that nobody was known to have created is nobody's later either.
+            let claimed = ask("/mutate", kind, "UPDATE", "boss", sent, with(None)).await;
+            assert_eq!(patch(&claimed)["op"], "remove");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_operators_own_copy_of_a_plan_keeps_the_tasks_requester() {
+        let spec = json!({"taskRef": {"name": "t", "uid": "u"}, "digest": "d", "requester": {"user": "alice"},
+            "steps": [{"name": "a", "skill": "k"}]});
+        let copied = ask("/mutate", ("Plan", "plans"), "CREATE", OPERATOR, object("Plan", spec), Value::Null).await;
+        assert_eq!((&copied["allowed"], &copied["patch"]), (&json!(true), &Value::Null), "{copied}");
     }
 
     #[tokio::test]
