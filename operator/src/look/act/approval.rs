@@ -2,8 +2,9 @@
 
 use countersign_core::approval::{differences, excerpt};
 use countersign_core::digest;
+use countersign_core::plan::CompiledStep;
 use countersign_core::record::{Covered, TaskRecord};
-use countersign_crds::{Approval, ApprovalSpec, EarlierOutput, SinceLastApproved, Subject};
+use countersign_crds::{Approval, ApprovalSpec, EarlierOutput, SinceLastApproved, Step, Subject};
 use countersign_store::StoreError;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -63,11 +64,11 @@ async fn brief(
     step: &str,
     subject: &mut Subject,
 ) -> Result<(), StoreError> {
-    let plan = record.plan.iter().flat_map(|plan| &plan.steps);
-    let needs = plan.filter(|spec| spec.name == step).flat_map(|spec| spec.needs.clone()).collect::<Vec<_>>();
-    if !needs.is_empty() {
-        let outputs = context.store.outputs(&record.uid, &needs).await?;
-        let shown = outputs.into_iter().take(OUTPUTS).map(|(step, output)| EarlierOutput {
+    let mut steps = record.plan.iter().flat_map(|plan| &plan.steps);
+    let earlier = steps.find(|spec| spec.name == step).map(earlier).unwrap_or_default();
+    if !earlier.is_empty() {
+        let outputs = context.store.outputs(&record.uid, &earlier).await?;
+        let shown = outputs.into_iter().map(|(step, output)| EarlierOutput {
             step,
             digest: digest::of_json(&output).map(|digest| digest.to_string()).unwrap_or_default(),
             output: excerpt(&output.to_string(), OUTPUT_CHARS),
@@ -84,4 +85,33 @@ async fn brief(
         });
     }
     Ok(())
+}
+
+/// The steps whose outputs a reader wants to see: those that the input is made of, then those that it waited for.
+fn earlier(step: &Step) -> Vec<String> {
+    let referenced = CompiledStep::compile(step, &step.name).map(|compiled| compiled.referenced_steps());
+    let mut names: Vec<String> = referenced.unwrap_or_default().into_iter().collect();
+    let others = step.needs.iter().filter(|need| !names.contains(need)).cloned().collect::<Vec<_>>();
+    names.extend(others);
+    names.truncate(OUTPUTS);
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_input_is_made_of_comes_before_what_was_only_waited_for() {
+        let earlier = |step: serde_json::Value| earlier(&serde_json::from_value(step).unwrap());
+        let step = json!({"name": "e", "skill": "k", "needs": ["a", "d"], "when": "steps.c.output.ok",
+            "input": {"x": {"y": "${steps.b.output.n} of ${steps.d.output.n}"}}});
+        assert_eq!(earlier(step), ["b", "c", "d", "a"]);
+        let needs: Vec<String> = (0..40).map(|n| format!("n{n}")).collect();
+        let many = json!({"name": "e", "skill": "k", "needs": needs, "input": {"x": "${steps.z.output}"}});
+        let shown = earlier(many);
+        assert_eq!((shown.len(), shown[0].as_str()), (OUTPUTS, "z"), "as many as an Approval holds");
+        assert_eq!(earlier(json!({"name": "e", "skill": "k"})), [""; 0]);
+    }
 }
