@@ -13,7 +13,7 @@ use countersign_core::observed::{
     ApprovalView, Guard, Network, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup,
 };
 use countersign_core::policy::PolicySet;
-use countersign_core::record::{AttemptOutcome, Change};
+use countersign_core::record::{AttemptOutcome, Change, Covered, TaskRecord};
 use countersign_crds::{AgentSpec, PolicySpec, SkillSpec};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -596,4 +596,114 @@ fn a_step_begins_with_the_files_of_the_steps_that_it_needs() {
         ("e", vec![]),
     ];
     assert_eq!(began, expected.map(|(step, trees)| (step.to_owned(), trees)).into());
+}
+
+#[test]
+fn a_steps_timeout_shortens_the_skills_and_never_lengthens_it() {
+    for (step, seconds) in [(None, 60), (Some("10s"), 10), (Some("1m"), 60), (Some("2m"), 60), (Some("24h"), 60)] {
+        let mut bed = Bed::step(step.map_or(json!({}), |timeout| json!({"timeout": timeout})));
+        bed.skill("echo", json!({"timeout": "1m"}));
+        let decision = bed.look();
+        let Some(Act::CreateJob { launch, .. }) = decision.acts.iter().find(|act| act.kind() == "create_job") else {
+            panic!("{step:?}: {:?}", decision.acts)
+        };
+        assert_eq!(launch.timeout_seconds, seconds, "{step:?}");
+    }
+}
+
+/// What was asked of people just now.
+fn request(decision: &Decision) -> (&Digest, &BTreeMap<String, Covered>, Timestamp) {
+    let asked = decision.changes.iter().find_map(|change| match change {
+        Change::RequestApproval { digest, covers, expires_at, .. } => Some((digest, covers, *expires_at)),
+        _ => None,
+    });
+    asked.unwrap_or_else(|| panic!("nothing was asked: {:?}", decision.changes))
+}
+
+#[test]
+fn signatures_are_awaited_for_a_day_where_nothing_else_is_said() {
+    let day = SignedDuration::from_hours(24);
+    let mut plan = Bed::step(json!({"approval": "Always"}));
+    assert_eq!(request(&plan.look()).2, plan.now + day);
+    for (approval, after) in
+        [(json!({"count": 2}), day), (json!({"expiresAfter": "90m"}), SignedDuration::from_mins(90))]
+    {
+        let mut policy = Bed::step(json!({}));
+        asking(&mut policy, approval);
+        assert_eq!(request(&policy.look()).2, policy.now + after);
+    }
+}
+
+/// A step that waits for a signature and is bound to something of every kind: `first` left files, `only` begins with
+/// them, shows a Secret, and runs an image.
+fn bound() -> (Bed, Digest, BTreeMap<String, Covered>) {
+    let only = json!({"name": "only", "skill": "pay", "needs": ["first"], "approval": "Always",
+        "input": {"n": "${task.parameters.n}"}});
+    let steps = json!([{"name": "first", "skill": "files"}, only]);
+    let mut bed = Bed::new(json!({"parameters": {"n": 1}, "plan": {"steps": steps}}));
+    bed.skill("files", json!({"workspace": "Write"}));
+    bed.skill("pay", json!({"workspace": "Read", "egress": [{"host": "api.example.com", "credential": {"secret": "key", "key": "k"}}]}));
+    Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), "17".into());
+    let mut report = good("1");
+    report["workspace"] = json!(Digest::of_bytes("tree").to_string());
+    let asked = bed.end_with(Some(report), "Completed");
+    let (digest, covers, _) = request(&asked);
+    let (digest, covers) = (*digest, covers.clone());
+    bed.look();
+    (bed, digest, covers)
+}
+
+#[test]
+fn a_signature_is_bound_to_each_member_and_the_one_that_changes_is_named() {
+    fn record(bed: &mut Bed) -> &mut TaskRecord {
+        bed.observed.record.as_mut().unwrap()
+    }
+    type Case = (&'static [&'static str], fn(&mut Bed));
+    let cases: [Case; 10] = [
+        (&["task"], |bed| bed.observed.task.as_mut().unwrap().uid = "another".into()),
+        (&["requester"], |bed| record(bed).request.requester.as_mut().unwrap().user = "eve".into()),
+        (&["step"], |bed| record(bed).plan.as_mut().unwrap().steps[1].timeout = Some("1s".into())),
+        (&["input"], |bed| drop(record(bed).plan.as_mut().unwrap().parameters.insert("n".into(), json!(2)))),
+        (&["skill"], |bed| {
+            Arc::make_mut(&mut bed.observed.skills).get_mut("pay").unwrap().idempotent = true;
+        }),
+        // What runs a built-in is the runner, so its image is both.
+        (&["image", "runner"], |bed| bed.config.runner_image = "runner@sha256:1".into()),
+        (&["secrets"], |bed| drop(Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), "18".into()))),
+        (&["workspace"], |bed| {
+            record(bed).steps.get_mut("first").unwrap().workspace = Some(Digest::of_bytes("another tree"));
+        }),
+        (&["policies"], |bed| asking(bed, json!({}))),
+        (&["attempt"], |bed| {
+            let steps = &mut record(bed).steps;
+            let before = steps["first"].attempts[0].clone();
+            steps.get_mut("only").unwrap().attempts.push(before);
+        }),
+    ];
+    let (_, _, covers) = bound();
+    let mut members: BTreeSet<&str> = covers["only"].binding.as_object().unwrap().keys().map(String::as_str).collect();
+    // The form of the binding itself.
+    members.remove("version");
+    for (expected, change) in cases {
+        let (mut bed, before, covers) = bound();
+        change(&mut bed);
+        let decision = bed.look();
+        let named = decision.changes.iter().find_map(|change| match change {
+            Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
+            _ => None,
+        });
+        assert_eq!(
+            named.as_deref(),
+            Some(expected.iter().map(|&m| m.to_owned()).collect::<Vec<_>>().as_slice()),
+            "{:?}",
+            decision.changes
+        );
+        let (after, again, _) = request(&decision);
+        assert_ne!(before, *after, "{expected:?}");
+        for member in expected {
+            assert_ne!(covers["only"].binding[member], again["only"].binding[member], "{member}");
+            members.remove(member);
+        }
+    }
+    assert_eq!(members, BTreeSet::new(), "members without a case");
 }

@@ -139,6 +139,13 @@ fn several_rules_ask_for_all_of_it() {
     assert_eq!(ask(1, &[], &[], plan, 1).and(&ask(1, &[], &[], plan, 1)).scope, plan);
 }
 
+#[test]
+fn who_asks_for_nothing_in_particular_asks_for_one_signature_within_a_day() {
+    let Ask { required: asked, scope, expires_after } = Ask::default();
+    assert_eq!((asked, scope), (required(1, &[], &[]), ApprovalScope::Step));
+    assert_eq!(expires_after.get().as_secs(), 24 * 60 * 60);
+}
+
 fn any_decision() -> impl Strategy<Value = Decision> {
     let user = prop::sample::select(vec!["alice", "bob", "carol", "dave", ROBOT]);
     let group = prop::sample::select(vec!["security", "finance", "people"]);
