@@ -37,6 +37,12 @@ pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
             hold(used.insert((approval, name)), || format!("approval {approval} was used twice for {name}"))?;
         }
     }
+    if let Some(plan) = &record.plan {
+        let live = record.steps.values().filter(|step| step.live_attempt().is_some()).count();
+        hold(live <= plan.parallelism as usize, || {
+            format!("{live} attempts are under way, and the Plan allows {} at once", plan.parallelism)
+        })?;
+    }
     for (key, pods) in &world.ran {
         hold(pods.len() <= 1, || format!("attempt {key} ran in {} pods", pods.len()))?;
     }

@@ -23,6 +23,7 @@ pub enum Defect {
     AdmitsAnyPod,
     IgnoresTheVersion,
     ForgetsTheApproval,
+    StartsAllAtOnce,
 }
 
 #[derive(Clone)]
@@ -179,7 +180,12 @@ impl Operator {
     }
 
     fn observe(&self, world: &World) -> Observed {
-        let record = world.record.clone();
+        let mut record = world.record.clone();
+        if self.defect == Some(Defect::StartsAllAtOnce)
+            && let Some(plan) = record.as_mut().and_then(|record| record.plan.as_mut())
+        {
+            plan.parallelism = u32::MAX;
+        }
         let mut pods: Vec<PodView> = views(&self.view);
         // As the shell does: an admitted pod that the view lacks is looked for in the API server itself.
         for step in record.iter().flat_map(|record| record.steps.values()) {

@@ -111,7 +111,12 @@ impl World {
         };
         World {
             now,
-            config: Config { runner_image: "runner".into(), broker: true, require_network_policy: false, start_deadline: SignedDuration::from_secs(60) },
+            config: Config {
+                runner_image: "runner".into(),
+                broker: true,
+                require_network_policy: false,
+                start_deadline: SignedDuration::from_secs(60),
+            },
             api: Api { task: Some(task), skills, ..Api::default() },
             record: None,
             postgres_away: false,

@@ -43,6 +43,7 @@ fn planted_defects_are_reached() {
         (Small::Duel, Defect::AdmitsAnyPod),
         (Small::Duel, Defect::IgnoresTheVersion),
         (Small::Signed, Defect::ForgetsTheApproval),
+        (Small::Together, Defect::StartsAllAtOnce),
     ] {
         match explore(small, MOST, Some(defect)) {
             Ok(explored) => panic!("{defect:?} was not found: {explored:?}"),

@@ -53,9 +53,13 @@ fn add(a: Tally, b: Tally) -> Tally {
 /// A checker that finds nothing could be one that looks at nothing.
 #[test]
 fn every_planted_defect_is_found() {
-    for defect in
-        [Defect::ActsBeforeItRecords, Defect::AdmitsAnyPod, Defect::IgnoresTheVersion, Defect::ForgetsTheApproval]
-    {
+    for defect in [
+        Defect::ActsBeforeItRecords,
+        Defect::AdmitsAnyPod,
+        Defect::IgnoresTheVersion,
+        Defect::ForgetsTheApproval,
+        Defect::StartsAllAtOnce,
+    ] {
         let found = (0..2_000).find_map(|seed| run(seed, Some(defect), false).err().map(|found| (seed, found)));
         let (seed, violation) = found.unwrap_or_else(|| panic!("{defect:?} was not found in 2,000 worlds"));
         println!("{defect:?} found in world {seed}: {violation}");
