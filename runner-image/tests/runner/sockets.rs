@@ -290,3 +290,32 @@ os.rename(result + ".part", result)
     let expected = json!([true, -libc::ENOSYS, -libc::ENOSYS, -libc::EPERM]);
     assert_eq!(serde_json::from_str::<Value>(&said).unwrap(), expected);
 }
+
+#[test]
+fn where_the_kernel_asks_nobody_only_the_unix_socket_is_offered() {
+    let broker = Broker::start();
+    // A filter under which a filter with a listener is an invalid argument, as where the kernel does not know it.
+    let older = r#"
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None)
+number = 317 if os.uname().machine == "x86_64" else 277
+lines = [(0x20, 0, 0, 0), (0x15, 0, 3, number), (0x20, 0, 0, 24), (0x45, 0, 1, 8), (6, 0, 0, 0x50016), (6, 0, 0, 0x7fff0000)]
+code = b"".join(struct.pack("=HBBI", *line) for line in lines)
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("code", ctypes.c_char_p)]
+assert libc.prctl(38, 1, 0, 0, 0) == 0
+assert libc.syscall(number, 1, 0, ctypes.byref(Program(len(lines), code))) == 0
+os.execv(sys.argv[1], sys.argv[1:])
+"#;
+    let script = r#"
+stream = socket.socket(socket.AF_UNIX)
+stream.connect(os.environ["COUNTERSIGN_EGRESS_SOCKET"])
+stream.sendall(b"GET https://api.test/older HTTP/1.1\r\nConnection: close\r\n\r\n")
+url = json.loads(stream.makefile("rb").read().split(b"\r\n\r\n", 1)[1])["url"]
+proxies = [name for name in os.environ if "proxy" in name.lower()]
+print(json.dumps([url, proxies, call(libc.socket, 2, 1, 0), call(libc.socket, 10, 1, 0), call(libc.setsockopt, stream.fileno(), 6, 1, b"1234", 4)]))
+"#;
+    let attempt = attack(script).reaches(&broker, "a-token").unprivileged().through(&["python3", "-c", older]);
+    let expected = json!(["https://api.test/older", [], -libc::EPERM, -libc::EPERM, -libc::EOPNOTSUPP]);
+    assert_eq!(attempt.run().output(), expected);
+}
