@@ -292,6 +292,20 @@ os.rename(result + ".part", result)
 }
 
 #[test]
+fn it_works_as_in_a_pod_with_namespaces_of_processes_and_users() {
+    let broker = Broker::start();
+    let script = r#"
+import urllib.request
+said = [os.getppid(), json.load(urllib.request.urlopen("https://api.test/pod"))["url"], call(libc.socket, 2, 2, 0)]
+print(json.dumps(said + [open("/proc/self/uid_map").read().split()[0]]))
+"#;
+    let unshare = ["unshare", "--user", "--map-user=65532", "--map-group=65532", "--pid", "--fork", "--mount-proc"];
+    let ran = attack(script).reaches(&broker, "a-token").through(&unshare).run();
+    assert_eq!(ran.output(), json!([1, "https://api.test/pod", -libc::EPERM, "65532"]));
+    assert_eq!(ran.report["evidence"]["userNamespace"], true);
+}
+
+#[test]
 fn where_the_kernel_asks_nobody_only_the_unix_socket_is_offered() {
     let broker = Broker::start();
     // A filter under which a filter with a listener is an invalid argument, as where the kernel does not know it.
