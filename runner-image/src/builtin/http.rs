@@ -2,7 +2,7 @@
 //! `https` and `smtps` included: there is no TLS, no name resolution and no credential in the sandbox.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -71,6 +71,10 @@ impl Client {
         let socket: OsString = std::env::var_os(SOCKET)
             .ok_or_else(|| anyhow!("there is no way out of the sandbox ({SOCKET}); list spec.egress in the Skill"))?;
         Ok(Client { socket: socket.into() })
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Sends it and returns what the destination answered; a refusal by the broker is an error.

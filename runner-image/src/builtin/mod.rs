@@ -2,12 +2,15 @@
 //! contract of each.
 
 mod check_balance;
+mod email_send;
 mod fs_read;
 mod fs_write;
 mod generic_action;
 mod http;
 mod http_call;
 mod json_transform;
+mod llm_invoke;
+mod mcp_call;
 mod webhook_send;
 mod workspace;
 
@@ -28,9 +31,12 @@ pub fn run(name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         ("json_transform", _) => bail!("json_transform needs exactly one program"),
         ("generic_action", []) => generic_action::run(&input)?,
         ("check_balance", []) => through_egress(&input, check_balance::run)?,
+        ("email_send", []) => through_egress(&input, email_send::run)?,
         ("fs_read", []) => locally(&input, fs_read::run)?,
         ("fs_write", []) => locally(&input, fs_write::run)?,
         ("http_call", []) => through_egress(&input, http_call::run)?,
+        ("llm_invoke", []) => through_egress(&input, llm_invoke::run)?,
+        ("mcp_call", []) => through_egress(&input, mcp_call::run)?,
         ("webhook_send", []) => through_egress(&input, webhook_send::run)?,
         _ => bail!("there is no built-in {name:?} with these arguments; SKILLS.md lists them"),
     };
@@ -63,6 +69,6 @@ fn read<I: DeserializeOwned>(input: &[u8]) -> anyhow::Result<I> {
     let value: Value = serde_json::from_slice(input).context("input: it is not JSON")?;
     serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string().as_str() {
         "." => anyhow!("input: {}", error.inner()),
-        path => anyhow!("input.{path}: {}", error.inner()),
+        path => anyhow!("input.{}: {}", path.escape_debug(), error.inner()),
     })
 }

@@ -29,20 +29,24 @@ pub struct Server(Child);
 
 impl Server {
     /// Waits for the line that says that it is ready, and returns what comes after `mark` in it.
-    pub fn start(command: &mut Command, mark: &str) -> (Server, String) {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        let said = loop {
-            line.clear();
-            assert_ne!(output.read_line(&mut line).unwrap(), 0, "it ended before it said {mark:?}");
-            if let Some((_, rest)) = line.split_once(mark) {
+    pub fn start(mut command: Command, mark: &str) -> (Server, String) {
+        let (said, saying) = std::io::pipe().unwrap();
+        command.stdin(Stdio::null()).stdout(saying.try_clone().unwrap()).stderr(saying);
+        let child = command.spawn().unwrap();
+        // It holds the other ends of the pipe.
+        drop(command);
+        let mut said = BufReader::new(said);
+        let mut lines = String::new();
+        let ready = loop {
+            let before = lines.len();
+            assert_ne!(said.read_line(&mut lines).unwrap(), 0, "it ended before it said {mark:?}:\n{lines}");
+            if let Some((_, rest)) = lines[before..].split_once(mark) {
                 break rest.trim().to_owned();
             }
         };
         // A full pipe would stop it.
-        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
-        (Server(child), said)
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        (Server(child), ready)
     }
 }
 
@@ -59,8 +63,28 @@ pub fn anvil(chain: u64) -> (Server, SocketAddr) {
     let program = packages().join(format!("node_modules/@foundry-rs/anvil-linux-{arch}/bin/anvil"));
     let chain = chain.to_string();
     let arguments = ["--host", "127.0.0.1", "--port", "0", "--chain-id", &chain];
-    let (server, address) = Server::start(Command::new(program).args(arguments), "Listening on ");
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let (server, address) = Server::start(command, "Listening on ");
     (server, address.parse().unwrap())
+}
+
+/// A server of OpenAI's API that answers as model.json says, and streams four characters at a time.
+pub fn model() -> (Server, SocketAddr) {
+    let program = packages().join("node_modules/@copilotkit/aimock/dist/cli.js");
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/skills/model.json");
+    let mut command = Command::new("node");
+    command.arg(program).args(["--port", "0", "--chunk-size", "4", "--fixtures", fixtures]);
+    let (server, address) = Server::start(command, "listening on http://");
+    (server, address.parse().unwrap())
+}
+
+/// The official test server of the Model Context Protocol, on a Unix socket.
+pub fn everything(socket: &Path) -> Server {
+    let program = packages().join("node_modules/@modelcontextprotocol/server-everything/dist/index.js");
+    let mut command = Command::new("node");
+    command.arg(program).arg("streamableHttp").env("PORT", socket);
+    Server::start(command, "listening on port").0
 }
 
 /// A contract of e2e/node, compiled: what creates it.

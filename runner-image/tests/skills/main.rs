@@ -4,8 +4,11 @@
 
 mod check_balance;
 mod counterpart;
+mod email_send;
 mod files;
 mod http_call;
+mod llm_invoke;
+mod mcp_call;
 mod proxy;
 mod skill;
 mod webhook_send;
