@@ -32,6 +32,8 @@ runner=$(image runner countersign-runner runner-image/Containerfile)
 operator=$(image operator countersign operator/Containerfile)
 broker=$(image broker countersign-broker operator/broker/Containerfile)
 
+"$ROOT/e2e/outside/outside.sh" start
+mapfile -t outside < <("$ROOT/e2e/outside/outside.sh" settings)
 postgres=(--set postgres.bundled.enabled=true)
 if [[ $(flavour) == local ]]; then
   "$CLUSTER_DIR/postgres.sh" start
@@ -47,7 +49,7 @@ say "installing the charts (about 20 s)"
 helm upgrade --install countersign-crds "$ROOT/charts/countersign-crds" -n "$NAMESPACE" --create-namespace --wait >&2
 kubectl wait --for=condition=Established --timeout=60s >/dev/null \
   crd/{tasks,plans,policies,approvals,skills,agents}.countersign.dev
-settings=("${postgres[@]}" --set "runner.image=$runner" --set "image.repository=${operator%@*}"
+settings=("${postgres[@]}" "${outside[@]}" --set "runner.image=$runner" --set "image.repository=${operator%@*}"
   --set "image.digest=${operator#*@}" --set "broker.image.repository=${broker%@*}"
   --set "broker.image.digest=${broker#*@}" --set broker.replicas=1 "$@")
 helm upgrade --install countersign "$ROOT/charts/countersign" -n "$NAMESPACE" "${settings[@]}" --wait --timeout 3m >&2

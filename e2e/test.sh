@@ -36,7 +36,7 @@ style() {
   cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
   cargo deny --log-level error check bans licenses sources
   cargo run --quiet -p countersign-crds --features crdgen --bin crdgen -- --check
-  shellcheck --external-sources --source-path=SCRIPTDIR e2e/*.sh e2e/cluster/*.sh operator/store/prepare.sh .ci/run
+  shellcheck --external-sources --source-path=SCRIPTDIR e2e/*.sh e2e/cluster/*.sh e2e/node/*.sh e2e/outside/*.sh operator/store/prepare.sh .ci/run
 }
 
 units() {

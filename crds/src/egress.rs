@@ -142,6 +142,8 @@ pub enum Method {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("!has(self.username) || !has(self.header)")
     .message("username means Basic authentication (RFC 7617), which has a header of its own; leave header out"))]
+#[x_kube(validation = Rule::new("self.scheme != 'StandardWebhook' || (!has(self.username) && !has(self.header))")
+    .message("scheme StandardWebhook has headers of its own; leave header and username out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Credential {
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
@@ -156,7 +158,7 @@ pub struct Credential {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256))]
     pub username: Option<String>,
-    /// `hmacSha256`: the value is a key, and the header carries `t=UNIX,v1=HEX` over `UNIX.BODY`.
+    /// How it is shown; `StandardWebhook` has headers of its own.
     #[serde(default)]
     pub scheme: CredentialScheme,
 }
@@ -167,8 +169,13 @@ pub enum CredentialScheme {
     /// The value itself.
     #[default]
     Value,
-    /// A signature over the body and the time (HMAC-SHA-256, RFC 2104), as webhooks carry it.
+    /// As the key of a signature over the body, as GitHub has it: `x-hub-signature-256: sha256=HEX(HMAC-SHA-256(key,
+    /// BODY))`, or the header that is named.
     HmacSha256,
+    /// As the key of a signature over the message's id, the time and the body, as <https://www.standardwebhooks.com>
+    /// has it: `webhook-signature: v1,BASE64(HMAC-SHA-256(key, "ID.UNIX.BODY"))` and `webhook-timestamp: UNIX`. The
+    /// sandbox sends `webhook-id`; the value is `whsec_BASE64`, or the key itself.
+    StandardWebhook,
 }
 
 /// A narrower list that a Policy holds every Skill to.

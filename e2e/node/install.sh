@@ -8,7 +8,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 folder=$CACHE/node/$(sha256sum <"$here/package-lock.json" | cut -d' ' -f1)
 if [[ ! -d $folder ]]; then
-  command -v npm >/dev/null || die "npm is missing; install Node.js 20 or later"
+  if ! command -v npm >/dev/null; then
+    [[ $(id -u) == 0 ]] || die "npm is missing; install Node.js 20 or later"
+    say "installing Node.js (about 30 s, once)"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null
+  fi
   say "installing the tests' counterparts from npm (about 15 s, once)"
   partial=$folder.partial.$$
   rm -rf "$partial"

@@ -52,9 +52,11 @@ pub async fn run(client: Client, input: Input) -> anyhow::Result<Output> {
         )?)),
     };
     // In canonical form, so that a repeat has the same bytes and a signature over them can be compared.
-    let body = serde_json_canonicalizer::to_vec(&json!({"event": event, "payload": payload}))?;
+    let body = serde_json_canonicalizer::to_vec(&json!({"type": event, "data": payload}))?;
     let mut headers = json_headers();
     headers.insert(HeaderName::from_static("idempotency-key"), HeaderValue::from_str(&key)?);
+    // The same, as receivers of https://www.standardwebhooks.com look for it; the broker's signature is over it too.
+    headers.insert(HeaderName::from_static("webhook-id"), HeaderValue::from_str(&key)?);
     let answer = client.send(Method::POST, &url.0, headers, body).await?;
     if !answer.status().is_success() {
         return Err(answer.failure().await);

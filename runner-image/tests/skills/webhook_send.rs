@@ -19,7 +19,8 @@ fn a_repeat_has_the_same_key_and_the_same_bytes() {
     let (proxy, ran) = send(ok(), &json!({"url": URL, "event": "balance.low", "payload": {"b": 1.0, "a": "é"}}));
     let [seen] = &proxy.seen()[..] else { panic!("one request") };
     assert_eq!(seen.line, format!("POST {URL}"));
-    assert_eq!(seen.body, r#"{"event":"balance.low","payload":{"a":"é","b":1}}"#);
+    assert_eq!(seen.body, r#"{"data":{"a":"é","b":1},"type":"balance.low"}"#);
+    assert_eq!(seen.header("webhook-id"), seen.header("idempotency-key"));
     assert_eq!(seen.header("content-type"), Some("application/json"));
     // sha256sum of {"event":"balance.low","payload":{"a":"é","b":1},"url":"https://hooks.example.com/in"}
     let key = "2734eee80e1b8d724a8e2f6ffad9a757bc54e9e2a8a7125d048abd4ecb9bd142";

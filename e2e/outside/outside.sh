@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# What lies outside of the sandboxes, for the demo and the tests: a real chain node, and a receiver of webhooks with a
+# certificate of its own CA. They listen on the node's address only.
+#   start            starts both, and gives the broker their Secrets
+#   stop             ends both
+#   ip               the address
+#   settings         what the chart is told of them, an argument a line
+#   alarms           what the receiver was sent, a line each
+#   rpc METHOD [PARAMETERS]   asks the chain node
+set -euo pipefail
+# shellcheck source=../cluster/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
+
+OUTSIDE=$STATE/outside
+CHAIN_PORT=28545
+HOOKS_PORT=28443
+SYSTEM=countersign-system
+
+# Where pods find this machine.
+ip() {
+  case $(flavour) in
+    local) echo "$NODE_IP" ;;
+    kind) docker network inspect kind -f '{{range .IPAM.Config}}{{.Gateway}} {{end}}' | tr ' ' '\n' | grep -m1 '\.' ;;
+    existing) echo "${COUNTERSIGN_OUTSIDE_IP:?set it to an address of this machine that the pods of the cluster can reach}" ;;
+  esac
+}
+
+# A CA, and a certificate for the receiver's name.
+certificate() {
+  [[ -f $OUTSIDE/tls.crt ]] && return
+  mkdir -p "$OUTSIDE"
+  (
+    umask 077
+    cd "$OUTSIDE"
+    openssl ecparam -name prime256v1 -genkey -noout -out ca.key
+    openssl req -x509 -new -key ca.key -days 365 -subj /CN=countersign-demo -out ca.crt
+    openssl ecparam -name prime256v1 -genkey -noout -out tls.key
+    openssl req -new -key tls.key -subj /CN=hooks.countersign.demo -out tls.csr
+    openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 365 -out tls.crt \
+      -extfile <(echo "subjectAltName=DNS:hooks.countersign.demo") 2>/dev/null
+    echo "whsec_$(openssl rand -base64 24)" >secret
+    openssl rand -hex 24 | tr -d '\n' >api-key
+  )
+}
+
+secrets() {
+  kubectl get namespace "$SYSTEM" >/dev/null 2>&1 || kubectl create namespace "$SYSTEM" >&2
+  local secret
+  for secret in "demo-webhook secret" "demo-api api-key" "demo-trusted-ca ca.crt"; do
+    kubectl -n "$SYSTEM" create secret generic "${secret% *}" --from-file "${secret#* }=$OUTSIDE/${secret#* }" \
+      --dry-run=client -o yaml | kubectl apply -f - >&2
+  done
+}
+
+rpc() {
+  local answer
+  answer=$(curl -sS --fail --max-time 10 -H 'content-type: application/json' "http://$(ip):$CHAIN_PORT" \
+    -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":${2:-[]}}")
+  jq -er '.result // error(.error.message)' <<<"$answer"
+}
+
+start() {
+  local packages anvil
+  packages=$("$CLUSTER_DIR/../node/install.sh")
+  certificate
+  if ! alive chain; then
+    anvil=$(find "$packages/node_modules/@foundry-rs" -path '*/bin/anvil' -type f -perm -u+x | head -1)
+    spawn chain "$anvil" --silent --host "$(ip)" --port "$CHAIN_PORT" --chain-id 31337
+  fi
+  if ! alive receiver; then
+    touch "$OUTSIDE/alarms"
+    COUNTERSIGN_NODE=$packages spawn receiver node "$CLUSTER_DIR/../outside/receiver.mjs" "$(ip)" "$HOOKS_PORT" \
+      "$OUTSIDE/tls.crt" "$OUTSIDE/tls.key" "$OUTSIDE/secret" "$OUTSIDE/alarms"
+  fi
+  wait_for 30 "the chain node" rpc eth_chainId
+  wait_for 30 "the receiver of webhooks" curl -sk --max-time 5 -o /dev/null "https://$(ip):$HOOKS_PORT/"
+  KUBECONFIG=$(kubeconfig) secrets
+}
+
+settings() {
+  printf '%s\n' --set 'broker.secrets={demo-webhook,demo-api}' --set broker.trustedCA.secret=demo-trusted-ca \
+    --set "broker.hostAliases[0].ip=$(ip)" \
+    --set 'broker.hostAliases[0].hostnames={chain.countersign.demo,hooks.countersign.demo}'
+}
+
+case ${1:-} in
+  start) start ;;
+  stop)
+    stop receiver 5
+    stop chain 5
+    ;;
+  ip) ip ;;
+  settings) settings ;;
+  alarms) cat "$OUTSIDE/alarms" ;;
+  rpc) rpc "${@:2}" ;;
+  *) die "outside.sh: start, stop, ip, settings, alarms or rpc" ;;
+esac
