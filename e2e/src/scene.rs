@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::{Namespace, SOON, User, kubectl_with, one_step, sql, wait_until};
+use crate::{Namespace, SOON, User, kubectl, kubectl_with, one_step, sql, wait_until};
 
 /// A namespace in which everything takes two signatures, with a Task of dave's that waits for them; alice, bob and
 /// carol may sign.
@@ -14,6 +14,8 @@ pub struct Scene {
     pub alice: User,
     pub bob: User,
     pub dave: User,
+    /// The Approval as it was made.
+    asked: Value,
 }
 
 /// The input of every step here.
@@ -49,16 +51,23 @@ impl Scene {
         wait_until("the Approval is there", SOON, || {
             kubectl_with(&["-n", &ns.name, "get", "approval", &approval], "").status.success()
         });
-        Scene { ns, approval, uid, alice: User::new("alice", &[]), bob: User::new("bob", &["security"]), dave }
+        let asked = identity_and_spec(&ns, &approval);
+        Scene { ns, approval, uid, alice: User::new("alice", &[]), bob: User::new("bob", &["security"]), dave, asked }
     }
 
     pub fn spec(&self) -> Value {
         self.ns.get(&format!("approval/{}", self.approval))["spec"].clone()
     }
 
-    /// Nothing was signed, nothing runs, and the record says nothing else.
+    pub fn task(&self) -> String {
+        self.asked["spec"]["taskRef"]["name"].as_str().unwrap().to_owned()
+    }
+
+    /// The Approval is the very object that was made, as it was made; nothing was signed, nothing runs, and the record
+    /// says nothing else.
     pub fn assert_untouched(&self) {
-        assert_eq!(self.ns.signers(&self.approval), [""; 0]);
+        assert_eq!(identity_and_spec(&self.ns, &self.approval), self.asked);
+        assert!(self.asked["spec"]["decisions"].is_null(), "it was made without decisions: {}", self.asked);
         self.assert_nothing_ran();
         assert_eq!(self.recorded_signatures(), "0");
     }
@@ -77,13 +86,30 @@ impl Scene {
 
     /// Two real signatures, and then it runs, once.
     pub fn finish(&self) {
-        let task = self.ns.get(&format!("approval/{}", self.approval))["spec"]["taskRef"]["name"].clone();
         for user in [&self.alice, &self.bob] {
             user.sign(&self.ns, &self.approval).unwrap();
         }
-        self.ns.wait_for(task.as_str().unwrap(), "Completed");
+        self.ns.wait_for(&self.task(), "Completed");
         assert_eq!(sql(&format!("select count(*) from attempts where task_uid = '{}'", self.uid)), "1");
     }
+}
+
+fn identity_and_spec(ns: &Namespace, approval: &str) -> Value {
+    let approval = ns.get(&format!("approval/{approval}"));
+    json!({"uid": approval["metadata"]["uid"], "spec": approval["spec"]})
+}
+
+/// A service account of the namespace, by a token of its own. Beside a certificate a token would not be looked at, so
+/// this kubeconfig has none.
+pub fn account(ns: &Namespace, name: &str) -> User {
+    let token = ns.kubectl(&["create", "token", name]);
+    let ours = kubectl(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"]);
+    let mut config: Value = serde_json::from_str(&ours).unwrap();
+    config["users"] = json!([{"name": name, "user": {"token": token}}]);
+    config["contexts"][0]["context"]["user"] = json!(name);
+    let file = std::env::temp_dir().join(format!("{}-{name}.kubeconfig", ns.name));
+    std::fs::write(&file, config.to_string()).unwrap();
+    User { kubeconfig: file.to_str().unwrap().to_owned() }
 }
 
 /// A Policy that requires this of everything in the namespace.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use countersign_e2e::scene::{INPUT, Scene, refused, require};
+use countersign_e2e::scene::{INPUT, Scene, account, refused, require};
 use countersign_e2e::{Namespace, SOON, User, kubectl, kubectl_with, one_step, sql, text, wait_until};
 use serde_json::{Value, json};
 
@@ -112,16 +112,14 @@ fn nobody_signs_for_work_of_their_own() {
     );
     assert!(text(&other.stderr).contains("whoever asks never signs"), "{}", text(&other.stderr));
     // By a token of a service account that may patch Approvals, and that no rule lists.
-    let account = format!("--serviceaccount={}:default", scene.ns.name);
-    scene.ns.kubectl(&["create", "rolebinding", "robot", "--clusterrole=countersign-approver", &account]);
-    let robot = format!("system:serviceaccount:{}:default", scene.ns.name);
-    let patch = r#"{"spec":{"approved":true}}"#;
-    let signed = kubectl_with(
-        &["-n", &scene.ns.name, "--as", &robot, "patch", "approval", &scene.approval, "--type", "merge", "-p", patch],
-        "",
-    );
-    assert!(text(&signed.stderr).contains("is not listed"), "{}", text(&signed.stderr));
+    let to_default = format!("--serviceaccount={}:default", scene.ns.name);
+    scene.ns.kubectl(&["create", "rolebinding", "robot", "--clusterrole=countersign-approver", &to_default]);
+    let robot = account(&scene.ns, "default");
+    let who = robot.kubectl(&["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]).unwrap();
+    assert_eq!(who, format!("system:serviceaccount:{}:default", scene.ns.name), "the token is who it is");
+    refused(robot.sign(&scene.ns, &scene.approval), "is not listed");
     // As somebody else, without the right to be.
+    let patch = r#"{"spec":{"approved":true}}"#;
     let arguments =
         ["-n", &scene.ns.name, "--as", "alice", "patch", "approval", &scene.approval, "--type", "merge", "-p", patch];
     refused(scene.dave.kubectl(&arguments), "cannot impersonate");
@@ -143,6 +141,42 @@ fn nobody_signs_for_work_of_their_own() {
     ];
     scene.dave.kubectl(&later).unwrap();
     assert_eq!(scene.ns.get("task/framed")["spec"]["requester"]["user"], "dave", "kept through an update");
+    scene.assert_untouched();
+}
+
+#[test]
+fn whoever_writes_a_template_is_named_in_it_whatever_it_says() {
+    let scene = Scene::new("attack-plan-author");
+    let plan = |requester: &str| {
+        json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Plan", "metadata": {"name": "framed", "namespace": scene.ns.name},
+            "spec": {"requester": {"user": requester}, "steps": [{"name": "only", "skill": "check-balance"}]}})
+        .to_string()
+    };
+    let named = || scene.ns.get("plan/framed")["spec"]["requester"]["user"].clone();
+    scene.dave.kubectl_with(&["create", "-f", "-"], &plan("alice")).unwrap();
+    assert_eq!(named(), "dave");
+    let uid = scene.ns.get("plan/framed")["metadata"]["uid"].clone();
+    let framed = ["-n", scene.ns.name.as_str(), "patch", "plan", "framed"];
+    for patch in [json!({"spec": {"requester": {"user": "alice"}}}), json!({"spec": {"requester": null}})] {
+        let merge = ["--type=merge", "-p", &patch.to_string()];
+        scene.dave.kubectl(&[&framed[..], &merge].concat()).unwrap();
+        assert_eq!(named(), "dave", "after {patch}");
+    }
+    let remove = ["--type=json", "-p", r#"[{"op":"remove","path":"/spec/requester"}]"#];
+    scene.dave.kubectl(&[&framed[..], &remove].concat()).unwrap();
+    let force = ["apply", "--server-side", "--force-conflicts", "-f", "-"];
+    scene.dave.kubectl_with(&force, &plan("alice")).unwrap();
+    // Another person's edit does not make it theirs.
+    scene.ns.grant("countersign-operator", "alice");
+    scene.alice.kubectl_with(&force, &plan("alice")).unwrap();
+    assert_eq!((named(), scene.ns.get("plan/framed")["metadata"]["uid"].clone()), (json!("dave"), uid));
+    // The operator's copy for a Task carries the Task's requester, and no user makes such a copy.
+    let copy = scene.ns.get(&format!("task/{}", scene.task()))["status"]["plan"]["name"].clone();
+    let copy = scene.ns.get(&format!("plan/{}", copy.as_str().unwrap()));
+    assert_eq!(copy["spec"]["requester"]["user"], "dave");
+    let ready_made = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Plan",
+        "metadata": {"name": "ready-made", "namespace": scene.ns.name}, "spec": copy["spec"]});
+    refused(scene.dave.kubectl_with(&["create", "-f", "-"], &ready_made.to_string()), "spec.taskRef");
     scene.assert_untouched();
 }
 
@@ -214,7 +248,7 @@ fn a_consumed_approval_serves_nothing_else() {
 #[test]
 fn what_changes_after_a_signature_voids_it_and_is_named() {
     let scene = Scene::with("attack-change", &json!({"count": 2, "expiresAfter": "1h"}));
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     let patch = |patch: &str| {
         scene.dave.kubectl(&["-n", &scene.ns.name, "patch", "task", &task, "--type", "merge", "-p", patch])
     };
@@ -267,7 +301,7 @@ fn a_skill_that_changes_after_the_signature_is_not_the_one_that_was_signed_for()
 #[test]
 fn a_secret_or_a_job_put_in_the_place_of_ours_runs_nothing() {
     let scene = Scene::new("attack-plant");
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     let key = countersign_core::names::attempt_key(&scene.uid, &task, "only", 1);
     // Whoever may make Jobs knows the name that the attempt will have.
     let job = json!({"apiVersion": "batch/v1", "kind": "Job",
@@ -314,7 +348,7 @@ fn nothing_is_signed_after_a_no_or_too_late() {
     for user in [&scene.bob, &scene.alice] {
         refused(user.sign(&scene.ns, &scene.approval), "rejected it already, and that is final");
     }
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     assert!(scene.ns.wait_for(&task, "Rejected").contains("not like this"));
     scene.assert_nothing_ran();
     let late = Scene::with("attack-late", &json!({"count": 2, "expiresAfter": "8s"}));
@@ -334,7 +368,7 @@ fn two_at_the_same_instant_both_count() {
     let mut signers = scene.ns.signers(&scene.approval);
     signers.sort();
     assert_eq!(signers, ["alice", "bob"]);
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     scene.ns.wait_for(&task, "Completed");
     assert_eq!(scene.recorded_signatures(), "2");
 }
@@ -365,10 +399,10 @@ fn of_fifty_who_race_three_sign_and_one_job_runs() {
     };
     let signed = std::thread::scope(|scope| {
         let racers: Vec<_> = (0..50).map(|n| scope.spawn(move || sign(n))).collect();
-        racers.into_iter().filter(|_| true).map(|racer| racer.join().unwrap()).filter(|signed| *signed).count()
+        racers.into_iter().map(|racer| racer.join().unwrap()).filter(|signed| *signed).count()
     });
     assert_eq!((signed, scene.ns.signers(&scene.approval).len()), (3, 3));
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     scene.ns.wait_for(&task, "Completed");
     assert_eq!(scene.recorded_signatures(), "3");
     assert_eq!(
@@ -386,7 +420,7 @@ fn every_group_must_be_represented() {
     wait_until("it says who is missing", SOON, || scene.ns.approval_state(&scene.approval).1.contains("security"));
     scene.assert_nothing_ran();
     scene.bob.sign(&scene.ns, &scene.approval).unwrap();
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     scene.ns.wait_for(&task, "Completed");
 }
 

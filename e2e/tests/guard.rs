@@ -15,6 +15,7 @@ fn my_turn() -> MutexGuard<'static, ()> {
 }
 
 const WEBHOOK: &str = "mutatingwebhookconfiguration/countersign";
+const VALIDATING: &str = "validatingwebhookconfiguration/countersign";
 const POLICY: &str = "validatingadmissionpolicy/countersign-approvals";
 const BINDING: &str = "validatingadmissionpolicybinding/countersign-approvals";
 const REQUESTERS: &str = "validatingadmissionpolicybinding/countersign-requesters";
@@ -72,7 +73,7 @@ fn forged(scene: &Scene, user: &str) -> Value {
 }
 
 fn held(scene: &Scene, words: &str) {
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     wait_until("it says why it waits", SOON, || {
         let step = scene.ns.step(&task, "only");
         step["message"].as_str().is_some_and(|message| message.contains(words))
@@ -115,6 +116,72 @@ fn without_the_webhook_nothing_is_signed_and_a_forged_entry_counts_for_nothing()
 }
 
 #[test]
+fn without_the_webhooks_what_was_asked_for_stays_and_so_does_who_asked() {
+    let _turn = my_turn();
+    let scene = Scene::new("guard-asked");
+    let ns = scene.ns.name.as_str();
+    let task = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "asked", "namespace": ns},
+        "spec": {"suspend": true, "parameters": {"a": {"deep": [1, 2]}}, "plan": {"steps": [{"name": "only", "skill": "check-balance", "input": {"address": "a", "transactions": []}}]}}});
+    scene.dave.kubectl_with(&["create", "-f", "-"], &task.to_string()).unwrap();
+    let copy = scene.ns.get(&format!("task/{}", scene.task()))["status"]["plan"]["name"].as_str().unwrap().to_owned();
+    let before = || (scene.ns.get("task/asked")["spec"].clone(), scene.ns.get(&format!("plan/{copy}"))["spec"].clone());
+    let asked = before();
+    let patch = |object: &[&str], patch: &Value| {
+        let patch = patch.to_string();
+        let kind = if patch.starts_with('[') { "--type=json" } else { "--type=merge" };
+        scene.dave.kubectl(&[&["-n", ns, "patch"], object, &[kind, "-p", &patch]].concat())
+    };
+    let template = |namespace: &str, requester: Option<&str>| {
+        let mut plan = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Plan",
+            "metadata": {"name": "e2e-guard", "namespace": namespace}, "spec": {"steps": [{"name": "only", "skill": "check-balance"}]}});
+        plan["spec"]
+            .as_object_mut()
+            .unwrap()
+            .extend(requester.map(|user| ("requester".to_owned(), json!({"user": user}))));
+        plan.to_string()
+    };
+    {
+        let _webhooks = [WEBHOOK, VALIDATING].map(Taken::away);
+        settle(&scene, true);
+        for change in [
+            json!({"spec": {"parameters": {"a": {"deep": [1, 3]}}}}),
+            json!({"spec": {"parameters": {"b": 1}}}),
+            json!([{"op": "remove", "path": "/spec/parameters"}]),
+            json!([{"op": "replace", "path": "/spec/plan/steps/0/skill", "value": "generic-action"}]),
+            json!([{"op": "add", "path": "/spec/plan/steps/0/input", "value": {"address": "b"}}]),
+            json!([{"op": "replace", "path": "/spec/plan/parallelism", "value": 99}]),
+        ] {
+            let words = "spec.parameters and spec.plan are immutable; create a new Task";
+            refused(patch(&["task", "asked"], &change), words);
+        }
+        for change in [
+            json!([{"op": "replace", "path": "/spec/steps/0/skill", "value": "generic-action"}]),
+            json!([{"op": "replace", "path": "/spec/steps/0/input/address", "value": "b"}]),
+            json!([{"op": "add", "path": "/spec/steps/-", "value": {"name": "more", "skill": "generic-action"}}]),
+            json!([{"op": "replace", "path": "/spec/parallelism", "value": 99}]),
+        ] {
+            refused(patch(&["plan", &copy], &change), "a Task's own copy of a Plan is immutable");
+        }
+        // What may change still may.
+        patch(&["task", "asked"], &json!({"spec": {"ttlSecondsAfterFinished": 60}})).unwrap();
+        patch(&["task", "asked"], &json!([{"op": "remove", "path": "/spec/ttlSecondsAfterFinished"}])).unwrap();
+        let create = |template: &str| scene.dave.kubectl_with(&["create", "-f", "-"], template);
+        refused(create(&template(ns, None)), "the webhook that stamps spec.requester did not see this request");
+        refused(create(&template(ns, Some("alice"))), "spec.requester is whoever sends the request");
+        // As Helm does it while the operator is not up yet.
+        let installed = kubectl_with(&["create", "--dry-run=server", "-f", "-"], &template(SYSTEM, None));
+        assert!(installed.status.success(), "{}", text(&installed.stderr));
+    }
+    assert_eq!(before(), asked);
+    wait_until("the webhook is back", SOON, || {
+        let again = template(ns, Some("alice"));
+        scene.dave.kubectl_with(&["create", "--dry-run=server", "-f", "-"], &again).is_ok()
+    });
+    scene.assert_untouched();
+    scene.finish();
+}
+
+#[test]
 fn without_the_policy_signatures_wait_until_it_is_back() {
     let _turn = my_turn();
     for (name, words) in [
@@ -131,7 +198,7 @@ fn without_the_policy_signatures_wait_until_it_is_back() {
             wait_until("it has its signatures", SOON, || scene.ns.approval_state(&scene.approval).0 == "Approved");
             held(&scene, words);
         }
-        let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+        let task = scene.task();
         scene.ns.wait_for(&task, "Completed");
     }
 }
@@ -152,7 +219,7 @@ fn a_guard_that_was_altered_is_no_guard() {
         let _taken = Taken::replaced(WEBHOOK, |webhook| webhook["webhooks"][0]["failurePolicy"] = json!("Ignore"));
         held(&scene, "failurePolicy was altered");
     }
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     scene.ns.wait_for(&task, "Completed");
 }
 
