@@ -1,14 +1,14 @@
 //! What approvers do when nobody attacks: look, sign for a step or a whole Plan, and read what became of it.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use countersign_e2e::scene::{Scene, refused, require};
-use countersign_e2e::{Namespace, SOON, User, kubectl_with, sql, text, wait_until};
+use countersign_e2e::scene::{Scene, account, refused, require};
+use countersign_e2e::{Namespace, SOON, User, jq_skill, kubectl, kubectl_with, sql, wait_until};
 use serde_json::json;
 
 #[test]
 fn the_plugin_shows_what_is_signed_for_and_signs_just_that() {
     let scene = Scene::new("plugin");
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
+    let task = scene.task();
     let ns = ["-n", scene.ns.name.as_str()];
     let run = |user: &User, arguments: &[&str]| user.countersign(&[&ns, arguments].concat());
     for (user, expected) in [(&scene.alice, "may sign"), (&scene.dave, "asked for it")] {
@@ -42,7 +42,106 @@ fn the_plugin_shows_what_is_signed_for_and_signs_just_that() {
     assert!(done && pending.contains("Nothing waits for a signature"), "{pending}");
 }
 
-/// Three steps, of which the third's input is what the second returns.
+#[test]
+fn whoever_may_look_everywhere_sees_what_waits_everywhere() {
+    let (here, there) = (Scene::new("pending-here"), Scene::new("pending-there"));
+    let (done, said) = here.alice.countersign(&["pending", "-A"]);
+    assert!(!done && said.contains("forbidden"), "alice may look at one namespace: {said}");
+    let binding = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": {"name": "e2e-pending"}, "subjects": [{"kind": "User", "name": "wendy", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "countersign-viewer"}});
+    let bound = kubectl_with(&["apply", "-f", "-"], &binding.to_string());
+    assert!(bound.status.success(), "{bound:?}");
+    let wendy = User::new("wendy", &[]);
+    let mut said = String::new();
+    wait_until("the right to look has taken effect", SOON, || {
+        let (done, seen) = wendy.countersign(&["pending", "-A"]);
+        said = seen;
+        done
+    });
+    kubectl(&["delete", "clusterrolebinding", "e2e-pending"]);
+    for scene in [&here, &there] {
+        let line = said.lines().find(|line| line.contains(&scene.approval)).unwrap_or_default();
+        assert!(line.starts_with(&scene.ns.name) && line.contains("may not sign"), "{said}");
+    }
+}
+
+#[test]
+fn describe_shows_what_is_signed_for_and_who_asked() {
+    let scene = Scene::new("describe");
+    let said = scene.alice.kubectl(&["-n", &scene.ns.name, "describe", "approval", &scene.approval]).unwrap();
+    // kubectl puts a field and its value on one line, and a rule's members below `Rules:`.
+    let fields: Vec<String> = said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    for field in [
+        "Skill: check-balance",
+        "Effect: Read",
+        "Address: a",
+        "Policy: e2e-describe/four-eyes",
+        "Rule: sign",
+        "User: dave",
+        "Count: 2",
+        "Risk: High",
+    ] {
+        assert!(fields.iter().any(|line| line == field), "{field:?} is not in:\n{said}");
+    }
+    let of =
+        |name: &str| fields.iter().position(|line| line == name).unwrap_or_else(|| panic!("no {name} in:\n{said}"));
+    assert!(
+        of("Requester:") < of("User: dave") && of("Input:") < of("Address: a") && of("Rules:") < of("Rule: sign"),
+        "{said}"
+    );
+    wait_until("it tells of its Events", SOON, || {
+        scene.ns.kubectl(&["describe", "approval", &scene.approval]).contains("Requested")
+    });
+}
+
+/// Waits until an Event of this reason tells of the Approval; returns what it says.
+fn event(ns: &Namespace, approval: &str, reason: &str) -> String {
+    let of = format!("involvedObject.kind=Approval,involvedObject.name={approval},reason={reason}");
+    let mut said = String::new();
+    wait_until(&format!("{approval} has an Event {reason}"), SOON, || {
+        said = ns.kubectl(&["get", "events", "--field-selector", &of, "-o", "jsonpath={.items[*].message}"]);
+        !said.is_empty()
+    });
+    said
+}
+
+#[test]
+fn every_end_of_an_approval_is_an_event() {
+    let ns = Namespace::new("events");
+    jq_skill("e2e-events", "{a: 1}", r#""idempotent": true"#);
+    let ask = |task: &str| {
+        let step = json!({"name": "only", "skill": "e2e-events", "approval": "Always"});
+        ns.apply(&json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": task}, "spec": {"plan": {"steps": [step]}}}).to_string());
+        ns.wait_for(task, "WaitingApproval");
+        ns.approval("Pending")
+    };
+    let rejected = ask("rejected");
+    ns.sign(&rejected, false);
+    assert_eq!(event(&ns, &rejected, "Rejected"), "somebody said no, and that is final");
+    assert!(event(&ns, &rejected, "Signed").contains("rejected by signer: test"));
+    ns.wait_for("rejected", "Rejected");
+
+    let withdrawn = ask("withdrawn");
+    ns.kubectl(&["patch", "task", "withdrawn", "--type", "merge", "-p", r#"{"spec":{"cancel":true}}"#]);
+    assert_eq!(event(&ns, &withdrawn, "Withdrawn"), "the Task ended before it was used");
+    ns.wait_for("withdrawn", "Cancelled");
+
+    let superseded = ask("superseded");
+    jq_skill("e2e-events", "{a: 2}", r#""idempotent": true"#);
+    assert!(event(&ns, &superseded, "Superseded").contains("what would run changed: skill"));
+    wait_until("its status says so too", SOON, || ns.approval_state(&superseded).0 == "Superseded");
+    let again = ns.approval("Pending");
+    assert_ne!(again, superseded, "it asks again");
+    ns.kubectl(&["patch", "task", "superseded", "--type", "merge", "-p", r#"{"spec":{"cancel":true}}"#]);
+    ns.wait_for("superseded", "Cancelled");
+
+    let late = Scene::with("events-late", &json!({"count": 2, "expiresAfter": "8s"}));
+    assert_eq!(event(&late.ns, &late.approval, "Expired"), "the signatures that it takes did not come in time");
+    kubectl(&["delete", "skill", "e2e-events"]);
+}
+
+/// Three steps, of which the third's input is what the two before it return, and it waits for one of them only.
 fn plan(task: &str) -> String {
     let input = json!({"address": "a", "transactions": []});
     json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": task,
@@ -51,7 +150,7 @@ fn plan(task: &str) -> String {
             {"name": "one", "skill": "check-balance", "input": input},
             {"name": "two", "skill": "check-balance", "needs": ["one"], "input": input},
             {"name": "three", "skill": "policy-check", "needs": ["two"],
-                "input": {"balance": "${steps.two.output.balance}", "threshold": 0}}]}}})
+                "input": {"balance": "${steps.two.output.balance}", "threshold": "${steps.one.output.balance}"}}]}}})
     .to_string()
 }
 
@@ -85,7 +184,11 @@ fn one_signature_for_a_plan_covers_what_is_known_and_the_rest_asks_again() {
     let second = ns.approval("Pending");
     let spec = ns.get(&format!("approval/{second}"))["spec"].clone();
     assert_eq!(spec["subject"]["input"]["balance"], 0);
-    assert!(spec["subject"]["earlier"][0]["output"].as_str().unwrap().contains("\"balance\":0"), "{spec}");
+    for (n, step) in ["one", "two"].into_iter().enumerate() {
+        let earlier = &spec["subject"]["earlier"][n];
+        assert_eq!(earlier["step"], step, "what the input refers to: {spec}");
+        assert!(earlier["output"].as_str().unwrap().contains("\"balance\":0"), "{spec}");
+    }
     ns.sign(&second, true);
     ns.wait_for(&task, "Completed");
     ns.assert_recorded(&task);
@@ -140,21 +243,14 @@ fn an_approval_says_how_it_differs_from_what_was_approved_last() {
 #[test]
 fn a_listed_service_account_counts_and_another_does_not() {
     let scene = Scene::with("robot", &json!({"count": 1, "serviceAccounts": ["e2e-robot/gitops"]}));
-    for account in ["gitops", "default"] {
-        let account = format!("--serviceaccount={}:{account}", scene.ns.name);
-        let name = account.replace([':', '=', '-'], "");
-        scene.ns.kubectl(&["create", "rolebinding", &name, "--clusterrole=countersign-approver", &account]);
-    }
-    let sign = |account: &str| {
-        let user = format!("system:serviceaccount:{}:{account}", scene.ns.name);
-        let patch = r#"{"spec":{"approved":true,"reason":"merged"}}"#;
-        let arguments =
-            ["-n", &scene.ns.name, "--as", &user, "patch", "approval", &scene.approval, "--type", "merge", "-p", patch];
-        let output = kubectl_with(&arguments, "");
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    scene.ns.kubectl(&["create", "serviceaccount", "gitops"]);
+    let sign = |name: &str| {
+        let to = format!("--serviceaccount={}:{name}", scene.ns.name);
+        scene.ns.kubectl(&["create", "rolebinding", name, "--clusterrole=countersign-approver", &to]);
+        account(&scene.ns, name).sign(&scene.ns, &scene.approval)
     };
     refused(sign("default"), "the service account e2e-robot/default is not listed");
     sign("gitops").unwrap();
-    let task = scene.spec()["taskRef"]["name"].as_str().unwrap().to_owned();
-    scene.ns.wait_for(&task, "Completed");
+    assert_eq!(scene.ns.signers(&scene.approval), ["system:serviceaccount:e2e-robot:gitops"]);
+    scene.ns.wait_for(&scene.task(), "Completed");
 }

@@ -3,8 +3,9 @@
 
 use std::time::{Duration, Instant};
 
+use countersign_core::digest;
 use countersign_e2e::{Namespace, SIGNER, jq_skill, kubectl, one_step, root, sql, wait_until};
-use serde_json::json;
+use serde_json::{Value, json};
 
 #[test]
 fn the_main_job() {
@@ -306,12 +307,55 @@ fn the_sandbox_is_what_it_says() {
     assert_eq!(spec["hostUsers"], false);
     assert_eq!(spec["automountServiceAccountToken"], false);
     assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
-    assert_eq!(container["resources"]["requests"], container["resources"]["limits"]);
+    let default = json!("RuntimeDefault");
+    assert_eq!(
+        (&spec["securityContext"]["seccompProfile"]["type"], &container["securityContext"]["seccompProfile"]["type"]),
+        (&default, &default)
+    );
+    // The Skill's own timeout, and half a minute for the runner to end it before the kubelet does.
+    assert_eq!(spec["activeDeadlineSeconds"], 630);
+    let amounts = json!({"cpu": "50m", "memory": "64Mi", "ephemeral-storage": "128Mi"});
+    assert_eq!((&container["resources"]["requests"], &container["resources"]["limits"]), (&amounts, &amounts));
+    let volumes: Vec<&Value> =
+        spec["volumes"].as_array().unwrap().iter().filter(|v| !v["emptyDir"].is_null()).collect();
+    assert!(!volumes.is_empty(), "it has somewhere to write");
+    for volume in volumes {
+        assert_eq!(volume["emptyDir"], json!({"sizeLimit": "64Mi"}), "{volume}");
+    }
     assert!(container["image"].as_str().unwrap().contains("@sha256:"));
     let secret = pods["items"][0]["metadata"]["labels"]["countersign.dev/attempt"].as_str().unwrap();
     assert_eq!(ns.get(&format!("secret/{secret}"))["immutable"], true);
     let jobs = ns.get("jobs");
     assert_eq!(jobs["items"][0]["spec"]["backoffLimit"], 0);
+}
+
+#[test]
+fn a_tasks_own_plan_is_owned_by_it_and_its_digest_is_of_what_it_holds() {
+    let ns = Namespace::new("stamped");
+    ns.sample("inline-plan.yaml");
+    ns.wait_for("inline-plan", "Completed");
+    let task = ns.get("task/inline-plan");
+    let plan = ns.get(&format!("plan/{}", task["status"]["plan"]["name"].as_str().unwrap()));
+    let uid = &task["metadata"]["uid"];
+    let owner = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "name": "inline-plan", "uid": uid,
+        "controller": true, "blockOwnerDeletion": false});
+    assert_eq!(plan["metadata"]["ownerReferences"], json!([owner]));
+    assert_eq!(plan["spec"]["taskRef"], json!({"name": "inline-plan", "uid": uid}));
+    let content = json!({"parallelism": plan["spec"]["parallelism"], "steps": plan["spec"]["steps"]});
+    let digest = digest::of_json(&content).unwrap().to_string();
+    assert_eq!((&plan["spec"]["digest"], &task["status"]["plan"]["digest"]), (&json!(digest), &json!(digest)));
+    let recorded = sql(&format!("select name, digest from plans where task_uid = '{}'", uid.as_str().unwrap()));
+    assert_eq!(recorded, format!("{}|{digest}", plan["metadata"]["name"].as_str().unwrap()));
+    let recorded = sql(&format!("select steps from plans where task_uid = '{}'", uid.as_str().unwrap()));
+    assert_eq!(
+        serde_json::from_str::<Value>(&recorded).unwrap(),
+        plan["spec"]["steps"],
+        "what was recorded is what is shown"
+    );
+    ns.kubectl(&["delete", "task", "inline-plan"]);
+    wait_until("the Plan goes with its Task", countersign_e2e::SOON, || {
+        ns.kubectl(&["get", "plans", "-o", "name"]).is_empty()
+    });
 }
 
 #[test]
