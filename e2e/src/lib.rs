@@ -2,6 +2,7 @@
 //! Failures panic, as in any test; the message holds what the command said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a library of tests")]
 
+pub mod outside;
 pub mod reader;
 pub mod scene;
 
