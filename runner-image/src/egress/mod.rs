@@ -5,6 +5,7 @@ mod authority;
 mod broker;
 mod document;
 mod headers;
+mod linger;
 mod proxy;
 mod session;
 mod sockets;
