@@ -273,6 +273,7 @@ fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &M
                 "idempotent": contract.idempotent,
                 "builtin": contract.builtin.as_ref().map(|b| b.name),
                 "image": contract.image.as_ref().map(|i| &i.reference),
+                "workspace": contract.workspace,
                 "hosts": contract.egress.iter().map(|egress| &egress.host).collect::<Vec<_>>(),
                 "secrets": contract.egress.iter().filter_map(|e| Some(&e.credential.as_ref()?.secret)).collect::<Vec<_>>(),
             }),
