@@ -8,16 +8,20 @@ source "$(dirname "${BASH_SOURCE[0]}")/cluster/lib.sh"
 cd "$CLUSTER_DIR/../.."
 KUBECONFIG=$(kubeconfig)
 export KUBECONFIG
+# deployed DEPLOYMENT PATH: something of its first container.
 deployed() {
-  kubectl -n countersign-system get deployment countersign -o "jsonpath={.spec.template.spec.containers[0]$1}"
+  kubectl -n countersign-system get deployment "$1" -o "jsonpath={.spec.template.spec.containers[0]$2}"
 }
-RUNNER_IMAGE=$(deployed '.env[?(@.name=="COUNTERSIGN_RUNNER_IMAGE")].value')
-image=$(deployed .image)
+RUNNER_IMAGE=$(deployed countersign '.env[?(@.name=="COUNTERSIGN_RUNNER_IMAGE")].value')
+image=$(deployed countersign .image) broker=$(deployed countersign-broker .image)
 IMAGE=${image%@*} IMAGE_DIGEST=${image#*@}
+BROKER_IMAGE=${broker%@*} BROKER_IMAGE_DIGEST=${broker#*@}
 database() { kubectl -n countersign-system get secret countersign-database -o "jsonpath={.data.$1}" | base64 -d; }
 DATABASE_URL=$(database url)
 DATABASE_OWNER_URL=$(database ownerUrl)
-export RUNNER_IMAGE IMAGE IMAGE_DIGEST DATABASE_URL DATABASE_OWNER_URL
+DATABASE_BROKER_URL=$(database brokerUrl)
+export RUNNER_IMAGE IMAGE IMAGE_DIGEST BROKER_IMAGE BROKER_IMAGE_DIGEST
+export DATABASE_URL DATABASE_OWNER_URL DATABASE_BROKER_URL
 
 kubectl delete namespace readme --ignore-not-found --wait >/dev/null
 script=$(awk '/^```sh$/ {on = 1; next} /^```$/ {on = 0} on' README.md)

@@ -41,6 +41,8 @@ style() {
 
 units() {
   "$CLUSTER_DIR/postgres.sh" start
+  COUNTERSIGN_NODE=$(e2e/node/install.sh)
+  export COUNTERSIGN_NODE
   COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url)
   export COUNTERSIGN_TEST_DATABASE_URL
   cargo test --quiet --workspace --exclude countersign-e2e
@@ -55,7 +57,7 @@ demo() {
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet -p countersign-e2e --test manifests --test tasks --test signing --test attacks --test log --test reading -- --test-threads 6
+  cargo test --quiet -p countersign-e2e --test manifests --test tasks --test signing --test attacks --test log --test reading --test egress -- --test-threads 6
 }
 
 gitops() {
@@ -78,7 +80,7 @@ gvisor() {
 disruption() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet -p countersign-e2e --test guard --test disruption -- --nocapture --test-threads 1
+  cargo test --quiet -p countersign-e2e --test guard --test disruption --test network -- --nocapture --test-threads 1
 }
 
 part "tools" tools
