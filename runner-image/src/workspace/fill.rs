@@ -23,6 +23,9 @@ pub struct Filled {
 
 /// Fills the folder, which must be there and empty.
 pub async fn fill(session: &Session, trees: &[String], folder: &Path) -> Result<Filled, (Status, String)> {
+    if !folder.is_dir() {
+        return Err((Status::Failed, format!("the workspace: the pod mounts no {}", folder.display())));
+    }
     let mut connection = session.connection();
     let mut merged = Merged::default();
     for name in trees {

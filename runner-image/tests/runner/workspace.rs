@@ -156,8 +156,11 @@ fn what_is_kept_has_bounds() {
 }
 
 #[test]
-fn a_workspace_needs_the_broker() {
+fn a_workspace_needs_the_broker_and_a_folder() {
     let mut text = document(&shell("true"), &json!({}), 5, 1000);
     text["workspace"] = json!({"trees": [], "keep": false});
-    Attempt::new(text).run().is("InputInvalid", "COUNTERSIGN_BROKER names none");
+    Attempt::new(&text).run().is("InputInvalid", "COUNTERSIGN_BROKER names none");
+    let broker = Broker::start();
+    let attempt = Attempt::new(text).reaches(&broker, "a-token");
+    attempt.with("COUNTERSIGN_WORKSPACE", "/no/such/folder").run().is("Failed", "the pod mounts no /no/such/folder");
 }
