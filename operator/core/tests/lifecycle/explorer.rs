@@ -1,0 +1,391 @@
+//! The product's functions around one Approval, everything that can happen to it, and what must hold of each step.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use countersign_core::approval::{Answer, Seal, Signer, Terms, may_sign};
+use countersign_core::cel::Fence;
+use countersign_core::decide::{Bench, Config, decide};
+use countersign_core::effect::{self, Act};
+use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::record::{ApprovalRecord, ApprovalState, Change, Request, StepRecord, TaskRecord};
+use countersign_core::status;
+use countersign_crds::{ApprovalScope, Decision, SkillSpec};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use crate::world::{
+    ALICE, BOB, EDITED, Event, NEVER, OTHER, PEOPLE, REQUESTER, State, Table, UID, World, events, instant,
+};
+
+/// An entry that can come to stand in the Approval, and what the seal says of it.
+pub struct Entry {
+    pub decision: Decision,
+    pub holds: bool,
+}
+
+/// What goes into the product's functions and what comes out of them. A broken variant bends one of them.
+pub trait Rules {
+    fn may_sign(
+        &self,
+        now: Timestamp,
+        terms: &Terms<'_>,
+        closed: Option<&str>,
+        seen: &[Decision],
+        who: Signer<'_>,
+        yes: bool,
+    ) -> bool {
+        may_sign(now, terms, closed, seen, who, yes) == Ok(Answer::Append)
+    }
+    fn appended(&self, mut entries: Vec<usize>, new: usize) -> Vec<usize> {
+        entries.push(new);
+        entries
+    }
+    /// The entries that the webhook and the operator take for signatures.
+    fn seen(&self, entries: &[&Entry]) -> Vec<Decision> {
+        entries.iter().filter(|entry| entry.holds).map(|entry| entry.decision.clone()).collect()
+    }
+    fn guarded(&self, guarded: bool) -> bool {
+        guarded
+    }
+    fn cancelled(&self, cancelled: bool, _: &TaskRecord) -> bool {
+        cancelled
+    }
+    /// What the judge takes what would run for.
+    fn judged(&self, runs: u8) -> u8 {
+        runs
+    }
+    /// The record that a look begins with.
+    fn loaded(&self, record: TaskRecord) -> TaskRecord {
+        record
+    }
+    /// The record that it leaves.
+    fn stored(&self, record: TaskRecord) -> TaskRecord {
+        record
+    }
+    /// What is recorded of a change.
+    fn recorded(&self, change: Change) -> Option<Change> {
+        Some(change)
+    }
+}
+
+pub struct Product;
+impl Rules for Product {}
+
+/// What was found that must never be.
+pub type Found = &'static str;
+const CONTRADICTION: Found = "the core contradicts itself";
+
+struct Explorer<'a> {
+    rules: &'a dyn Rules,
+    world: World,
+    fence: Fence,
+    config: Config,
+    skill: SkillSpec,
+    task: TaskView,
+    /// The Approval whose life it is. Those that are asked for when it is void nobody signs.
+    name: String,
+    /// Every entry that it can hold: what each person may say, early and late; a forgery; one that is sealed for
+    /// another Approval.
+    entries: Vec<Entry>,
+}
+
+impl<'a> Explorer<'a> {
+    fn new(rules: &'a dyn Rules, world: World) -> Explorer<'a> {
+        let names: &[&str] = match world.scope {
+            ApprovalScope::Step => &[EDITED],
+            ApprovalScope::Plan => &[OTHER, EDITED],
+        };
+        let steps: Vec<_> = names.iter().map(|name| json!({"name": name, "skill": "pay"})).collect();
+        let spec = json!({"requester": {"user": REQUESTER}, "plan": {"steps": steps}});
+        let skill = json!({"effect": "Read", "builtin": {"name": "generic_action"}});
+        Explorer {
+            rules,
+            world,
+            fence: Fence::new(),
+            config: Config {
+                runner_image: "runner".into(),
+                broker: true,
+                require_network_policy: false,
+                start_deadline: SignedDuration::from_hours(24 * 365),
+            },
+            skill: serde_json::from_value(skill).unwrap(),
+            task: TaskView {
+                uid: "task".into(),
+                namespace: "ns".into(),
+                name: "task".into(),
+                generation: Some(1),
+                spec: serde_json::from_value(spec).unwrap(),
+                on_behalf_of: None,
+                conditions: Vec::new(),
+            },
+            name: String::new(),
+            entries: Vec::new(),
+        }
+    }
+
+    /// The Task is looked at for the first time, and the Approval is asked for.
+    fn start(&mut self) -> State {
+        let mut record = TaskRecord::adopt(
+            "task".into(),
+            "ns".into(),
+            "task".into(),
+            Request { requester: self.task.spec.requester.clone(), on_behalf_of: None },
+            instant(false),
+        );
+        let mut state = State {
+            late: false,
+            guarded: true,
+            cancelled: false,
+            edits: 0,
+            entries: Vec::new(),
+            reported: None,
+            record: Rc::new(record.clone()),
+            ran: Vec::new(),
+            truth: Vec::new(),
+        };
+        for change in self.decide(&state, record.clone()).unwrap().changes {
+            record.apply(&self.rules.recorded(change).unwrap()).unwrap();
+        }
+        let approval = record.approvals.values().next().unwrap();
+        self.name.clone_from(&approval.name);
+        let seal = Seal::from_secret(&[7; 32]).unwrap();
+        let digest = approval.digest.to_string();
+        let said = |who: usize, approved: bool, late: bool, sealed_for: &str| {
+            let (user, group) = PEOPLE[who];
+            let decision = Decision {
+                user: user.into(),
+                uid: None,
+                groups: vec![group.into()],
+                approved,
+                reason: None,
+                at: Time(instant(late)),
+                digest: digest.clone(),
+                seal: "AAAA".into(),
+            };
+            let decision = if sealed_for.is_empty() { decision } else { seal.seal(sealed_for, decision).unwrap() };
+            Entry { holds: seal.holds(UID, &decision), decision }
+        };
+        for who in 0..PEOPLE.len() {
+            for (approved, late) in [(false, false), (false, true), (true, false), (true, true)] {
+                self.entries.push(said(who, approved, late, UID));
+            }
+        }
+        self.entries.push(said(ALICE, true, false, ""));
+        self.entries.push(said(BOB, true, false, "the uid of another"));
+        state.record = Rc::new(record);
+        state
+    }
+
+    fn approval<'s>(&self, state: &'s State) -> &'s ApprovalRecord {
+        &state.record.approvals[&self.name]
+    }
+
+    fn seen(&self, state: &State) -> Vec<Decision> {
+        self.rules.seen(&state.entries.iter().map(|&entry| &self.entries[entry]).collect::<Vec<_>>())
+    }
+
+    fn decide(&self, state: &State, record: TaskRecord) -> Result<effect::Decision, Found> {
+        let attempts = record.steps.values().filter_map(StepRecord::live_attempt);
+        // Each attempt under way has its one pod, which runs for as long as it is let.
+        let pods: Vec<PodView> = attempts
+            .map(|attempt| {
+                let (name, uid, key) = (attempt.key.clone(), attempt.key.clone(), attempt.key.clone());
+                PodView { name, uid, key, state: if attempt.launched() { PodState::Running } else { PodState::Gated } }
+            })
+            .collect();
+        let view = |approval: &ApprovalRecord| ApprovalView {
+            uid: UID.into(),
+            generation: None,
+            digest: approval.digest.to_string(),
+            decisions: self.seen(state),
+            reported: state.reported.clone(),
+        };
+        let ours = record.approvals.get(&self.name).map(view);
+        let mut task = self.task.clone();
+        task.spec.cancel = self.rules.cancelled(state.cancelled, &record);
+        let whole = self.rules.guarded(state.guarded);
+        let observed = Observed {
+            task: Some(task),
+            record: Some(record),
+            template: TemplateLookup::NotNeeded,
+            plan_stamped: true,
+            skills: Arc::new(BTreeMap::from([("pay".to_owned(), self.skill.clone())])),
+            agent: None,
+            policies: Arc::default(),
+            secrets: Arc::default(),
+            network: Network::NotTried,
+            approvals: ours.map(|view| (self.name.clone(), view)).into_iter().collect(),
+            jobs: pods.iter().map(|pod| pod.key.clone()).collect(),
+            pods,
+            guard: if whole { Guard::Whole } else { Guard::Broken { problem: "it is gone".into() } },
+            outputs: BTreeMap::new(),
+        };
+        let runs = self.rules.judged(state.runs());
+        let judge = Table { scope: self.world.scope, runs, skill: &self.skill };
+        let bench = Bench { judge: &judge, fence: &self.fence };
+        decide(instant(state.late), &self.config, &observed, &bench).map_err(|_| CONTRADICTION)
+    }
+
+    fn happen(&self, state: &State, event: Event) -> Result<Option<State>, Found> {
+        let mut next = state.clone();
+        match event {
+            Event::Sign(who, approved) => {
+                let (user, group) = PEOPLE[who];
+                let groups = [group.to_owned()];
+                let approval = self.approval(state);
+                let digest = approval.digest.to_string();
+                // As the webhook reads it off the status.
+                let closed = state.reported.as_ref().map(|it| it.reason.as_str()).filter(|reason| *reason != "Pending");
+                let (now, terms, seen) = (instant(state.late), approval.terms(&digest), self.seen(state));
+                let signer = Signer { user, groups: &groups };
+                let full = state.truth.len() >= self.world.signatures;
+                if full || !self.rules.may_sign(now, &terms, closed, &seen, signer, approved) {
+                    return Ok(None);
+                }
+                let new = who * 4 + usize::from(approved) * 2 + usize::from(state.late);
+                next.entries = self.rules.appended(next.entries, new);
+                next.truth.push((who, approved, state.late));
+            }
+            Event::Forge(who) => {
+                let forged = PEOPLE.len() * 4 + who;
+                if state.entries.contains(&forged) {
+                    return Ok(None);
+                }
+                next.entries.push(forged);
+            }
+            Event::Look => {
+                let mut record = self.rules.loaded(TaskRecord::clone(&state.record));
+                let changes = self.decide(state, record.clone())?.changes;
+                if changes.is_empty() {
+                    return Ok(None);
+                }
+                for change in changes.into_iter().filter_map(|change| self.rules.recorded(change)) {
+                    record.apply(&change).map_err(|_| CONTRADICTION)?;
+                    if let Change::Admit { step, .. } = change {
+                        let under = record.steps[&step].live_attempt().and_then(|attempt| attempt.approval.as_ref());
+                        let ours = under == Some(&self.name);
+                        next.ran.push((step, ours));
+                    }
+                }
+                next.record = Rc::new(self.rules.stored(record));
+            }
+            Event::Report => {
+                let decision = self.decide(state, TaskRecord::clone(&state.record))?;
+                let told = decision.acts.into_iter().find_map(|act| match act {
+                    Act::ReportApproval { name, status } if name == self.name => status::reported(&status),
+                    _ => None,
+                });
+                if told.is_none() || !decision.changes.is_empty() {
+                    return Ok(None);
+                }
+                next.reported = told;
+            }
+            Event::Edit if state.edits < self.world.edits => next.edits += 1,
+            Event::Late if !state.late => next.late = true,
+            Event::Cancel if !state.cancelled => next.cancelled = true,
+            Event::BreakGuard => next.guarded = !state.guarded,
+            Event::Edit | Event::Late | Event::Cancel => return Ok(None),
+        }
+        Ok(Some(next))
+    }
+
+    /// What must hold of every step from one state to the next.
+    fn check(&self, before: &State, event: Event, after: &State) -> Result<(), Found> {
+        let ran = &after.ran[before.ran.len()..];
+        if !ran.is_empty() {
+            self.check_run(before, ran, after)?;
+        }
+        if after.ran.iter().map(|(step, _)| step).collect::<BTreeSet<_>>().len() < after.ran.len() {
+            return Err("ran twice");
+        }
+        if !before.entries.iter().all(|entry| after.entries.contains(entry)) {
+            return Err("an entry was lost");
+        }
+        let (was, is) = (&self.approval(before).state, &self.approval(after).state);
+        let may_follow = match was {
+            ApprovalState::Requested => true,
+            ApprovalState::Approved => *is != ApprovalState::Requested,
+            // Its attempt was voided before it began.
+            ApprovalState::Consumed => matches!(is, ApprovalState::Consumed | ApprovalState::Superseded { .. }),
+            ApprovalState::Rejected
+            | ApprovalState::Expired
+            | ApprovalState::Superseded { .. }
+            | ApprovalState::Withdrawn => is == was,
+        };
+        if !may_follow {
+            return Err("what was over went on");
+        }
+        if event == Event::Look && before.cancelled && self.approval(after).is_open() {
+            return Err("stayed open although the Task was cancelled");
+        }
+        let signed = after.truth.len() > before.truth.len();
+        let closed = before.reported.as_ref().is_some_and(|reported| reported.reason != "Pending");
+        if signed && (before.late || closed) {
+            return Err("a signature was taken too late");
+        }
+        if signed && NEVER.contains(&after.truth[after.truth.len() - 1].0) {
+            return Err("a signature was taken of somebody who may not sign");
+        }
+        Ok(())
+    }
+
+    /// Of the pods that are let in by one look.
+    fn check_run(&self, before: &State, ran: &[(String, bool)], after: &State) -> Result<(), Found> {
+        let recorded = |who: usize| self.approval(after).decisions.iter().any(|entry| entry.user == PEOPLE[who].0);
+        let said = |yes: bool| {
+            let in_time =
+                before.truth.iter().filter(move |(who, what, late)| *what == yes && !late && !NEVER.contains(who));
+            in_time.map(|(who, ..)| *who).collect::<BTreeSet<usize>>()
+        };
+        let signers: BTreeSet<usize> = said(true).into_iter().filter(|who| recorded(*who)).collect();
+        if signers.len() < 2 || !ran.iter().all(|(_, ours)| *ours) {
+            return Err("ran with the signatures of fewer people than it takes");
+        }
+        if !signers.contains(&BOB) {
+            return Err("ran although a group was not represented");
+        }
+        if !said(false).is_empty() {
+            return Err("ran although somebody said no");
+        }
+        if before.runs() != 0 && ran.iter().any(|(step, _)| step == EDITED) {
+            return Err("ran something else than was signed for");
+        }
+        if !before.guarded {
+            return Err("ran while the guard was broken");
+        }
+        if before.cancelled {
+            return Err("ran although the Task was cancelled");
+        }
+        Ok(())
+    }
+}
+
+/// How many states there are, by what the Approval came to in them; `ran` counts those in which all of it ran.
+pub type Explored = BTreeMap<String, usize>;
+
+pub fn explore(rules: &dyn Rules, world: World) -> Result<Explored, Found> {
+    let mut explorer = Explorer::new(rules, world);
+    let start = explorer.start();
+    let mut seen = HashSet::from([start.key(&explorer.name)]);
+    let mut queue = VecDeque::from([start]);
+    let events = events(world);
+    let mut explored = Explored::new();
+    while let Some(state) = queue.pop_front() {
+        let came_to = format!("{:?}", explorer.approval(&state).state);
+        *explored.entry(came_to.split(' ').next().unwrap().to_owned()).or_default() += 1;
+        if state.ran.len() == state.record.steps.len() {
+            *explored.entry("ran".to_owned()).or_default() += 1;
+        }
+        for &event in &events {
+            let Some(next) = explorer.happen(&state, event)? else { continue };
+            explorer.check(&state, event, &next)?;
+            if seen.insert(next.key(&explorer.name)) {
+                queue.push_back(next);
+            }
+        }
+    }
+    Ok(explored)
+}

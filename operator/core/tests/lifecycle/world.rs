@@ -1,0 +1,162 @@
+//! Who is there, what can happen, and what tells one state from another.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
+use std::rc::Rc;
+
+use countersign_core::approval::Ask;
+use countersign_core::digest::{self, Digest};
+use countersign_core::judge::{Case, Judge, Judgement, Prepared};
+use countersign_core::observed::ReportedApproval;
+use countersign_core::record::{ApprovalRecord, Launch, StepRecord, TaskRecord};
+use countersign_crds::{ApprovalScope, Required, RiskClass, SkillSpec};
+use jiff::Timestamp;
+use serde_json::{Map, json};
+
+pub const REQUESTER: &str = "dave";
+pub const ROBOT: &str = "system:serviceaccount:ns:robot";
+/// Everybody who may try, with a group; in a smaller world only the first of them.
+pub const PEOPLE: [(&str, &str); 5] =
+    [("alice", "people"), ("bob", "security"), (REQUESTER, "security"), ("carol", "people"), (ROBOT, "security")];
+pub const ALICE: usize = 0;
+pub const BOB: usize = 1;
+/// The requester, and a service account that is not listed.
+pub const NEVER: [usize; 2] = [2, 4];
+/// The step that somebody edits; in a Plan there is another beside it, which stays as it is.
+pub const EDITED: &str = "edited";
+pub const OTHER: &str = "other";
+pub const UID: &str = "the uid of the Approval";
+
+/// A part of what can happen. Each world leaves out what another has, so that all of it can be seen.
+#[derive(Clone, Copy)]
+pub struct World {
+    pub scope: ApprovalScope,
+    /// How many people try, and how many of their signatures show what follows from them.
+    pub people: usize,
+    pub signatures: usize,
+    pub forgeries: usize,
+    pub edits: u8,
+    pub guard_breaks: bool,
+    pub cancelled: bool,
+}
+
+/// Who signs, in whosever name.
+pub const SIGNERS: World = World {
+    scope: ApprovalScope::Step,
+    people: 5,
+    signatures: 3,
+    forgeries: 2,
+    edits: 0,
+    guard_breaks: false,
+    cancelled: false,
+};
+/// What changes meanwhile.
+pub const STEP: World =
+    World { people: 2, signatures: 2, forgeries: 1, edits: 2, guard_breaks: true, cancelled: true, ..SIGNERS };
+pub const PLAN: World = World { scope: ApprovalScope::Plan, forgeries: 0, ..STEP };
+
+pub fn instant(late: bool) -> Timestamp {
+    if late { "2026-01-03T00:00:00Z" } else { "2026-01-01T00:00:00Z" }.parse().unwrap()
+}
+
+#[derive(Clone)]
+pub struct State {
+    pub late: bool,
+    pub guarded: bool,
+    pub cancelled: bool,
+    /// After two edits all is as it was, and as it was signed for.
+    pub edits: u8,
+    /// `spec.decisions`.
+    pub entries: Vec<usize>,
+    /// What the object's status says.
+    pub reported: Option<ReportedApproval>,
+    pub record: Rc<TaskRecord>,
+    /// The steps whose pod was let in, each time that one was, and whether that was under this Approval.
+    pub ran: Vec<(String, bool)>,
+    /// What people really said through the webhook: who, what, when.
+    pub truth: Vec<(usize, bool, bool)>,
+}
+
+impl State {
+    /// What would run now.
+    pub fn runs(&self) -> u8 {
+        u8::from(self.edits == 1)
+    }
+
+    /// What tells states apart. The order of signatures does not: `signatures.rs` shows that it means nothing.
+    pub fn key(&self, name: &str) -> u64 {
+        let State { late, guarded, cancelled, edits, entries, reported, record, ran, truth } = self;
+        let approval = |approval: &ApprovalRecord| {
+            let said: BTreeSet<_> = approval.decisions.iter().map(|d| (&d.user, d.approved, d.at.0)).collect();
+            let state = (approval.state.clone(), approval.used.clone(), approval.expires_at);
+            format!("{} {said:?} {state:?}", approval.name == name)
+        };
+        let step = |step: &StepRecord| {
+            let attempts: Vec<_> = step.attempts.iter().map(|a| (a.launched(), a.is_finished(), &a.approval)).collect();
+            format!("{:?} {attempts:?}", step.state)
+        };
+        let approvals: Vec<String> = record.approvals.values().map(approval).collect();
+        let steps: Vec<String> = record.steps.values().map(step).collect();
+        let mut hasher = DefaultHasher::new();
+        let (mut entries, mut truth) = (entries.clone(), truth.clone());
+        entries.sort_unstable();
+        truth.sort_unstable();
+        (late, guarded, cancelled, edits, entries, format!("{reported:?}"), ran, truth).hash(&mut hasher);
+        (approvals, steps, format!("{:?} {:?}", record.ending, record.finished)).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    Sign(usize, bool),
+    /// Somebody writes an entry in the name of another, past the webhook.
+    Forge(usize),
+    Look,
+    Report,
+    Edit,
+    Late,
+    BreakGuard,
+    Cancel,
+}
+
+pub fn events(world: World) -> Vec<Event> {
+    let sign = (0..world.people).flat_map(|who| [Event::Sign(who, true), Event::Sign(who, false)]);
+    let mut events: Vec<Event> = sign.chain([Event::Look, Event::Report, Event::Late]).collect();
+    events.extend([ALICE, BOB].map(Event::Forge).into_iter().take(world.forgeries));
+    events.extend((world.edits > 0).then_some(Event::Edit));
+    events.extend(world.guard_breaks.then_some(Event::BreakGuard));
+    events.extend(world.cancelled.then_some(Event::Cancel));
+    events
+}
+
+/// Asks for two people, somebody of security among them, within a day.
+pub struct Table<'a> {
+    pub scope: ApprovalScope,
+    pub runs: u8,
+    pub skill: &'a SkillSpec,
+}
+
+impl Judge for Table<'_> {
+    fn judge(&self, case: &Case<'_>) -> Judgement {
+        let runs = if case.step.name == EDITED { self.runs } else { 0 };
+        let binding = json!({"step": case.step.name, "attempt": case.attempt, "runs": runs});
+        let launch = Launch {
+            skill: case.step.skill.clone(),
+            contract: self.skill.clone(),
+            input: Map::new(),
+            image: "image".into(),
+            timeout_seconds: 60,
+            limits: Vec::new(),
+            secrets: BTreeMap::new(),
+            workspace: Vec::new(),
+        };
+        let digest = digest::of_json(&binding).unwrap();
+        let input_digest = Digest::of_bytes("{}");
+        let prepared = Prepared { launch, input_digest, binding, digest, risk: RiskClass::Low, rules: Vec::new() };
+        let required = Required { count: 2, groups: vec!["security".into()], service_accounts: Vec::new() };
+        let ask = Ask { required, scope: self.scope, ..Ask::default() };
+        Judgement::NeedsApproval { prepared: Box::new(prepared), ask }
+    }
+}
