@@ -2,4 +2,15 @@
 //! its egress says and no further, shows credentials that no sandbox sees, counts what calls cost, and writes down each
 //! of them before its first byte leaves.
 
+pub mod broker;
+mod call;
+mod gates;
 pub mod judge;
+pub mod metrics;
+pub mod record;
+pub mod refusal;
+pub mod secrets;
+pub mod serve;
+pub mod settings;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,93 @@
+//! The broker's process: settings, the record, two servers, and an end that leaves no call without one.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum_server::Handle;
+use countersign_broker::broker::{Broker, Parts};
+use countersign_broker::judge::address::Guard;
+use countersign_broker::metrics::Metrics;
+use countersign_broker::secrets::Secrets;
+use countersign_broker::serve::certificate::{self, Certificate};
+use countersign_broker::serve::probes::{self, Readiness};
+use countersign_broker::serve::router;
+use countersign_broker::settings::Settings;
+use countersign_broker::telemetry;
+use countersign_broker::upstream::resolve::System;
+use countersign_broker::upstream::trust::Trust;
+use countersign_core::token::TokenKey;
+use countersign_store::{Store, StoreOptions};
+use tokio::signal::unix::{SignalKind, signal};
+
+const PORT: u16 = 8443;
+const PROBES: u16 = 8080;
+/// How long calls under way have once the broker is told to end.
+const DRAIN: Duration = Duration::from_secs(50);
+/// For their ends to be recorded after that.
+const ENDS: Duration = Duration::from_secs(6);
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    telemetry::start();
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    let settings = Settings::read(|name| std::env::var(name).ok())?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
+    let Settings { database_url, tls_dir, key_file, secrets_dir, trusted_ca_file, refused, limits } = settings;
+
+    let key = std::fs::read(&key_file).with_context(|| format!("{}: the key of the tokens", key_file.display()))?;
+    let key: [u8; 32] = key.try_into().map_err(|_| anyhow::anyhow!("{} must have 32 bytes", key_file.display()))?;
+    let certificate = Certificate::load(&tls_dir)?;
+    let record = Store::open(&StoreOptions {
+        url: database_url.0,
+        max_connections: 16,
+        acquire_timeout: Duration::from_secs(5),
+    })?;
+    let metrics = Metrics::new()?;
+    let broker = Arc::new(Broker::new(Parts {
+        record: record.clone(),
+        tokens: TokenKey::new(key),
+        secrets: Secrets::new(secrets_dir),
+        resolver: Arc::new(System::new()?),
+        guard: Guard::new(refused),
+        trust: Trust::read(trusted_ca_file.as_deref())?,
+        limits,
+        metrics: metrics.clone(),
+    }));
+
+    let readiness = Readiness::default();
+    let watching = tokio::spawn(probes::watch(record.clone(), readiness.clone()));
+    let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+    let mut probes = tokio::spawn(probes::serve(probes::router(readiness.clone(), metrics), any(PROBES)));
+    let handle = Handle::new();
+    let tls = certificate.tls.clone();
+    tokio::spawn(certificate.follow());
+    let serving = certificate::serve(router(Arc::clone(&broker)), any(PORT), tls, handle.clone());
+    let mut serving = tokio::spawn(serving);
+
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = &mut serving => return result?,
+        result = &mut probes => return result?,
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    tracing::info!("told to end: finishing what is in hand");
+    watching.abort();
+    readiness.set(Err("told to end".to_owned()));
+    handle.graceful_shutdown(Some(DRAIN + ENDS));
+    broker.calls.close();
+    if tokio::time::timeout(DRAIN, broker.calls.wait()).await.is_err() {
+        tracing::warn!(calls = broker.calls.len(), "calls that take too long are cut off");
+        broker.cut.cancel();
+    }
+    if tokio::time::timeout(ENDS, broker.calls.wait()).await.is_err() {
+        tracing::error!(calls = broker.calls.len(), "calls ended without a record of it");
+    }
+    record.close().await;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! What the broker asks of the record, and writes into it. PostgreSQL keeps it.
+
+use std::future::Future;
+
+use countersign_core::digest::Digest;
+use countersign_store::{Store, StoreError};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use thiserror::Error;
+
+pub use countersign_store::{Admitted, Begun, Call, CallEnd};
+
+/// Nothing was concluded, and nothing may leave.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct RecordError(pub String);
+
+pub trait Record: Clone + Send + Sync + 'static {
+    /// Whether it can be written to.
+    fn ready(&self) -> impl Future<Output = Result<(), RecordError>> + Send;
+
+    /// The attempt of this key, once its pod was let in.
+    fn admitted(&self, attempt: &str) -> impl Future<Output = Result<Option<Admitted>, RecordError>> + Send;
+
+    /// Takes the attempt's token for a session; `false` where it was taken before.
+    fn open_session(&self, of: &Admitted, secret: &[u8; 32]) -> impl Future<Output = Result<bool, RecordError>> + Send;
+
+    /// The attempt that a session is of, as it is now.
+    fn session(&self, secret: &[u8; 32]) -> impl Future<Output = Result<Option<Admitted>, RecordError>> + Send;
+
+    /// Durable before a byte leaves.
+    fn begin_call(&self, of: &Admitted, call: &Call<'_>) -> impl Future<Output = Result<Begun, RecordError>> + Send;
+
+    /// A second end of a call counts for nothing.
+    fn end_call(
+        &self,
+        of: &Admitted,
+        number: u32,
+        end: CallEnd<'_>,
+    ) -> impl Future<Output = Result<(), RecordError>> + Send;
+
+    /// Keeps a file or a tree by its content; `None` where the attempt would have kept more than `most` bytes.
+    fn keep_file(
+        &self,
+        of: &Admitted,
+        body: &[u8],
+        most: u64,
+    ) -> impl Future<Output = Result<Option<Digest>, RecordError>> + Send;
+
+    fn file(&self, digest: Digest) -> impl Future<Output = Result<Option<Vec<u8>>, RecordError>> + Send;
+}
+
+impl From<StoreError> for RecordError {
+    fn from(error: StoreError) -> RecordError {
+        RecordError(error.to_string())
+    }
+}
+
+/// As fine as PostgreSQL keeps it.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::Trunc)).unwrap_or(now)
+}
+
+impl Record for Store {
+    async fn ready(&self) -> Result<(), RecordError> {
+        if self.is_migrated().await? {
+            return Ok(());
+        }
+        Err(RecordError("its schema is of an older version; `countersign migrate` brings it up to date".to_owned()))
+    }
+
+    async fn admitted(&self, attempt: &str) -> Result<Option<Admitted>, RecordError> {
+        Ok(Store::admitted(self, attempt).await?)
+    }
+
+    async fn open_session(&self, of: &Admitted, secret: &[u8; 32]) -> Result<bool, RecordError> {
+        Ok(Store::open_session(self, of, secret, now()).await?)
+    }
+
+    async fn session(&self, secret: &[u8; 32]) -> Result<Option<Admitted>, RecordError> {
+        Ok(Store::session(self, secret).await?)
+    }
+
+    async fn begin_call(&self, of: &Admitted, call: &Call<'_>) -> Result<Begun, RecordError> {
+        Ok(Store::begin_call(self, of, call, now()).await?)
+    }
+
+    async fn end_call(&self, of: &Admitted, number: u32, end: CallEnd<'_>) -> Result<(), RecordError> {
+        Ok(Store::end_call(self, of, number, end, now()).await?)
+    }
+
+    async fn keep_file(&self, of: &Admitted, body: &[u8], most: u64) -> Result<Option<Digest>, RecordError> {
+        Ok(Store::keep_file(self, of, body, most).await?)
+    }
+
+    async fn file(&self, digest: Digest) -> Result<Option<Vec<u8>>, RecordError> {
+        Ok(Store::file(self, digest).await?)
+    }
+}

@@ -1,0 +1,197 @@
+//! The broker's settings, from the environment. Each is read and checked once.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use crate::judge::breaker::BreakerSettings;
+
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub database_url: DatabaseUrl,
+    /// Where `tls.crt` and `tls.key` are mounted.
+    pub tls_dir: PathBuf,
+    /// 32 bytes that the operator has too.
+    pub key_file: PathBuf,
+    pub secrets_dir: PathBuf,
+    /// Certificates (PEM) that are trusted beside the public ones.
+    pub trusted_ca_file: Option<PathBuf>,
+    /// Ranges that are refused although they look public.
+    pub refused: Vec<IpNet>,
+    pub limits: Limits,
+}
+
+/// What one call may take.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub connect: Duration,
+    /// A whole call; the attempt's own timeout where that is shorter.
+    pub call: Duration,
+    pub request_bytes: usize,
+    pub response_bytes: u64,
+    /// Of requests that must be read before they can be judged, all together.
+    pub buffer_bytes: usize,
+    pub breaker: BreakerSettings,
+}
+
+/// Shows itself in no log.
+#[derive(Clone)]
+pub struct DatabaseUrl(pub String);
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Error)]
+#[error("{variable}: {problem}")]
+pub struct SettingError {
+    variable: String,
+    problem: String,
+}
+
+const MIB: usize = 1024 * 1024;
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connect: Duration::from_secs(10),
+            call: Duration::from_secs(300),
+            request_bytes: 8 * MIB,
+            response_bytes: 32 * MIB as u64,
+            buffer_bytes: 64 * MIB,
+            breaker: BreakerSettings { failures: 5, open: Duration::from_secs(30) },
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the settings through `get`, which is `std::env::var` outside tests.
+    pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Settings, SettingError> {
+        let source = Source { get: &get };
+        Ok(Settings {
+            database_url: source.database_url()?,
+            tls_dir: source.required("COUNTERSIGN_TLS_DIR", "it is where tls.crt and tls.key are mounted")?.into(),
+            key_file: source
+                .required("COUNTERSIGN_BROKER_KEY_FILE", "it is where the key of the tokens is mounted")?
+                .into(),
+            secrets_dir: source.optional("COUNTERSIGN_SECRETS_DIR").unwrap_or_else(|| "/secrets".to_owned()).into(),
+            trusted_ca_file: source.optional("COUNTERSIGN_TRUSTED_CA_FILE").map(PathBuf::from),
+            refused: source.ranges("COUNTERSIGN_REFUSED_CIDRS")?,
+            limits: source.limits()?,
+        })
+    }
+}
+
+struct Source<'a> {
+    get: &'a dyn Fn(&str) -> Option<String>,
+}
+
+fn wrong(variable: &str, problem: impl Into<String>) -> SettingError {
+    SettingError { variable: variable.to_owned(), problem: problem.into() }
+}
+
+impl Source<'_> {
+    fn optional(&self, variable: &str) -> Option<String> {
+        (self.get)(variable).filter(|value| !value.is_empty())
+    }
+
+    fn required(&self, variable: &str, fix: &str) -> Result<String, SettingError> {
+        self.optional(variable).ok_or_else(|| wrong(variable, format!("is not set; {fix}")))
+    }
+
+    fn database_url(&self) -> Result<DatabaseUrl, SettingError> {
+        const NAME: &str = "COUNTERSIGN_DATABASE_URL";
+        let url = self.required(NAME, "set it to postgres://USER:PASSWORD@HOST:PORT/DATABASE")?;
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Ok(DatabaseUrl(url));
+        }
+        Err(wrong(NAME, "is not a PostgreSQL URL; it begins with postgres://"))
+    }
+
+    fn ranges(&self, variable: &str) -> Result<Vec<IpNet>, SettingError> {
+        let text = self.optional(variable).unwrap_or_default();
+        let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+        let parse = |range: &str| {
+            range
+                .parse()
+                .map_err(|_| wrong(variable, format!("{range:?} is not a range; write one such as 10.0.0.0/8")))
+        };
+        ranges.map(parse).collect()
+    }
+
+    fn limits(&self) -> Result<Limits, SettingError> {
+        let Limits { connect, call, request_bytes, response_bytes, buffer_bytes, breaker } = Limits::default();
+        let BreakerSettings { failures, open } = breaker;
+        let seconds = |variable, default: Duration, most| {
+            self.number(variable, default.as_secs(), 1..=most).map(Duration::from_secs)
+        };
+        Ok(Limits {
+            connect: seconds("COUNTERSIGN_CONNECT_TIMEOUT_SECONDS", connect, 60)?,
+            call: seconds("COUNTERSIGN_CALL_TIMEOUT_SECONDS", call, 300)?,
+            request_bytes: self.number("COUNTERSIGN_REQUEST_BYTES", request_bytes, 1024..=64 * MIB)?,
+            response_bytes: self.number("COUNTERSIGN_RESPONSE_BYTES", response_bytes, 1024..=1024 * MIB as u64)?,
+            buffer_bytes: self.number("COUNTERSIGN_BUFFER_BYTES", buffer_bytes, MIB..=4096 * MIB)?,
+            breaker: BreakerSettings {
+                failures: self.number("COUNTERSIGN_BREAKER_FAILURES", failures, 1..=1000)?,
+                open: seconds("COUNTERSIGN_BREAKER_SECONDS", open, 3600)?,
+            },
+        })
+    }
+
+    fn number<T>(&self, variable: &str, default: T, range: std::ops::RangeInclusive<T>) -> Result<T, SettingError>
+    where
+        T: FromStr + PartialOrd + std::fmt::Display,
+    {
+        let Some(text) = self.optional(variable) else { return Ok(default) };
+        match text.parse::<T>() {
+            Ok(number) if range.contains(&number) => Ok(number),
+            _ => Err(wrong(
+                variable,
+                format!("{text:?} is not a whole number from {} to {}", range.start(), range.end()),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(changes: &[(&str, &str)]) -> Result<Settings, SettingError> {
+        let mut all = std::collections::BTreeMap::from([
+            ("COUNTERSIGN_DATABASE_URL", "postgres://u:p@h/d"),
+            ("COUNTERSIGN_TLS_DIR", "/tls"),
+            ("COUNTERSIGN_BROKER_KEY_FILE", "/key/token.key"),
+        ]);
+        all.extend(changes.iter().copied());
+        Settings::read(|name| all.get(name).map(|value| (*value).to_owned()))
+    }
+
+    #[test]
+    fn defaults_are_sound_and_the_password_is_not_shown() {
+        let settings = read(&[("COUNTERSIGN_REFUSED_CIDRS", "10.0.0.0/8, fd00::/8,")]).unwrap();
+        assert_eq!(settings.secrets_dir, PathBuf::from("/secrets"));
+        assert_eq!((settings.refused.len(), settings.limits.call.as_secs()), (2, 300));
+        assert!(!format!("{settings:?}").contains("u:p"));
+    }
+
+    #[test]
+    fn each_error_names_the_variable_and_the_fix() {
+        for (variable, value, fix) in [
+            ("COUNTERSIGN_DATABASE_URL", "mysql://x", "postgres://"),
+            ("COUNTERSIGN_TLS_DIR", "", "tls.crt"),
+            ("COUNTERSIGN_BROKER_KEY_FILE", "", "mounted"),
+            ("COUNTERSIGN_REFUSED_CIDRS", "10.0.0.0", "10.0.0.0/8"),
+            ("COUNTERSIGN_CALL_TIMEOUT_SECONDS", "301", "from 1 to 300"),
+            ("COUNTERSIGN_REQUEST_BYTES", "1", "from 1024"),
+        ] {
+            let error = read(&[(variable, value)]).unwrap_err().to_string();
+            assert!(error.starts_with(variable) && error.contains(fix), "{error}");
+        }
+    }
+}
