@@ -149,6 +149,11 @@ impl Namespace {
         serde_json::from_str(&self.kubectl(&["get", object, "-o", "json"])).unwrap()
     }
 
+    /// What steps have of a kind: a canary has Jobs and pods too.
+    pub fn list(&self, kind: &str) -> Value {
+        serde_json::from_str(&self.kubectl(&["get", kind, "-l", "countersign.dev/step", "-o", "json"])).unwrap()
+    }
+
     /// A Task's phase and message.
     pub fn phase(&self, task: &str) -> (String, String) {
         let task = self.get(&format!("task/{task}"));

@@ -294,7 +294,7 @@ fn a_skill_that_changes_after_the_signature_is_not_the_one_that_was_signed_for()
     ns.kubectl(&["patch", "task", "t", "--type", "merge", "-p", r#"{"spec":{"suspend":false}}"#]);
     wait_until("it is void", SOON, || ns.approval_state(&approval).0 == "Superseded");
     assert!(ns.approval_state(&approval).1.contains("skill"), "{:?}", ns.approval_state(&approval));
-    assert_eq!(ns.kubectl(&["get", "jobs", "-o", "name"]), "");
+    assert_eq!(ns.kubectl(&["get", "jobs", "-l", "countersign.dev/step", "-o", "name"]), "");
     kubectl(&["delete", "skill", "e2e-attack-skill"]);
 }
 

@@ -140,7 +140,7 @@ fn without_postgresql_nothing_new_starts_and_everything_goes_on_after() {
         let replies = readyz();
         !replies.is_empty() && replies.iter().all(|reply| reply.contains(" 503 ") && reply.contains("postgresql: "))
     });
-    let jobs = || ns.kubectl(&["get", "jobs", "-o", "name"]).lines().count();
+    let jobs = || ns.kubectl(&["get", "jobs", "-l", "countersign.dev/step", "-o", "name"]).lines().count();
     // What was intended before may still get its Job; after that, none for the rest of the minute.
     std::thread::sleep(Duration::from_secs(5));
     let before = jobs();

@@ -262,7 +262,7 @@ fn a_token_that_was_used_is_of_no_more_use() {
     let ns = Namespace::new("token");
     skill("e2e-waits", "http_call", "Read", json!({"egress": [hooks(&["GET"], &["/hello"], json!({}))]}));
     assert_eq!(run(&ns, "used", "e2e-waits", &json!({"url": format!("{HOOKS}/hello")})).0, "Completed");
-    let key = ns.kubectl(&["get", "jobs", "-o", "jsonpath={.items[0].metadata.name}"]);
+    let key = ns.kubectl(&["get", "jobs", "-l", "countersign.dev/step", "-o", "jsonpath={.items[0].metadata.name}"]);
     let token = text(&base64(&ns.kubectl(&["get", "secret", &key, "-o", "jsonpath={.data.token}"])));
     let broker = kubectl(&["-n", SYSTEM, "get", "service", "countersign-broker", "-o", "jsonpath={.spec.clusterIP}"]);
     let open = |attempt: &str, token: &str| {

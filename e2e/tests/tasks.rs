@@ -100,7 +100,7 @@ fn an_unknown_type_is_denied_and_says_how_to_allow_it() {
     ns.sample("generic.yaml");
     let message = ns.wait_for("water-the-plants", "Rejected");
     assert!(message.contains("PolicyDenied") && message.contains("add one with the label"), "{message}");
-    assert_eq!(ns.kubectl(&["get", "jobs", "-o", "name"]), "");
+    assert_eq!(ns.kubectl(&["get", "jobs", "-l", "countersign.dev/step", "-o", "name"]), "");
 }
 
 #[test]
@@ -175,11 +175,14 @@ fn a_cancelled_task_ends_its_pods_and_the_record_says_so() {
     jq_skill("e2e-endless", "def f: f; f", r#""timeout": "10m""#);
     ns.apply(&one_step("endless", "e2e-endless", "{}"));
     wait_until("its pod runs", countersign_e2e::SOON, || {
-        ns.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.phase}"]) == "Running"
+        ns.kubectl(&["get", "pods", "-l", "countersign.dev/step", "-o", "jsonpath={.items[*].status.phase}"])
+            == "Running"
     });
     ns.kubectl(&["patch", "task", "endless", "--type", "merge", "-p", r#"{"spec":{"cancel":true}}"#]);
     ns.wait_for("endless", "Cancelled");
-    wait_until("no pod is left", countersign_e2e::SOON, || ns.kubectl(&["get", "pods", "-o", "name"]).is_empty());
+    wait_until("no pod is left", countersign_e2e::SOON, || {
+        ns.kubectl(&["get", "pods", "-l", "countersign.dev/step", "-o", "name"]).is_empty()
+    });
     let uid = ns.uid("endless");
     assert_eq!(sql(&format!("select outcome from attempts where task_uid = '{uid}'")), "Cancelled");
     assert_eq!(sql(&format!("select outcome || ' ' || reason from tasks where uid = '{uid}'")), "Cancelled Cancelled");
@@ -199,7 +202,7 @@ fn a_suspended_task_starts_nothing_until_it_is_released() {
         let conditions = task["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|c| c["type"] == "Suspended" && c["status"] == "True")
     });
-    assert_eq!(ns.kubectl(&["get", "jobs", "-o", "name"]), "");
+    assert_eq!(ns.kubectl(&["get", "jobs", "-l", "countersign.dev/step", "-o", "name"]), "");
     ns.kubectl(&["patch", "task", "later", "--type", "merge", "-p", r#"{"spec":{"suspend":false}}"#]);
     ns.wait_for("later", "Completed");
 }
@@ -299,9 +302,10 @@ fn the_sandbox_is_what_it_says() {
     jq_skill("e2e-endless-sandbox", "def f: f; f", r#""timeout": "10m""#);
     ns.apply(&one_step("look", "e2e-endless-sandbox", "{}"));
     wait_until("its pod runs", countersign_e2e::SOON, || {
-        ns.kubectl(&["get", "pods", "-o", "jsonpath={.items[*].status.phase}"]) == "Running"
+        ns.kubectl(&["get", "pods", "-l", "countersign.dev/step", "-o", "jsonpath={.items[*].status.phase}"])
+            == "Running"
     });
-    let pods = ns.get("pods");
+    let pods = ns.list("pods");
     let spec = &pods["items"][0]["spec"];
     let container = &spec["containers"][0];
     assert_eq!(spec["hostUsers"], false);
@@ -325,7 +329,7 @@ fn the_sandbox_is_what_it_says() {
     assert!(container["image"].as_str().unwrap().contains("@sha256:"));
     let secret = pods["items"][0]["metadata"]["labels"]["countersign.dev/attempt"].as_str().unwrap();
     assert_eq!(ns.get(&format!("secret/{secret}"))["immutable"], true);
-    let jobs = ns.get("jobs");
+    let jobs = ns.list("jobs");
     assert_eq!(jobs["items"][0]["spec"]["backoffLimit"], 0);
 }
 
