@@ -6,6 +6,7 @@ mod client;
 mod credentials;
 mod files;
 mod limits;
+mod mail;
 
 mod money;
 mod passing;
