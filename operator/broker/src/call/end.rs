@@ -80,7 +80,7 @@ impl<R: Record> UnderWay<R> {
         let outcome = outcome.as_str();
         let sent = self.counter.bytes();
         let took = self.started.elapsed();
-        let address = address.map(|address| address.ip().to_string());
+        let address = address.map(|address| address.to_string());
         let call_end = CallEnd { outcome, status, address: address.clone(), sent, received, cost };
         let mut result = self.broker.record.end_call(&self.of, number, call_end.clone()).await;
         for pause in PAUSES {

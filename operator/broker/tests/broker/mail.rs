@@ -168,7 +168,7 @@ async fn a_message_is_delivered_over_tls_with_a_login_that_the_sandbox_never_see
     }
     for call in world.record.calls() {
         assert_eq!((call.method.as_str(), call.outcome.as_deref(), call.status), ("POST", Some("answered"), Some(250)));
-        assert_eq!(call.address.as_deref(), Some("127.0.0.1"));
+        assert!(call.address.is_some_and(|address| address.starts_with("127.0.0.1:")));
         assert!(call.sent > 0);
     }
 }
