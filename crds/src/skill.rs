@@ -29,6 +29,8 @@ use crate::meta::{duration, free_object};
     .message("a Skill of effect Read sends GET, HEAD and OPTIONS only, or jsonRpc methods that read; change effect or egress"))]
 #[x_kube(validation = Rule::new("self.effect != 'Read' || !has(self.egress) || self.egress.all(e, !has(e.jsonRpc) || e.jsonRpc.all(m, m in ['eth_blockNumber', 'eth_call', 'eth_chainId', 'eth_estimateGas', 'eth_feeHistory', 'eth_gasPrice', 'eth_getBalance', 'eth_getBlockByHash', 'eth_getBlockByNumber', 'eth_getCode', 'eth_getLogs', 'eth_getStorageAt', 'eth_getTransactionByHash', 'eth_getTransactionCount', 'eth_getTransactionReceipt', 'net_version']))")
     .message("a Skill of effect Read lists jsonRpc methods that are known to read only (eth_call, eth_getBalance, ...); change effect or egress"))]
+#[x_kube(validation = Rule::new("!has(self.expectedDuration) || duration(self.expectedDuration) <= duration(self.timeout)")
+    .message("expectedDuration is at most timeout, after which an attempt is ended"))]
 #[x_kube(validation = Rule::new("!has(self.cost) || (has(self.egress) && self.egress.size() > 0)")
     .message("cost is of calls through the broker; list egress, or leave cost out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

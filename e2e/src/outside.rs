@@ -33,6 +33,8 @@ pub fn received() -> Vec<Value> {
 pub struct Decoy {
     pub address: String,
     hits: Arc<AtomicU32>,
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
     link: Option<String>,
 }
 
@@ -40,25 +42,20 @@ impl Decoy {
     /// At an address of the node's own.
     pub fn at(address: &str) -> Decoy {
         let (tcp, udp) = (TcpListener::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
-        let hits = Arc::new(AtomicU32::new(0));
-        let counted = Arc::clone(&hits);
-        std::thread::spawn(move || {
-            for stream in tcp.incoming() {
-                let Ok(mut stream) = stream else { continue };
-                counted.fetch_add(1, Ordering::SeqCst);
-                // Whoever it is may have gone, and has been counted.
-                let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
-                let _ = stream.read(&mut [0; 512]);
-                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\ndecoy");
-            }
-        });
-        let counted = Arc::clone(&hits);
-        std::thread::spawn(move || {
-            while udp.recv_from(&mut [0; 512]).is_ok() {
-                counted.fetch_add(1, Ordering::SeqCst);
-            }
-        });
-        Decoy { address: address.to_owned(), hits, link: None }
+        udp.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        let (hits, over) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicBool::new(false)));
+        let of = || (Arc::clone(&hits), Arc::clone(&over));
+        let ((counted, ended), (counted_too, ended_too)) = (of(), of());
+        let threads = vec![
+            std::thread::spawn(move || answer(&tcp, &counted, &ended)),
+            std::thread::spawn(move || {
+                while !ended_too.load(Ordering::SeqCst) {
+                    let hit = udp.recv_from(&mut [0; 512]).is_ok();
+                    counted_too.fetch_add(hit.into(), Ordering::SeqCst);
+                }
+            }),
+        ];
+        Decoy { address: address.to_owned(), hits, over, threads, link: None }
     }
 
     /// At an address that is added to the node's bridge for as long as this lives.
@@ -76,8 +73,28 @@ impl Decoy {
     }
 }
 
+fn answer(tcp: &TcpListener, hits: &AtomicU32, over: &AtomicBool) {
+    for stream in tcp.incoming() {
+        if over.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(mut stream) = stream else { continue };
+        hits.fetch_add(1, Ordering::SeqCst);
+        // Whoever it is may have gone, and has been counted.
+        let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+        let _ = stream.read(&mut [0; 512]);
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\ndecoy");
+    }
+}
+
 impl Drop for Decoy {
     fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        // Wakes the one that waits for connections.
+        drop(TcpStream::connect(&self.address));
+        for thread in self.threads.drain(..) {
+            thread.join().unwrap();
+        }
         if let Some(cidr) = &self.link {
             ip_address(&["del", cidr, "dev", "csnode0"]);
         }

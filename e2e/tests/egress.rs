@@ -2,6 +2,8 @@
 //! webhooks that checks signatures, and decoys that nothing may reach.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::sync::{Mutex, PoisonError};
+
 use countersign_e2e::outside::{self, Decoy};
 use countersign_e2e::{Namespace, SOON, SYSTEM, kubectl, kubectl_with, one_step, root, script, sql, text, wait_until};
 use serde_json::{Value, json};
@@ -127,9 +129,13 @@ fn hooks(methods: &[&str], paths: &[&str], more: Value) -> Value {
 
 const HOOKS: &str = "https://hooks.countersign.demo:28443";
 
+/// There is one metadata address, and one test at a time listens on it.
+static METADATA: Mutex<()> = Mutex::new(());
+
 #[test]
 fn nobody_goes_where_the_skill_does_not_say_and_no_disguise_helps() {
     let ns = Namespace::new("egress");
+    let _alone = METADATA.lock().unwrap_or_else(PoisonError::into_inner);
     let metadata = Decoy::at_added("169.254.169.254", 80);
     let internal = Decoy::at(&format!("{}:28999", outside::ip()));
     // It lists the internal host by a name that nobody resolves for it, and not its address range.
@@ -335,6 +341,7 @@ fn files_are_handed_on_and_stay_in_the_workspace() {
 fn an_attacker_with_a_shell_and_curl_gets_nowhere() {
     let ns = Namespace::new("attacker");
     let image = script("e2e/attacker/image.sh", &[]);
+    let _alone = METADATA.lock().unwrap_or_else(PoisonError::into_inner);
     let metadata = Decoy::at_added("169.254.169.254", 80);
     let internal = Decoy::at(&format!("{}:28998", outside::ip()));
     let resolver = Decoy::at_added("10.213.99.53", 53);

@@ -253,6 +253,11 @@ fn egress_cases() -> Vec<Case> {
         skill["spec"]["cost"] = json!({"ceiling": "1.5"});
         skill
     };
+    let lasts = |expected: &str| {
+        let builtin = json!({"name": "generic_action"});
+        let spec = json!({"effect": "Read", "builtin": builtin, "timeout": "60s", "expectedDuration": expected});
+        object("Skill", "e2e-case", spec)
+    };
     let nowhere = object("Skill", "e2e-case", json!({"effect": "Read", "builtin": {"name": "generic_action"}}));
     let policy = |spec| object("Policy", "case", spec);
     vec![
@@ -266,6 +271,7 @@ fn egress_cases() -> Vec<Case> {
             goes("Read", json!({"host": "a.example", "jsonRpc": ["eth_call"]})),
             goes("Read", json!({"host": "a.example", "jsonRpc": ["eth_call", "eth_sendRawTransaction"]})),
         ),
+        create("expectedDuration is at most timeout, after which an attempt is ended", lasts("1m"), lasts("61s")),
         create(
             "cost is of calls through the broker; list egress, or leave cost out",
             costs(goes("Read", json!({"host": "a.example"}))),
