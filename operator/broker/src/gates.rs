@@ -125,6 +125,13 @@ impl Buffers {
     }
 }
 
+/// Gives back what turned out not to be needed.
+pub fn shrink(mut held: OwnedSemaphorePermit, bytes: usize) -> OwnedSemaphorePermit {
+    let needed = bytes.div_ceil(1024).min(held.num_permits());
+    drop(held.split(held.num_permits() - needed));
+    held
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,6 +162,8 @@ mod tests {
         let buffers = Buffers::new(10 * 1024);
         let held = buffers.take(9 * 1024).unwrap();
         assert_eq!(buffers.take(2 * 1024).map(drop).unwrap_err().reason, Reason::Busy);
+        let held = shrink(held, 1025);
+        assert!(buffers.take(9 * 1024).is_err() && buffers.take(8 * 1024).is_ok());
         drop(held);
         assert!(buffers.take(10 * 1024).is_ok());
     }

@@ -24,7 +24,7 @@ use tracing::Instrument;
 
 use self::under_way::UnderWay;
 use crate::broker::Broker;
-use crate::gates::Host;
+use crate::gates::{Host, shrink};
 use crate::judge::allow::{Asked, Verdict, allow};
 use crate::judge::credential::{self, SecretValue};
 use crate::judge::headers::{self, Reads};
@@ -143,6 +143,7 @@ async fn judge<R: Record>(
     };
     let memory = broker.buffers.take(declared.unwrap_or(most))?;
     let whole = read(body, most).await?;
+    let memory = shrink(memory, whole.len());
     let judged_by_body = egress.is_none() || (by_token && !whole.is_empty());
     if judged_by_body && !headers::is_plain(&parts.headers) {
         let detail = "the body is judged, so it must come as it is; leave content-encoding out";

@@ -83,6 +83,8 @@ impl<R: Record> UnderWay<R> {
         work: impl Future<Output = T>,
     ) -> Result<T, Outcome> {
         tokio::select! {
+            // What is done counts, whatever else is.
+            biased;
             done = work => Ok(done),
             () = gone => Err(Outcome::SandboxGone),
             () = tokio::time::sleep_until(self.deadline) => Err(Outcome::Timeout),
@@ -100,14 +102,12 @@ impl<R: Record> UnderWay<R> {
 
     /// What the sandbox is told where its call was stopped.
     pub fn stopped(&self, outcome: Outcome) -> Refusal {
-        match outcome {
-            Outcome::CutOff => Refusal::new(Reason::Ending, "the broker had to end").after(Duration::from_secs(1)),
-            _ => {
-                let most = self.deadline.into_std().saturating_duration_since(self.started);
-                let detail = format!("{} did not answer within {} s", self.target.authority(), most.as_secs_f32());
-                Refusal::new(Reason::Timeout, detail)
-            }
+        if outcome == Outcome::CutOff {
+            return Refusal::new(Reason::Ending, "the broker had to end").after(Duration::from_secs(1));
         }
+        let most = self.deadline.into_std().saturating_duration_since(self.started);
+        let detail = format!("{} did not answer within {} s", self.target.authority(), most.as_secs_f32());
+        Refusal::new(Reason::Timeout, detail)
     }
 
     /// Nothing of the request left, so it cost nothing.

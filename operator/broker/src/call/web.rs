@@ -110,8 +110,8 @@ impl<R: Record> UnderWay<R> {
         *answer.status_mut() = parts.status;
         *answer.headers_mut() = headers::response(&parts.headers, self.redactor.as_ref());
         if body.is_end_stream() {
-            self.record_end(number, end(Outcome::Answered, 0, self.settle(passing))).await;
-            drop(head.send(Ok(answer)));
+            let end = end(Outcome::Answered, 0, self.settle(passing));
+            self.around(number, end, async { drop(head.send(Ok(answer))) }).await;
             return;
         }
         let (sender, receiver) = mpsc::channel(2);
@@ -123,20 +123,35 @@ impl<R: Record> UnderWay<R> {
         }
         let (outcome, mut passing, last) = self.pump(body, passing, &sender).await;
         let received = passing.received();
-        match outcome {
-            Outcome::Answered => {
-                let rest = passing.rest();
-                // Recorded before the sandbox sees the end, so that its next call finds what this one left of the money.
-                self.record_end(number, end(outcome, received, self.settle(passing))).await;
-                for bytes in [last, rest] {
-                    if !bytes.is_empty() {
-                        drop(sender.send(Piece::Data(bytes)).await);
-                    }
-                }
-                drop(sender.send(Piece::End).await);
-            }
+        if outcome != Outcome::Answered {
             // Without a word of an end the sandbox sees a body that was cut off.
-            _ => self.record_end(number, end(outcome, received, most)).await,
+            self.record_end(number, end(outcome, received, most)).await;
+            return;
+        }
+        let rest = passing.rest();
+        let tell = async {
+            for bytes in [last, rest] {
+                if !bytes.is_empty() {
+                    drop(sender.send(Piece::Data(bytes)).await);
+                }
+            }
+            drop(sender.send(Piece::End).await);
+        };
+        let cost = self.settle(passing);
+        self.around(number, end(outcome, received, cost), tell).await;
+    }
+
+    /// Tells the sandbox of the end and records it: where money counts the record comes first, so that its next call finds
+    /// what this one left.
+    async fn around(&self, number: u32, end: End, tell: impl Future<Output = ()>) {
+        let first = self.tariff.is_some();
+        if first {
+            self.record_end(number, end.clone()).await;
+        }
+        // A sandbox that does not read is not waited for longer than the call may take.
+        drop(self.unless_stopped(std::future::pending(), tell).await);
+        if !first {
+            self.record_end(number, end).await;
         }
     }
 

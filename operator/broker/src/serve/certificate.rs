@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum_server::Handle;
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::accept::NoDelayAcceptor;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use hyper_util::rt::TokioTimer;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
@@ -96,7 +97,10 @@ pub async fn serve(
     tls: RustlsConfig,
     handle: Handle<SocketAddr>,
 ) -> anyhow::Result<()> {
-    let mut server = axum_server::bind_rustls(address, tls).handle(handle).http1_only();
+    // Head and body of an answer are written apart; together with delayed acknowledgements Nagle's algorithm would hold
+    // the second back for 40 ms.
+    let acceptor = RustlsAcceptor::new(tls).acceptor(NoDelayAcceptor::new());
+    let mut server = axum_server::bind(address).acceptor(acceptor).handle(handle).http1_only();
     server
         .http_builder()
         .http1()

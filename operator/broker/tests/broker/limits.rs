@@ -46,6 +46,7 @@ async fn an_end_is_recorded_once_the_record_is_back() {
     }
     world.record.with(|state| state.away = false);
     assert_eq!(asking.await.unwrap().text(), "ok");
+    world.settled().await;
     assert_eq!(world.outcomes(), ["answered"]);
 }
 
