@@ -196,7 +196,8 @@ fn errand<R: Record>(
     Ok((Errand::Web(Box::new(request)), counter))
 }
 
-async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
+/// A whole body, within bounds of size and time.
+pub async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
     let whole = tokio::time::timeout(BODY, Limited::new(body, most).collect()).await;
     let whole = whole.map_err(|_| {
         Refusal::new(Reason::Timeout, format!("the body did not come to its end within {} s", BODY.as_secs()))
@@ -208,7 +209,8 @@ async fn read(body: Body, most: usize) -> Result<Bytes, Refusal> {
     }
 }
 
-fn declared(headers: &HeaderMap) -> Option<usize> {
+/// How long a body says that it is.
+pub fn declared(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

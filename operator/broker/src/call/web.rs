@@ -149,7 +149,7 @@ impl<R: Record> UnderWay<R> {
             self.record_end(number, end.clone()).await;
         }
         // A sandbox that does not read is not waited for longer than the call may take.
-        drop(self.unless_stopped(std::future::pending(), tell).await);
+        let _told = self.unless_stopped(std::future::pending(), tell).await;
         if !first {
             self.record_end(number, end).await;
         }

@@ -5,18 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use countersign_core::digest::Digest;
 use countersign_core::json::{canonical, strict};
 use countersign_crds::Workspace;
-use http_body_util::{BodyExt, Limited};
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::broker::Broker;
+use crate::call::{declared, read};
 use crate::record::{Admitted, Record};
 use crate::refusal::{Reason, Refusal};
 
@@ -50,11 +50,12 @@ type Files<R> = State<Arc<Broker<R>>>;
 pub async fn put_blob<R: Record>(
     State(broker): Files<R>,
     Extension(of): Extension<Admitted>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     may_keep(&of)?;
-    let memory = broker.buffers.take(FILE_BYTES)?;
-    let bytes = read(body).await?;
+    let memory = broker.buffers.take(declared(&headers).unwrap_or(FILE_BYTES).min(FILE_BYTES))?;
+    let bytes = read(body, FILE_BYTES).await?;
     let kept = keep(&broker, &of, &bytes).await;
     drop(memory);
     kept
@@ -63,11 +64,12 @@ pub async fn put_blob<R: Record>(
 pub async fn put_tree<R: Record>(
     State(broker): Files<R>,
     Extension(of): Extension<Admitted>,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     may_keep(&of)?;
-    let memory = broker.buffers.take(FILE_BYTES)?;
-    let bytes = read(body).await?;
+    let memory = broker.buffers.take(declared(&headers).unwrap_or(FILE_BYTES).min(FILE_BYTES))?;
+    let bytes = read(body, FILE_BYTES).await?;
     check_tree(&bytes).map_err(|why| Refusal::new(Reason::BadRequest, format!("the tree {why}")))?;
     let kept = keep(&broker, &of, &bytes).await;
     drop(memory);
@@ -122,15 +124,6 @@ fn given(of: &Admitted, digest: &str) -> Result<Digest, Refusal> {
 /// The same answer whether it is there or not.
 fn not_given() -> Refusal {
     Refusal::new(Reason::NotFound, "the attempt was given no such file")
-}
-
-async fn read(body: Body) -> Result<axum::body::Bytes, Refusal> {
-    let whole = Limited::new(body, FILE_BYTES).collect().await;
-    let whole = whole.map_err(|error| {
-        let detail = format!("a file has at most {FILE_BYTES} bytes: {error}");
-        Refusal::new(Reason::RequestTooLarge, detail)
-    })?;
-    Ok(whole.to_bytes())
 }
 
 async fn keep<R: Record>(broker: &Broker<R>, of: &Admitted, bytes: &[u8]) -> Result<Response, Refusal> {
