@@ -42,7 +42,6 @@ kubectl delete namespace "$NAMESPACE" --ignore-not-found --wait >/dev/null
 kubectl create namespace "$NAMESPACE" >/dev/null
 kubectl label namespace "$NAMESPACE" pod-security.kubernetes.io/enforce=restricted >/dev/null
 show kubectl apply -f "$ROOT/config/samples/chain/skills.yaml"
-show kubectl -n countersign-system apply -f "$ROOT/config/samples/chain/policy.yaml"
 show kubectl -n "$NAMESPACE" apply -f "$ROOT/config/samples/chain/limits.yaml" -f "$ROOT/config/samples/chain/plan.yaml"
 balance 0x308b8f19700a4e0000 # 895.5 ETH
 show kubectl -n "$NAMESPACE" apply -f "$ROOT/config/samples/chain/task.yaml"

@@ -56,26 +56,14 @@ fn a_wallet_is_watched_and_the_alarm_is_signed_for_and_delivered_once() {
     let chain = root().join("config/samples/chain");
     let file = |name: &str| chain.join(name).to_str().unwrap().to_owned();
     kubectl(&["apply", "-f", &file("skills.yaml")]);
-    kubectl(&["-n", SYSTEM, "apply", "-f", &file("policy.yaml")]);
     ns.kubectl(&["apply", "-f", &file("limits.yaml"), "-f", &file("plan.yaml")]);
     // An account of this test's own, so that the demo's is left as it is.
     let account = "0x00000000000000000000000000000000C0FFEE01";
     let task = std::fs::read_to_string(file("task.yaml")).unwrap();
     let task = task.replace("0x70997970C51812dc3A010C7d01b50e0d17dc79C8", account);
     outside::rpc("anvil_setBalance", &json!([account, "0x308b8f19700a4e0000"]));
-    let mut tries = 0;
-    // The Policy reaches the operator by a watch.
-    loop {
-        ns.apply(&task);
-        let over = || ["Completed", "Rejected"].contains(&ns.phase("watch-wallet").0.as_str());
-        wait_until("it is over", SOON, over);
-        if ns.phase("watch-wallet").0 == "Completed" {
-            break;
-        }
-        tries += 1;
-        assert!(tries < 10, "{:?}", ns.phase("watch-wallet"));
-        ns.kubectl(&["delete", "task", "watch-wallet"]);
-    }
+    ns.apply(&task);
+    ns.wait_for("watch-wallet", "Completed");
     assert_eq!(ns.step("watch-wallet", "notify")["state"], "Skipped");
     assert_eq!(output(&ns, "watch-wallet", "check_balance")["amount"], "895.5");
     let made = calls(&ns, "watch-wallet");
@@ -116,7 +104,6 @@ fn a_wallet_is_watched_and_the_alarm_is_signed_for_and_delivered_once() {
         assert!(!text.contains("whsec_") && !text.contains(&key), "the secret is in {place}");
     }
     ns.kubectl(&["delete", "task", "watch-wallet"]);
-    kubectl(&["-n", SYSTEM, "delete", "policy", "watch-wallet"]);
 }
 
 /// To the receiver of webhooks; more, such as a credential, as given.
