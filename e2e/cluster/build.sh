@@ -9,12 +9,14 @@ KUBERNETES_VERSION=v1.36.3
 
 packages() {
   local missing=() package
-  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck git lighttpd curl; do
+  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck git lighttpd curl exim4-daemon-light; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   if ((${#missing[@]})); then
     say "installing Debian packages (about 10 s): ${missing[*]}"
     apt-get update -qq
+    # Exim is for the tests, which start their own: none as a daemon of the machine.
+    export RUNLEVEL=1
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
   fi
 }

@@ -1,5 +1,6 @@
 //! What the broker asks of the record, and writes into it. PostgreSQL keeps it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use countersign_core::digest::Digest;
@@ -46,6 +47,9 @@ pub trait Record: Clone + Send + Sync + 'static {
         most: u64,
     ) -> impl Future<Output = Result<Option<Digest>, RecordError>> + Send;
 
+    /// What the attempt has left.
+    fn kept(&self, of: &Admitted) -> impl Future<Output = Result<BTreeSet<Digest>, RecordError>> + Send;
+
     fn file(&self, digest: Digest) -> impl Future<Output = Result<Option<Vec<u8>>, RecordError>> + Send;
 }
 
@@ -91,6 +95,10 @@ impl Record for Store {
 
     async fn keep_file(&self, of: &Admitted, body: &[u8], most: u64) -> Result<Option<Digest>, RecordError> {
         Ok(Store::keep_file(self, of, body, most).await?)
+    }
+
+    async fn kept(&self, of: &Admitted) -> Result<BTreeSet<Digest>, RecordError> {
+        Ok(Store::kept(self, of).await?)
     }
 
     async fn file(&self, digest: Digest) -> Result<Option<Vec<u8>>, RecordError> {

@@ -40,11 +40,19 @@ create table files (
     digest text primary key,
     body bytea not null
 );
+create table kept (
+    attempt text not null references sessions (attempt),
+    digest text not null references files (digest),
+    primary key (attempt, digest)
+);
+comment on table kept is 'Which attempt left which file: a tree may name no other than these and those it was given.';
 comment on table files is 'Files of workspaces, and the trees that name them, by their content.';
 
 create trigger sessions_keep before delete on sessions for each row execute function refuse_change();
 create trigger calls_keep before delete on calls for each row execute function refuse_change();
 create trigger files_append_only before update or delete on files for each row execute function refuse_change();
+create trigger kept_append_only before update or delete on kept for each row execute function refuse_change();
+create trigger kept_no_truncate before truncate on kept for each statement execute function refuse_change();
 create trigger sessions_no_truncate before truncate on sessions for each statement execute function refuse_change();
 create trigger calls_no_truncate before truncate on calls for each statement execute function refuse_change();
 create trigger files_no_truncate before truncate on files for each statement execute function refuse_change();

@@ -29,8 +29,8 @@ const OPERATOR: [&str; 10] = [
 /// What the broker may do: nothing of a Task's own record but read the attempts that were let in.
 const BROKER: [&str; 6] = [
     "grant usage on schema public to {role}",
-    "grant select on tasks, attempts, sessions, calls, files, log_entries to {role}",
-    "grant insert on sessions, calls, files, log_entries, log_payloads, log_pending to {role}",
+    "grant select on tasks, attempts, sessions, calls, files, kept, log_entries to {role}",
+    "grant insert on sessions, calls, files, kept, log_entries, log_payloads, log_pending to {role}",
     "grant update (calls, cost, bytes) on sessions to {role}",
     "grant update (outcome, status, address, sent, received, cost, ended_at) on calls to {role}",
     // To know a schema of its own version.

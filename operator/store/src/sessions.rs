@@ -1,5 +1,7 @@
 //! The broker's side of the record: which attempt a session is of, every call before its first byte leaves, and files.
 
+use std::collections::BTreeSet;
+
 use countersign_core::digest::Digest;
 use countersign_core::event::Event;
 use countersign_core::money::Money;
@@ -11,7 +13,7 @@ use sqlx::PgConnection;
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Told, append};
-use crate::values::{count, from_json, micros};
+use crate::values::{count, digest, from_json, micros};
 
 /// An attempt whose pod was let in.
 #[derive(Clone, Debug)]
@@ -222,9 +224,15 @@ impl Store {
             return Ok(None);
         }
         let digest = Digest::of_bytes(body);
-        put_file(&mut transaction, digest, body).await?;
+        put_file(&mut transaction, of, digest, body).await?;
         transaction.commit().await?;
         Ok(Some(digest))
+    }
+
+    /// What the attempt has left.
+    pub async fn kept(&self, of: &Admitted) -> Result<BTreeSet<Digest>, StoreError> {
+        let digests = sqlx::query_scalar!("select digest from kept where attempt = $1", of.attempt);
+        digests.fetch_all(&self.pool).await?.iter().map(|text| digest(text)).collect()
     }
 
     /// A file or a tree by its digest.
@@ -234,11 +242,18 @@ impl Store {
     }
 }
 
-async fn put_file(connection: &mut PgConnection, digest: Digest, body: &[u8]) -> Result<(), StoreError> {
+async fn put_file(connection: &mut PgConnection, of: &Admitted, digest: Digest, body: &[u8]) -> Result<(), StoreError> {
     sqlx::query!(
         "insert into files (digest, body) values ($1, $2) on conflict (digest) do nothing",
         digest.to_string(),
         body
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into kept (attempt, digest) values ($1, $2) on conflict do nothing",
+        of.attempt,
+        digest.to_string()
     )
     .execute(connection)
     .await?;

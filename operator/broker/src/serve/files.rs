@@ -1,6 +1,6 @@
 //! A Task's files, by their content. An attempt gets what the steps before it left, and leaves what its Skill may keep.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
@@ -70,7 +70,21 @@ pub async fn put_tree<R: Record>(
     may_keep(&of)?;
     let memory = broker.buffers.take(declared(&headers).unwrap_or(FILE_BYTES).min(FILE_BYTES))?;
     let bytes = read(body, FILE_BYTES).await?;
-    check_tree(&bytes).map_err(|why| Refusal::new(Reason::BadRequest, format!("the tree {why}")))?;
+    let refused = |why: String| Refusal::new(Reason::BadRequest, format!("the tree {why}"));
+    let mut foreign = check_tree(&bytes).map_err(refused)?;
+    for digest in broker.record.kept(&of).await? {
+        foreign.remove(&digest);
+    }
+    for tree in &of.launch.workspace {
+        let given = files(&broker, *tree).await?;
+        foreign.retain(|digest| !given.contains(digest));
+    }
+    // Otherwise whoever knows the digest of another Task's file could have it handed on.
+    if let Some(digest) = foreign.first() {
+        return Err(refused(format!(
+            "names {digest}, which the attempt neither left nor was given; put the file first"
+        )));
+    }
     let kept = keep(&broker, &of, &bytes).await;
     drop(memory);
     kept
@@ -159,8 +173,8 @@ async fn files<R: Record>(broker: &Broker<R>, tree: Digest) -> Result<Arc<HashSe
     Ok(files)
 }
 
-/// A tree is what the next step's runner will unpack, so it is held to what that takes.
-fn check_tree(bytes: &[u8]) -> Result<(), String> {
+/// A tree is what the next step's runner will unpack, so it is held to what that takes. The files that it names.
+fn check_tree(bytes: &[u8]) -> Result<BTreeSet<Digest>, String> {
     let value = strict::parse(bytes).map_err(|error| format!("is not strict JSON: {error}"))?;
     let same = canonical::to_vec(&value).is_ok_and(|canonical| canonical == bytes);
     if !same {
@@ -171,7 +185,8 @@ fn check_tree(bytes: &[u8]) -> Result<(), String> {
         return Err(format!("has more than {FILES} files"));
     }
     let mut all = 0_u64;
-    for (path, Entry { digest: _, bytes }) in &files {
+    let mut named = BTreeSet::new();
+    for (path, Entry { digest, bytes }) in &files {
         let plain = path.len() <= PATH_BYTES
             && !path.contains('\0')
             && path.split('/').all(|name| !name.is_empty() && name != "." && name != "..");
@@ -182,8 +197,9 @@ fn check_tree(bytes: &[u8]) -> Result<(), String> {
         if *bytes > FILE_BYTES as u64 || all > ALL_BYTES {
             return Err(format!("has more than {ALL_BYTES} bytes, or {FILE_BYTES} in one file"));
         }
+        named.insert(*digest);
     }
-    Ok(())
+    Ok(named)
 }
 
 #[cfg(test)]
@@ -194,8 +210,8 @@ mod tests {
     fn a_tree_is_canonical_and_stays_in_its_folder() {
         let digest = Digest::of_bytes("x");
         let tree = |path: &str, bytes: u64| json!({"files": {path: {"bytes": bytes, "digest": digest}}}).to_string();
-        assert_eq!(check_tree(tree("a/b.txt", 1).as_bytes()), Ok(()));
-        assert_eq!(check_tree(br#"{"files":{}}"#), Ok(()));
+        assert_eq!(check_tree(tree("a/b.txt", 1).as_bytes()), Ok([digest].into()));
+        assert_eq!(check_tree(br#"{"files":{}}"#), Ok([].into()));
         for path in ["", "/a", "a/", "a//b", "../a", "a/../b", "./a", "a\0b", &"a".repeat(PATH_BYTES + 1)] {
             assert!(check_tree(tree(path, 1).as_bytes()).is_err(), "{path:?}");
         }

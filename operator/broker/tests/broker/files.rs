@@ -62,6 +62,11 @@ async fn what_is_kept_has_bounds() {
     let body = tree(&[("a.txt", b"hello")]);
     let kept = client.send("PUT", "/v1/trees", &[], body.clone()).await;
     assert_eq!((kept.status, &kept.json()["digest"]), (201, &json!(Digest::of_bytes(&body))));
+    // Another Task left it, and somebody knows its digest.
+    keep(&world, b"theirs");
+    let foreign = client.send("PUT", "/v1/trees", &[], tree(&[("a.txt", b"theirs")])).await;
+    assert_eq!(foreign.refused(), "bad-request");
+    assert!(foreign.text().contains("neither left nor was given"), "{}", foreign.text());
     assert_eq!(client.send("PUT", "/v1/trees", &[], tree(&[("../a", b"x")])).await.refused(), "bad-request");
     assert_eq!(client.send("PUT", "/v1/trees", &[], "{\"files\": {}}").await.refused(), "bad-request");
     let large = vec![1; 8 * 1024 * 1024];

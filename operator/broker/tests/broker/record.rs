@@ -18,6 +18,7 @@ pub struct State {
     pub calls: Vec<Recorded>,
     pub files: BTreeMap<Digest, Vec<u8>>,
     pub kept: u64,
+    left: BTreeMap<String, BTreeSet<Digest>>,
     pub away: bool,
     pub spent: Money,
     /// The most that was ever spent or set aside.
@@ -102,7 +103,11 @@ impl Record for Memory {
         })
     }
 
-    async fn keep_file(&self, _: &Admitted, body: &[u8], most: u64) -> Result<Option<Digest>, RecordError> {
+    async fn kept(&self, of: &Admitted) -> Result<BTreeSet<Digest>, RecordError> {
+        self.here(|state| state.left.get(&of.attempt).cloned().unwrap_or_default())
+    }
+
+    async fn keep_file(&self, of: &Admitted, body: &[u8], most: u64) -> Result<Option<Digest>, RecordError> {
         self.here(|state| {
             if state.kept + body.len() as u64 > most {
                 return None;
@@ -110,6 +115,7 @@ impl Record for Memory {
             state.kept += body.len() as u64;
             let digest = Digest::of_bytes(body);
             state.files.insert(digest, body.to_vec());
+            state.left.entry(of.attempt.clone()).or_default().insert(digest);
             Some(digest)
         })
     }

@@ -131,6 +131,7 @@ async fn files_are_kept_by_their_content_within_a_bound() {
     store.open_session(&attempt, &[1; 32], now()).await.unwrap();
     let kept = store.keep_file(&attempt, b"hello", 10).await.unwrap().unwrap();
     assert_eq!(store.file(kept).await.unwrap().as_deref(), Some(b"hello".as_slice()));
+    assert_eq!(store.kept(&attempt).await.unwrap(), [kept].into());
     assert_eq!(store.keep_file(&attempt, b"again!", 10).await.unwrap(), None);
     assert_eq!(store.keep_file(&attempt, b"hello", 10).await.unwrap(), Some(kept), "the same content is kept once");
     assert_eq!(database.scalar(&owner, "select count(*) from files").await, 1);
@@ -159,6 +160,7 @@ async fn the_brokers_role_adds_calls_and_files_and_changes_nothing_else() {
         "delete from calls",
         "update files set body = 'x'",
         "delete from files",
+        "delete from kept",
         "update log_entries set kind = 'x'",
         "delete from log_pending",
         "insert into log_leaves values (0)",
