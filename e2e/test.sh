@@ -41,8 +41,8 @@ style() {
 
 units() {
   "$CLUSTER_DIR/postgres.sh" start
-  COUNTERSIGN_NODE=$(e2e/node/install.sh)
-  export COUNTERSIGN_NODE
+  COUNTERSIGN_TEST_NODE=$(e2e/node/install.sh)
+  export COUNTERSIGN_TEST_NODE
   COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url)
   export COUNTERSIGN_TEST_DATABASE_URL
   cargo test --quiet --workspace --exclude countersign-e2e

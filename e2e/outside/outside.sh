@@ -69,7 +69,7 @@ start() {
   fi
   if ! alive receiver; then
     touch "$OUTSIDE/alarms"
-    COUNTERSIGN_NODE=$packages spawn receiver node "$CLUSTER_DIR/../outside/receiver.mjs" "$(ip)" "$HOOKS_PORT" \
+    COUNTERSIGN_TEST_NODE=$packages spawn receiver node "$CLUSTER_DIR/../outside/receiver.mjs" "$(ip)" "$HOOKS_PORT" \
       "$OUTSIDE/tls.crt" "$OUTSIDE/tls.key" "$OUTSIDE/secret" "$OUTSIDE/alarms"
   fi
   wait_for 30 "the chain node" rpc eth_chainId

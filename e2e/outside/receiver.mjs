@@ -8,7 +8,7 @@ import { join } from "node:path";
 
 const [address, port, certificate, key, secret, log] = process.argv.slice(2);
 // The packages stand in a folder of their own.
-const { Webhook } = createRequire(join(process.env.COUNTERSIGN_NODE, "x.js"))("standardwebhooks");
+const { Webhook } = createRequire(join(process.env.COUNTERSIGN_TEST_NODE, "x.js"))("standardwebhooks");
 const webhook = new Webhook(readFileSync(secret, "utf8").trim());
 const seen = new Set();
 const keep = (entry) => appendFileSync(log, JSON.stringify(entry) + "\n");

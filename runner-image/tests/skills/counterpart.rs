@@ -11,7 +11,7 @@ const NODE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/node");
 
 /// Where e2e/node/install.sh put the packages.
 pub fn packages() -> PathBuf {
-    let folder = std::env::var_os("COUNTERSIGN_NODE").map_or_else(by_default, PathBuf::from);
+    let folder = std::env::var_os("COUNTERSIGN_TEST_NODE").map_or_else(by_default, PathBuf::from);
     assert!(folder.join("node_modules").is_dir(), "{} is missing; run e2e/node/install.sh", folder.display());
     folder
 }
