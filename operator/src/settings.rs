@@ -1,9 +1,8 @@
 //! The operator's settings, from the environment. Each is read and checked once.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use thiserror::Error;
+use countersign_service::settings::{Secret, SettingError, Source, wrong};
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -51,27 +50,10 @@ pub enum Certificates {
     Provided(PathBuf),
 }
 
-/// Shows itself in no log.
-#[derive(Clone)]
-pub struct Secret(pub String);
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-#[derive(Debug, PartialEq, Eq, Error)]
-#[error("{variable}: {problem}")]
-pub struct SettingError {
-    variable: String,
-    problem: String,
-}
-
 impl Settings {
     /// Reads the settings through `get`, which is `std::env::var` outside tests.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Settings, SettingError> {
-        let source = Source { get: &get };
+        let source = Source(&get);
         let namespace = source.required("POD_NAMESPACE", "set it to the pod's namespace with the downward API")?;
         Ok(Settings {
             pod_name: source.required("POD_NAME", "set it to the pod's name with the downward API")?,
@@ -79,11 +61,11 @@ impl Settings {
                 .optional("COUNTERSIGN_SERVICE_ACCOUNT")
                 .unwrap_or_else(|| format!("system:serviceaccount:{namespace}:countersign")),
             namespace,
-            database_url: source.database_url()?,
-            runner_image: source.runner_image()?,
+            database_url: source.database_url("COUNTERSIGN_DATABASE_URL")?,
+            runner_image: runner_image(&source)?,
             webhook: Webhook {
                 service: source.optional("COUNTERSIGN_WEBHOOK_SERVICE").unwrap_or_else(|| "countersign".to_owned()),
-                certificates: source.certificates()?,
+                certificates: certificates(&source)?,
             },
             job_ttl_seconds: source.number("COUNTERSIGN_JOB_TTL_SECONDS", 3600, 60..=604_800)?,
             start_deadline_seconds: source.number("COUNTERSIGN_START_DEADLINE_SECONDS", 300, 5..=86_400)?,
@@ -100,75 +82,25 @@ impl Settings {
     }
 }
 
-struct Source<'a> {
-    get: &'a dyn Fn(&str) -> Option<String>,
+fn runner_image(source: &Source<'_>) -> Result<String, SettingError> {
+    const NAME: &str = "COUNTERSIGN_RUNNER_IMAGE";
+    let image = source.required(NAME, "set it to the runner's image by digest, NAME@sha256:…")?;
+    let digest = image.split_once("@sha256:").map(|(_, digest)| digest);
+    if digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())) {
+        return Ok(image);
+    }
+    Err(wrong(NAME, format!("{image:?} is not by digest; a tag could change, so write NAME@sha256:…")))
 }
 
-fn wrong(variable: &str, problem: impl Into<String>) -> SettingError {
-    SettingError { variable: variable.to_owned(), problem: problem.into() }
-}
-
-impl Source<'_> {
-    fn optional(&self, variable: &str) -> Option<String> {
-        (self.get)(variable).filter(|value| !value.is_empty())
-    }
-
-    fn required(&self, variable: &str, fix: &str) -> Result<String, SettingError> {
-        self.optional(variable).ok_or_else(|| wrong(variable, format!("is not set; {fix}")))
-    }
-
-    fn database_url(&self) -> Result<Secret, SettingError> {
-        const NAME: &str = "COUNTERSIGN_DATABASE_URL";
-        let url = self.required(NAME, "set it to postgres://USER:PASSWORD@HOST:PORT/DATABASE")?;
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(Secret(url));
+fn certificates(source: &Source<'_>) -> Result<Certificates, SettingError> {
+    const NAME: &str = "COUNTERSIGN_WEBHOOK_CERTIFICATES";
+    match source.optional(NAME).as_deref() {
+        None | Some("self") => Ok(Certificates::Own),
+        Some("provided") => {
+            let folder = source.required("COUNTERSIGN_TLS_DIR", "it is where tls.crt and tls.key are mounted")?;
+            Ok(Certificates::Provided(folder.into()))
         }
-        Err(wrong(NAME, "is not a PostgreSQL URL; it begins with postgres://"))
-    }
-
-    fn runner_image(&self) -> Result<String, SettingError> {
-        const NAME: &str = "COUNTERSIGN_RUNNER_IMAGE";
-        let image = self.required(NAME, "set it to the runner's image by digest, NAME@sha256:…")?;
-        let digest = image.split_once("@sha256:").map(|(_, digest)| digest);
-        if digest.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit())) {
-            return Ok(image);
-        }
-        Err(wrong(NAME, format!("{image:?} is not by digest; a tag could change, so write NAME@sha256:…")))
-    }
-
-    fn certificates(&self) -> Result<Certificates, SettingError> {
-        const NAME: &str = "COUNTERSIGN_WEBHOOK_CERTIFICATES";
-        match self.optional(NAME).as_deref() {
-            None | Some("self") => Ok(Certificates::Own),
-            Some("provided") => {
-                let folder = self.required("COUNTERSIGN_TLS_DIR", "it is where tls.crt and tls.key are mounted")?;
-                Ok(Certificates::Provided(folder.into()))
-            }
-            Some(other) => Err(wrong(NAME, format!("{other:?} is not known; use self or provided"))),
-        }
-    }
-
-    fn number<T>(&self, variable: &str, default: T, range: std::ops::RangeInclusive<T>) -> Result<T, SettingError>
-    where
-        T: FromStr + PartialOrd + std::fmt::Display,
-    {
-        let Some(text) = self.optional(variable) else { return Ok(default) };
-        match text.parse::<T>() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(wrong(
-                variable,
-                format!("{text:?} is not a whole number from {} to {}", range.start(), range.end()),
-            )),
-        }
-    }
-
-    fn flag(&self, variable: &str, default: bool) -> Result<bool, SettingError> {
-        match self.optional(variable).as_deref() {
-            None => Ok(default),
-            Some("true") => Ok(true),
-            Some("false") => Ok(false),
-            Some(other) => Err(wrong(variable, format!("{other:?} is neither true nor false"))),
-        }
+        Some(other) => Err(wrong(NAME, format!("{other:?} is not known; use self or provided"))),
     }
 }
 

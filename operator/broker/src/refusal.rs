@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
+use countersign_service::problem;
 
 use crate::judge::allow::Denied;
 use crate::judge::credential::CredentialError;
@@ -143,29 +142,14 @@ impl From<RecordError> for Refusal {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: &'static str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
-}
-
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let Refusal { reason, detail, retry_after } = self;
         let (name, status) = reason.parts();
-        let title = status.canonical_reason().unwrap_or_default();
-        let body = Body { r#type: name, title, status: status.as_u16(), detail: &detail };
-        let mut response = (status, Json(body)).into_response();
+        let mut response = problem::response(name, status, &detail, retry_after);
         // For whoever counts it.
         response.extensions_mut().insert(reason);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(REFUSED, HeaderValue::from_static(name));
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        response.headers_mut().insert(REFUSED, HeaderValue::from_static(name));
         response
     }
 }

@@ -1,17 +1,16 @@
 //! The broker's settings, from the environment. Each is read and checked once.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
+use countersign_service::settings::{Secret, SettingError, Source, wrong};
 use ipnet::IpNet;
-use thiserror::Error;
 
 use crate::judge::breaker::BreakerSettings;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub database_url: DatabaseUrl,
+    pub database_url: Secret,
     /// Where `tls.crt` and `tls.key` are mounted.
     pub tls_dir: PathBuf,
     /// 32 bytes that the operator has too.
@@ -37,23 +36,6 @@ pub struct Limits {
     pub breaker: BreakerSettings,
 }
 
-/// Shows itself in no log.
-#[derive(Clone)]
-pub struct DatabaseUrl(pub String);
-
-impl std::fmt::Debug for DatabaseUrl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-#[derive(Debug, PartialEq, Eq, Error)]
-#[error("{variable}: {problem}")]
-pub struct SettingError {
-    variable: String,
-    problem: String,
-}
-
 const MIB: usize = 1024 * 1024;
 
 impl Default for Limits {
@@ -72,90 +54,47 @@ impl Default for Limits {
 impl Settings {
     /// Reads the settings through `get`, which is `std::env::var` outside tests.
     pub fn read(get: impl Fn(&str) -> Option<String>) -> Result<Settings, SettingError> {
-        let source = Source { get: &get };
+        let source = Source(&get);
         Ok(Settings {
-            database_url: source.database_url()?,
+            database_url: source.database_url("COUNTERSIGN_DATABASE_URL")?,
             tls_dir: source.required("COUNTERSIGN_TLS_DIR", "it is where tls.crt and tls.key are mounted")?.into(),
             key_file: source
                 .required("COUNTERSIGN_BROKER_KEY_FILE", "it is where the key of the tokens is mounted")?
                 .into(),
             secrets_dir: source.optional("COUNTERSIGN_SECRETS_DIR").unwrap_or_else(|| "/secrets".to_owned()).into(),
             trusted_ca_file: source.optional("COUNTERSIGN_TRUSTED_CA_FILE").map(PathBuf::from),
-            refused: source.ranges("COUNTERSIGN_REFUSED_CIDRS")?,
-            limits: source.limits()?,
+            refused: ranges(&source, "COUNTERSIGN_REFUSED_CIDRS")?,
+            limits: limits(&source)?,
         })
     }
 }
 
-struct Source<'a> {
-    get: &'a dyn Fn(&str) -> Option<String>,
+fn ranges(source: &Source<'_>, variable: &str) -> Result<Vec<IpNet>, SettingError> {
+    let text = source.optional(variable).unwrap_or_default();
+    let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+    let parse = |range: &str| {
+        range.parse().map_err(|_| wrong(variable, format!("{range:?} is not a range; write one such as 10.0.0.0/8")))
+    };
+    ranges.map(parse).collect()
 }
 
-fn wrong(variable: &str, problem: impl Into<String>) -> SettingError {
-    SettingError { variable: variable.to_owned(), problem: problem.into() }
-}
-
-impl Source<'_> {
-    fn optional(&self, variable: &str) -> Option<String> {
-        (self.get)(variable).filter(|value| !value.is_empty())
-    }
-
-    fn required(&self, variable: &str, fix: &str) -> Result<String, SettingError> {
-        self.optional(variable).ok_or_else(|| wrong(variable, format!("is not set; {fix}")))
-    }
-
-    fn database_url(&self) -> Result<DatabaseUrl, SettingError> {
-        const NAME: &str = "COUNTERSIGN_DATABASE_URL";
-        let url = self.required(NAME, "set it to postgres://USER:PASSWORD@HOST:PORT/DATABASE")?;
-        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            return Ok(DatabaseUrl(url));
-        }
-        Err(wrong(NAME, "is not a PostgreSQL URL; it begins with postgres://"))
-    }
-
-    fn ranges(&self, variable: &str) -> Result<Vec<IpNet>, SettingError> {
-        let text = self.optional(variable).unwrap_or_default();
-        let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
-        let parse = |range: &str| {
-            range
-                .parse()
-                .map_err(|_| wrong(variable, format!("{range:?} is not a range; write one such as 10.0.0.0/8")))
-        };
-        ranges.map(parse).collect()
-    }
-
-    fn limits(&self) -> Result<Limits, SettingError> {
-        let Limits { connect, call, request_bytes, response_bytes, buffer_bytes, breaker } = Limits::default();
-        let BreakerSettings { failures, open } = breaker;
-        let seconds = |variable, default: Duration, most| {
-            self.number(variable, default.as_secs(), 1..=most).map(Duration::from_secs)
-        };
-        Ok(Limits {
-            connect: seconds("COUNTERSIGN_CONNECT_TIMEOUT_SECONDS", connect, 60)?,
-            call: seconds("COUNTERSIGN_CALL_TIMEOUT_SECONDS", call, 300)?,
-            request_bytes: self.number("COUNTERSIGN_REQUEST_BYTES", request_bytes, 1024..=64 * MIB)?,
-            response_bytes: self.number("COUNTERSIGN_RESPONSE_BYTES", response_bytes, 1024..=1024 * MIB as u64)?,
-            buffer_bytes: self.number("COUNTERSIGN_BUFFER_BYTES", buffer_bytes, MIB..=4096 * MIB)?,
-            breaker: BreakerSettings {
-                failures: self.number("COUNTERSIGN_BREAKER_FAILURES", failures, 1..=1000)?,
-                open: seconds("COUNTERSIGN_BREAKER_SECONDS", open, 3600)?,
-            },
-        })
-    }
-
-    fn number<T>(&self, variable: &str, default: T, range: std::ops::RangeInclusive<T>) -> Result<T, SettingError>
-    where
-        T: FromStr + PartialOrd + std::fmt::Display,
-    {
-        let Some(text) = self.optional(variable) else { return Ok(default) };
-        match text.parse::<T>() {
-            Ok(number) if range.contains(&number) => Ok(number),
-            _ => Err(wrong(
-                variable,
-                format!("{text:?} is not a whole number from {} to {}", range.start(), range.end()),
-            )),
-        }
-    }
+fn limits(source: &Source<'_>) -> Result<Limits, SettingError> {
+    let Limits { connect, call, request_bytes, response_bytes, buffer_bytes, breaker } = Limits::default();
+    let BreakerSettings { failures, open } = breaker;
+    let seconds = |variable, default: Duration, most| {
+        source.number(variable, default.as_secs(), 1..=most).map(Duration::from_secs)
+    };
+    Ok(Limits {
+        connect: seconds("COUNTERSIGN_CONNECT_TIMEOUT_SECONDS", connect, 60)?,
+        call: seconds("COUNTERSIGN_CALL_TIMEOUT_SECONDS", call, 300)?,
+        request_bytes: source.number("COUNTERSIGN_REQUEST_BYTES", request_bytes, 1024..=64 * MIB)?,
+        response_bytes: source.number("COUNTERSIGN_RESPONSE_BYTES", response_bytes, 1024..=1024 * MIB as u64)?,
+        buffer_bytes: source.number("COUNTERSIGN_BUFFER_BYTES", buffer_bytes, MIB..=4096 * MIB)?,
+        breaker: BreakerSettings {
+            failures: source.number("COUNTERSIGN_BREAKER_FAILURES", failures, 1..=1000)?,
+            open: seconds("COUNTERSIGN_BREAKER_SECONDS", open, 3600)?,
+        },
+    })
 }
 
 #[cfg(test)]

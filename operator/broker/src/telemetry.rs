@@ -2,20 +2,11 @@
 
 use countersign_core::tlog::entry::TaskName;
 use tracing::Span;
-use tracing_subscriber::EnvFilter;
 
 use crate::record::Admitted;
 
-/// Writes logs to stdout from here on; RUST_LOG says how much.
 pub fn start() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_current_span(true)
-        .with_span_list(false)
-        .with_env_filter(filter)
-        .init();
+    countersign_service::logs::start("info");
 }
 
 /// Everything within is for this attempt; the trace id is its Task's, as in the operator's log.

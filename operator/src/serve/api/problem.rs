@@ -1,10 +1,9 @@
 //! What a reader is told when there is no answer: problem details (RFC 9457).
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use countersign_service::problem;
 use countersign_store::StoreError;
-use serde::Serialize;
 
 #[derive(Debug)]
 pub struct Problem {
@@ -12,14 +11,6 @@ pub struct Problem {
     detail: String,
     /// Seconds after which another try is worth it.
     retry_after: Option<u32>,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    r#type: &'static str,
-    title: &'a str,
-    status: u16,
-    detail: &'a str,
 }
 
 impl Problem {
@@ -67,16 +58,9 @@ impl From<StoreError> for Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let Problem { status, detail, retry_after } = self;
-        let title = status.canonical_reason().unwrap_or_default();
-        let body = Body { r#type: "about:blank", title, status: status.as_u16(), detail: &detail };
-        let mut response = (status, Json(body)).into_response();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = retry_after {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        let mut response = problem::response("about:blank", status, &detail, retry_after.map(u64::from));
         if status == StatusCode::UNAUTHORIZED {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
