@@ -15,7 +15,7 @@ help: ## Says what there is.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 .PHONY: demo
-demo: ## Brings up a cluster, installs Countersign, runs a Task to its end (10 min cold, 2 min warm).
+demo: ## Brings up a cluster, installs Countersign, watches a wallet on a chain (15 min cold, 2 min warm).
 	@e2e/demo.sh
 
 .PHONY: clean-demo
@@ -23,7 +23,7 @@ clean-demo: ## Takes the demo's cluster down and removes its state.
 	@e2e/cluster/down.sh
 
 .PHONY: test
-test: ## Everything that must hold (25 min cold, 10 min warm).
+test: ## Everything that must hold (45 min cold, 25 min warm).
 	@e2e/test.sh
 
 .PHONY: soak
