@@ -6,20 +6,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use countersign_core::token::TokenKey;
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::Client;
-use kube::api::{Api, ObjectMeta, PostParams};
+use kube::api::Api;
 use serde::Serialize;
 
-use crate::keys::{Shared, random};
+use crate::keys::{self, Kept, Shared};
 use crate::serve::certs;
 use crate::serve::http::Readiness;
 
 const CERTIFICATE: &str = "countersign-broker-tls";
-const TOKENS: &str = "countersign-broker";
-/// The entry of that Secret.
-const KEY: &str = "token.key";
 const PORT: u16 = 8443;
 const EVERY: Duration = Duration::from_secs(30);
 
@@ -55,17 +51,16 @@ impl Trust {
 
 /// Makes or loads what belongs to the broker, and follows it for as long as the process lives.
 pub async fn keep(client: Client, namespace: String, service: String, shared: Shared<Broker>, readiness: Readiness) {
-    const NAME: &str = "broker";
-    readiness.set(NAME, Err("its key is not loaded yet".to_owned()));
+    readiness.set(TokenKey::CONDITION, Err("its key is not loaded yet".to_owned()));
     loop {
         let known = shared.get().is_some();
         match load(&client, &namespace, &service).await {
             Ok(broker) => {
                 shared.set(broker);
-                readiness.set(NAME, Ok(()));
+                readiness.set(TokenKey::CONDITION, Ok(()));
             }
             Err(error) if known => tracing::warn!(error = %format!("{error:#}"), "the broker was not looked at"),
-            Err(error) => readiness.set(NAME, Err(format!("{error:#}"))),
+            Err(error) => readiness.set(TokenKey::CONDITION, Err(format!("{error:#}"))),
         }
         tokio::time::sleep(if shared.get().is_some() { EVERY } else { Duration::from_secs(1) }).await;
     }
@@ -75,6 +70,7 @@ async fn load(client: &Client, namespace: &str, service: &str) -> anyhow::Result
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let server_name = format!("{service}.{namespace}.svc");
     let ca = certs::keep_for(&secrets, CERTIFICATE, &server_name).await?;
+    let tokens = keys::load(&secrets).await.with_context(|| format!("Secret {}", TokenKey::SECRET))?;
     let services: Api<Service> = Api::namespaced(client.clone(), namespace);
     let found = services.get(service).await.with_context(|| format!("Service {service}"))?;
     // A sandbox resolves no names.
@@ -82,22 +78,5 @@ async fn load(client: &Client, namespace: &str, service: &str) -> anyhow::Result
     let address = address.with_context(|| format!("Service {service} has no clusterIP; do not make it headless"))?;
     let host = if address.contains(':') { format!("[{address}]") } else { address };
     let url = format!("https://{host}:{PORT}");
-    Ok(Broker { trust: Trust { version: 1, url, server_name, ca }, tokens: token_key(&secrets).await? })
-}
-
-async fn token_key(secrets: &Api<Secret>) -> anyhow::Result<TokenKey> {
-    let secret = match secrets.get_opt(TOKENS).await.with_context(|| format!("Secret {TOKENS}"))? {
-        Some(secret) => secret,
-        None => {
-            let metadata = ObjectMeta { name: Some(TOKENS.to_owned()), ..ObjectMeta::default() };
-            let data = Some([(KEY.to_owned(), ByteString(random::<32>()?.to_vec()))].into());
-            let secret = Secret { metadata, data, ..Secret::default() };
-            // A conflict means that another replica was faster; the next look takes what it made.
-            secrets.create(&PostParams::default(), &secret).await.with_context(|| format!("Secret {TOKENS}"))?
-        }
-    };
-    let key =
-        secret.data.and_then(|mut data| data.remove(KEY)).with_context(|| format!("Secret {TOKENS} has no {KEY}"))?;
-    let key = key.0.try_into().map_err(|_| anyhow::anyhow!("{KEY} of Secret {TOKENS} must have 32 bytes"))?;
-    Ok(TokenKey::new(key))
+    Ok(Broker { trust: Trust { version: 1, url, server_name, ca }, tokens })
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use countersign_core::approval::Seal;
 use countersign_core::digest::hex;
 use countersign_core::tlog::SigningKey;
+use countersign_core::token::TokenKey;
 use countersign_store::LogKeys;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -17,6 +18,8 @@ use crate::serve::http::Readiness;
 
 /// The 32 bytes of an Ed25519 secret key.
 const KEY: &str = "ed25519.key";
+/// The 32 bytes of the key of attempts' tokens.
+const TOKENS: &str = "token.key";
 /// The key that follows it, where one is to.
 const NEXT: &str = "next.ed25519.key";
 /// The name under which the log's key signs.
@@ -69,7 +72,22 @@ impl Kept for LogKeys {
     }
 }
 
-pub fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
+/// By which the broker knows attempts; it mounts the Secret.
+impl Kept for TokenKey {
+    const SECRET: &'static str = "countersign-broker";
+    const CONDITION: &'static str = "broker";
+
+    fn read(data: &dyn Fn(&str) -> anyhow::Result<Vec<u8>>) -> anyhow::Result<TokenKey> {
+        let key = data(TOKENS)?.try_into().map_err(|_| anyhow::anyhow!("{TOKENS} must have 32 bytes"))?;
+        Ok(TokenKey::new(key))
+    }
+
+    fn make() -> anyhow::Result<Vec<(&'static str, Vec<u8>)>> {
+        Ok(vec![(TOKENS, random::<32>()?.to_vec())])
+    }
+}
+
+fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     Ok(bytes)
@@ -120,7 +138,8 @@ pub async fn keep<K: Kept>(client: Client, namespace: String, shared: Shared<K>,
     }
 }
 
-async fn load<K: Kept>(secrets: &Api<Secret>) -> anyhow::Result<K> {
+/// Makes the key at the first start.
+pub async fn load<K: Kept>(secrets: &Api<Secret>) -> anyhow::Result<K> {
     let secret = match secrets.get_opt(K::SECRET).await? {
         Some(secret) => secret,
         None => {

@@ -41,7 +41,7 @@ pub struct Case<'a> {
     /// The Secrets that the broker was given, with their resource versions.
     pub secrets: &'a BTreeMap<String, String>,
     /// The trees of files that the steps before it left.
-    pub workspace: &'a [Digest],
+    pub workspace: &'a dyn Fn() -> Vec<Digest>,
     pub runner_image: &'a str,
     /// Whether there is a broker.
     pub broker: bool,
@@ -303,7 +303,7 @@ fn prepare(
     }
     let secrets = secrets(case, contract)?;
     let limits = case.policies.egress_limits(&case.task.namespace);
-    let workspace = if contract.workspace == Workspace::None { Vec::new() } else { case.workspace.to_vec() };
+    let workspace = if contract.workspace == Workspace::None { Vec::new() } else { (case.workspace)() };
     let binding = json!({
         "version": 1,
         "task": case.task.uid,

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
+use crate::digest::Digest;
 use crate::policy::PolicySet;
 use crate::record::{Evidence, TaskRecord};
 
@@ -180,7 +181,7 @@ pub struct Report {
     pub evidence: Option<Box<Evidence>>,
     /// The digest of the tree of files that was kept.
     #[serde(default)]
-    pub workspace: Option<String>,
+    pub workspace: Option<Digest>,
     pub finished_at: Option<Timestamp>,
 }
 

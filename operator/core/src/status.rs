@@ -98,6 +98,11 @@ pub fn phase_of(task: &Task) -> &str {
     conditions.iter().find(|c| c.type_ == "Succeeded").map_or("Pending", |c| c.reason.as_str())
 }
 
+/// Whether the status says that the Task is over.
+pub fn is_over(task: &Task) -> bool {
+    matches!(phase_of(task), "Completed" | "Failed" | "Rejected" | "Cancelled")
+}
+
 fn phase(record: &TaskRecord, steps: &[StepStatus], pauses: &Pauses<'_>) -> (&'static str, &'static str, String) {
     if let Some(finished) = &record.finished {
         let (status, phase) = match finished.outcome {

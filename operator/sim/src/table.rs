@@ -36,7 +36,7 @@ impl Judge for TableJudge {
                 timeout_seconds: TIMEOUT_SECONDS,
                 limits: Vec::new(),
                 secrets: BTreeMap::new(),
-                workspace: case.workspace.to_vec(),
+                workspace: (case.workspace)(),
             },
             input_digest: Digest::of_bytes("{}"),
             binding,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use countersign_core::observed::Network;
-use countersign_core::status::phase_of;
+use countersign_core::status::is_over;
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -77,9 +77,8 @@ pub async fn run(context: &Context, trigger: &Trigger) {
 
 /// The namespaces in which something may run.
 fn at_work(context: &Context) -> BTreeSet<String> {
-    let over = |phase: &str| matches!(phase, "Completed" | "Failed" | "Rejected" | "Cancelled");
     let tasks = context.caches.tasks.state();
-    let unfinished = tasks.iter().filter(|task| task.0.as_ref().is_ok_and(|task| !over(phase_of(task))));
+    let unfinished = tasks.iter().filter(|task| task.0.as_ref().is_ok_and(|task| !is_over(task)));
     unfinished.filter_map(|task| task.namespace()).collect()
 }
 

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
-use countersign_core::status::phase_of;
+use countersign_core::status::is_over;
 
 use crate::watch::caches::{Caches, GuardedTask, lock, reference};
 use crate::watch::index::TaskKey;
@@ -40,10 +40,7 @@ impl Trigger {
             return;
         }
         for task in caches.tasks.state() {
-            let over = task
-                .0
-                .as_ref()
-                .is_ok_and(|task| matches!(phase_of(task), "Completed" | "Failed" | "Rejected" | "Cancelled"));
+            let over = task.0.as_ref().is_ok_and(is_over);
             if !over {
                 self.reference(ObjectRef::from_obj(task.as_ref()));
             }

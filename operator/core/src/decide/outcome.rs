@@ -56,7 +56,7 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
                     message: None,
                     output: Some(output),
                     evidence: None,
-                    workspace: workspace.as_deref().and_then(|digest| digest.parse().ok()),
+                    workspace: *workspace,
                 },
                 Err(message) => Result::failed(AttemptOutcome::Failed, message),
             }

@@ -28,7 +28,7 @@ impl View<'_> {
         let plan = record.plan.as_ref()?;
         let has_output = |name: &str| record.steps.get(name).is_some_and(|step| step.state == StepOutcome::Succeeded);
         let outputs: &BTreeMap<String, Arc<Value>> = &self.observed.outputs;
-        let workspace = workspace(plan, record, step);
+        let workspace = || workspace(plan, record, step);
         Some(self.bench.judge.judge(&Case {
             task,
             plan,
@@ -63,9 +63,6 @@ impl View<'_> {
 /// with, so of steps that come one after the other the last one's is enough.
 fn workspace(plan: &RecordedPlan, record: &TaskRecord, step: &Step) -> Vec<Digest> {
     let tree = |name: &str| record.steps.get(name).and_then(|step| step.workspace);
-    if !record.steps.values().any(|step| step.workspace.is_some()) {
-        return Vec::new();
-    }
     let before = ancestors(&plan.steps);
     let of = |name: &str| before.get(name).cloned().unwrap_or_default();
     let left: BTreeSet<&str> = of(&step.name).into_iter().filter(|name| tree(name).is_some()).collect();
