@@ -89,7 +89,7 @@ async fn operate() -> anyhow::Result<()> {
         seal: seal.clone(),
         log_keys: log_keys.clone(),
         broker: broker.clone(),
-        networks: lead::Networks::default(),
+        networks: look::networks::Networks::default(),
         guard: Expected::new(&settings.service_account, &settings.webhook.service, &settings.namespace)?,
         recorder: Recorder::new(
             client.clone(),

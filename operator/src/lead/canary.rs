@@ -1,9 +1,9 @@
 //! Denies the sandboxes of a namespace every way but the one to the broker, and finds out whether the cluster enforces
 //! it: a canary with a sandbox's labels tries to reach what it must not.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use countersign_core::observed::Network;
@@ -19,45 +19,14 @@ use serde_json::json;
 
 use crate::look::act::{FIELD_MANAGER, canary};
 use crate::look::context::Context;
-use crate::watch::caches::lock;
 use crate::watch::trigger::Trigger;
 
 const EVERY: Duration = Duration::from_secs(2);
-/// How long a finding stands, and when to try again after none could be had.
-const STANDS: Duration = Duration::from_secs(3600);
-const AGAIN: Duration = Duration::from_secs(60);
 /// How long a canary may take to come back.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How many namespaces are tried at once.
 const AT_ONCE: usize = 4;
 const POLICY: &str = "countersign-sandbox";
-
-/// What was found, by namespace.
-#[derive(Default)]
-pub struct Networks {
-    found: std::sync::Mutex<BTreeMap<String, (Instant, Network)>>,
-}
-
-impl Networks {
-    pub fn of(&self, namespace: &str) -> Network {
-        lock(&self.found).get(namespace).map(|(_, network)| network.clone()).unwrap_or_default()
-    }
-
-    fn due(&self, namespace: &str) -> bool {
-        lock(&self.found).get(namespace).is_none_or(|(at, network)| {
-            let stands = if *network == Network::NotTried { AGAIN } else { STANDS };
-            at.elapsed() >= stands
-        })
-    }
-
-    fn set(&self, namespace: &str, network: Network) {
-        lock(&self.found).insert(namespace.to_owned(), (Instant::now(), network));
-    }
-
-    fn keep(&self, namespaces: &BTreeSet<String>) {
-        lock(&self.found).retain(|namespace, _| namespaces.contains(namespace));
-    }
-}
 
 /// Runs while this process leads.
 pub async fn run(context: &Context, trigger: &Trigger) {

@@ -16,7 +16,6 @@ use kube::runtime::Controller;
 use kube::runtime::controller;
 use tokio::sync::oneshot;
 
-pub use self::canary::Networks;
 use self::leader::Election;
 use self::sweep::sweep;
 use crate::look::context::Context;

@@ -15,9 +15,9 @@ use kube::runtime::events::Recorder;
 
 use crate::broker::Broker;
 use crate::keys::Shared;
-use crate::lead::Networks;
 use crate::look::act::JobSettings;
 use crate::look::guard::Expected;
+use crate::look::networks::Networks;
 use crate::metrics::Metrics;
 use crate::watch::caches::{Caches, lock};
 

@@ -6,6 +6,7 @@ pub mod error;
 mod events;
 pub mod guard;
 mod logs;
+pub mod networks;
 mod observe;
 pub mod reconcile;
 mod report;
