@@ -36,11 +36,11 @@ bench: ## Measures on the local cluster and prints the table of e2e/BENCHMARKS.m
 
 .PHONY: crds
 crds: ## Writes the CustomResourceDefinitions into their chart.
-	cargo run -q -p countersign-crds --features crdgen --bin crdgen
+	cargo run -q --bin crdgen
 
 .PHONY: events
 events: ## Writes the schema of the log's events, if it only adds to what there was.
-	COUNTERSIGN_WRITE_EVENTS=1 cargo test -q -p countersign-core --test events
+	COUNTERSIGN_WRITE_EVENTS=1 cargo test -q --test events
 
 .PHONY: queries
 queries: ## Checks every SQL query against a scratch database and remembers what it learnt.

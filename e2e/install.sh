@@ -24,8 +24,7 @@ image() {
 
 TARGET=$(rustc -vV | sed -n 's/^host: //p')
 say "building the operator, the broker, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
-(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" -p countersign-operator -p countersign-broker \
-  -p countersign-runner -p countersign-cli)
+(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" --workspace --bins)
 mkdir -p "$BIN"
 ln -sfn "$ROOT/target/$TARGET/$(folder)/kubectl-countersign" "$BIN/kubectl-countersign"
 runner=$(image runner countersign-runner runner-image/Containerfile)

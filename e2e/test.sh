@@ -33,9 +33,9 @@ tools() {
 
 style() {
   cargo fmt --all --check
-  cargo clippy --quiet --workspace --all-targets --all-features -- -D warnings
+  cargo clippy --quiet --workspace --all-targets --test '*' --all-features -- -D warnings
   cargo deny --log-level error check bans licenses sources
-  cargo run --quiet -p countersign-crds --features crdgen --bin crdgen -- --check
+  cargo run --quiet --bin crdgen -- --check
   shellcheck --external-sources --source-path=SCRIPTDIR e2e/*.sh e2e/cluster/*.sh e2e/node/*.sh e2e/outside/*.sh operator/store/prepare.sh .ci/run
 }
 
@@ -45,7 +45,7 @@ units() {
   export COUNTERSIGN_TEST_NODE
   COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url)
   export COUNTERSIGN_TEST_DATABASE_URL
-  cargo test --quiet --workspace --exclude countersign-e2e
+  cargo test --quiet --workspace
   DATABASE_URL=$COUNTERSIGN_TEST_DATABASE_URL operator/store/prepare.sh --check
 }
 
@@ -57,7 +57,7 @@ demo() {
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet -p countersign-e2e --test manifests --test tasks --test signing --test attacks --test log --test reading --test egress -- --test-threads 6
+  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress::
 }
 
 gitops() {
@@ -68,19 +68,19 @@ gitops() {
     echo "skipped: Flux runs beside the local cluster only"
     return
   fi
-  cargo test --quiet -p countersign-e2e --test gitops
+  cargo test --quiet --workspace --test cluster -- gitops::
 }
 
 gvisor() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet -p countersign-e2e --test gvisor -- --nocapture
+  cargo test --quiet --workspace --test cluster -- --nocapture gvisor::
 }
 
 disruption() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet -p countersign-e2e --test guard --test disruption --test network -- --nocapture --test-threads 1
+  cargo test --quiet --workspace --test cluster -- --nocapture --test-threads 1 guard:: disruption:: network::
 }
 
 part "tools" tools

@@ -1,9 +1,12 @@
 //! Agent: an identity that Tasks act for, and what it may do.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::meta::Priority;
+use crate::budget::{Budget, WindowStatus};
+use crate::meta::{Priority, conditions};
 
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
@@ -11,11 +14,21 @@ use crate::meta::Priority;
     version = "v1alpha1",
     kind = "Agent",
     namespaced,
+    status = "AgentStatus",
     derive = "PartialEq",
     shortname = "cagent",
     category = "countersign",
-    doc = "An identity that Tasks act for: its priority, the skills it may use, and a pause.",
+    doc = "An identity that Tasks act for: its priority, the skills it may use, what it may spend, and a pause.",
     printcolumn(name = "Priority", type_ = "string", json_path = ".spec.priority"),
+    printcolumn(name = "Daily", type_ = "string", json_path = ".status.today.limit"),
+    printcolumn(name = "Spent", type_ = "string", json_path = ".status.today.spent"),
+    printcolumn(name = "Held", type_ = "string", json_path = ".status.today.held"),
+    printcolumn(name = "Remaining", type_ = "string", json_path = ".status.today.remaining"),
+    printcolumn(
+        name = "Budget",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"WithinBudget\")].reason"
+    ),
     printcolumn(name = "Suspended", type_ = "boolean", json_path = ".spec.suspend"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -24,6 +37,7 @@ pub struct AgentSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
+    /// How urgent its work is. A Task of its own may say less, never more.
     #[serde(default)]
     pub priority: Priority,
     /// The only Skills that its Tasks may use.
@@ -32,4 +46,28 @@ pub struct AgentSpec {
     /// While true nothing new starts for its Tasks; what runs goes on.
     #[serde(default)]
     pub suspend: bool,
+    /// What its Tasks may spend, all together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
+}
+
+/// How its budget stands. The condition `WithinBudget` is False once a limit is used up; its reason says how far the
+/// window that is used up most has come: `Plenty`, `Half`, `Scarce` (80 percent) or `Exhausted`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "conditions")]
+    pub conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hour: Option<WindowStatus>,
+    /// Of the budget's time zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub today: Option<WindowStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub month: Option<WindowStatus>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<WindowStatus>,
 }

@@ -198,9 +198,14 @@ pub struct EgressLimit {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cost {
-    /// The most that one attempt may cost; a call that would go beyond is refused.
+    /// The most that one attempt may cost, which is reserved before it starts; a call that would go beyond is refused.
+    /// "0" says that it costs nothing.
     #[schemars(schema_with = "money")]
     pub ceiling: String,
+    /// Of each attempt whose pod was let in, whatever it does; part of the ceiling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "money")]
+    pub per_attempt: Option<String>,
     /// Of each call that leaves the broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "money")]

@@ -6,6 +6,7 @@
 
 mod agent;
 mod approval;
+mod budget;
 mod egress;
 mod meta;
 mod plan;
@@ -13,16 +14,17 @@ mod policy;
 mod skill;
 mod task;
 
-pub use agent::{Agent, AgentSpec};
+pub use agent::{Agent, AgentSpec, AgentStatus};
 pub use approval::{
     Approval, ApprovalSpec, ApprovalStatus, CoveredStep, Decision, Difference, EarlierOutput, Required, RuleReference,
     SinceLastApproved, Subject,
 };
+pub use budget::{Budget, BudgetVerdict, CostStatus, PolicyBudget, WindowStatus};
 pub use egress::{Cost, Credential, CredentialScheme, Egress, EgressLimit, Method, Protocol};
 pub use meta::{Identity, LocalReference, OwnedReference, Priority, RiskClass};
 pub use plan::{Plan, PlanSpec, PlanTemplate, Retry, Step, StepApproval};
 pub use policy::{ApprovalRequirement, ApprovalScope, Effect, Policy, PolicyMode, PolicySpec, Rule};
-pub use skill::{Builtin, BuiltinName, EffectClass, Image, Resources, Skill, SkillSpec, Workspace};
+pub use skill::{Builtin, BuiltinName, EffectClass, Image, OverBudget, Resources, Skill, SkillSpec, Workspace};
 pub use task::{PlanStatus, Progress, StepState, StepStatus, Task, TaskSpec, TaskStatus};
 
 /// The API group of every kind here.

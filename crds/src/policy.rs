@@ -4,6 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::PolicyBudget;
 use crate::egress::EgressLimit;
 use crate::meta::{RiskClass, duration};
 
@@ -21,8 +22,8 @@ use crate::meta::{RiskClass, duration};
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
-#[x_kube(validation = Rule::new("(has(self.rules) && self.rules.size() > 0) || has(self.egress)")
-    .message("a Policy says something: set spec.rules or spec.egress"))]
+#[x_kube(validation = Rule::new("(has(self.rules) && self.rules.size() > 0) || has(self.egress) || has(self.budget)")
+    .message("a Policy says something: set spec.rules, spec.egress or spec.budget"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
     #[serde(default)]
@@ -34,6 +35,9 @@ pub struct PolicySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub egress: Option<Vec<EgressLimit>>,
+    /// What may be spent, whoever spends it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<PolicyBudget>,
 }
 
 fn rules(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
@@ -63,7 +67,7 @@ pub enum PolicyMode {
 pub struct Rule {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// A CEL expression of type Bool over `task`, `step`, `skill`, `agent`, `namespace`, `request`.
+    /// A CEL expression of type Bool over `task`, `step`, `skill`, `agent`, `cost`, `namespace`, `request`.
     #[serde(rename = "match")]
     #[schemars(length(min = 1, max = 1024))]
     pub matches: String,

@@ -31,8 +31,10 @@ use crate::meta::{duration, free_object};
     .message("a Skill of effect Read lists jsonRpc methods that are known to read only (eth_call, eth_getBalance, ...); change effect or egress"))]
 #[x_kube(validation = Rule::new("!has(self.expectedDuration) || duration(self.expectedDuration) <= duration(self.timeout)")
     .message("expectedDuration is at most timeout, after which an attempt is ended"))]
-#[x_kube(validation = Rule::new("!has(self.cost) || (has(self.egress) && self.egress.size() > 0)")
-    .message("cost is of calls through the broker; list egress, or leave cost out"))]
+#[x_kube(validation = Rule::new("!has(self.cost) || has(self.cost.perAttempt) || (has(self.egress) && self.egress.size() > 0)")
+    .message("without egress a Skill costs something by the attempt only: set cost.perAttempt, list egress, or leave cost out"))]
+#[x_kube(validation = Rule::new("!has(self.overBudget) || self.overBudget == 'Defer' || has(self.cost)")
+    .message("overBudget goes with cost; set cost, or leave overBudget out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SkillSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +82,11 @@ pub struct SkillSpec {
     /// What of the Task's files it sees, in `/workspace`.
     #[serde(default, skip_serializing_if = "Workspace::is_none")]
     pub workspace: Workspace,
-    /// The Skill that takes this one's place where a Policy rule says Downgrade.
+    /// What becomes of a step that does not fit its budget, and that nothing cheaper can take the place of.
+    #[serde(default, skip_serializing_if = "OverBudget::is_default")]
+    pub over_budget: OverBudget,
+    /// The Skill that takes this one's place where a Policy rule says Downgrade, or where this one does not fit the
+    /// budget.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub downgrade_to: Option<String>,
@@ -104,6 +110,22 @@ pub enum Workspace {
 impl Workspace {
     fn is_none(&self) -> bool {
         *self == Workspace::None
+    }
+}
+
+/// What becomes of a step that does not fit its budget.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OverBudget {
+    /// It waits for the next window; where there is none, or it would not fit there either, it is rejected.
+    #[default]
+    Defer,
+    /// It is rejected at once.
+    Reject,
+}
+
+impl OverBudget {
+    fn is_default(&self) -> bool {
+        *self == OverBudget::Defer
     }
 }
 

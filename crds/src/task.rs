@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::budget::{BudgetVerdict, CostStatus};
+use crate::egress::money;
 use crate::meta::{Identity, LocalReference, Priority, conditions, free_object};
 use crate::plan::PlanTemplate;
 
@@ -26,6 +28,8 @@ use crate::plan::PlanTemplate;
     printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.user", priority = 1),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.conditions[?(@.type==\"Succeeded\")].reason"),
     printcolumn(name = "Steps", type_ = "string", json_path = ".status.progress.summary"),
+    printcolumn(name = "Spent", type_ = "string", json_path = ".status.cost.spent"),
+    printcolumn(name = "Budget", type_ = "string", json_path = ".status.cost.decision"),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -50,6 +54,8 @@ use crate::plan::PlanTemplate;
         .message("spec.goal is immutable; create a new Task"),
     validation = Rule::new("has(self.priority) == has(oldSelf.priority) && (!has(self.priority) || self.priority == oldSelf.priority)")
         .message("spec.priority is immutable; create a new Task"),
+    validation = Rule::new("has(self.budget) == has(oldSelf.budget) && (!has(self.budget) || self.budget == oldSelf.budget)")
+        .message("spec.budget is immutable; create a new Task"),
     validation = Rule::new("!has(oldSelf.requester) || (has(self.requester) && self.requester == oldSelf.requester)")
         .message("spec.requester is immutable"),
     validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)")
@@ -79,9 +85,13 @@ pub struct TaskSpec {
     /// The Agent on whose behalf the work is done; its allowed skills bind the Plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_ref: Option<LocalReference>,
-    /// Overrides the Agent's priority for Policy's eyes.
+    /// How urgent it is; never more than its Agent's. The Agent's own where left out, and Normal without an Agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
+    /// The most that all of it may cost. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "money")]
+    pub budget: Option<String>,
     /// Who created the Task: stamped by the admission webhook, whatever the client sends. They never sign for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester: Option<Identity>,
@@ -117,6 +127,9 @@ pub struct TaskStatus {
     pub plan: Option<PlanStatus>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
+    /// Of what its steps cost; left out where nothing of it has a price.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<CostStatus>,
     /// At most 200 steps: those under way and those that went wrong first, then in the Plan's order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
@@ -180,6 +193,13 @@ pub struct StepStatus {
     #[schemars(length(max = 63))]
     pub name: String,
     pub state: StepState,
+    /// The Skill that took the place of the Plan's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub downgraded_to: Option<String>,
+    /// What was decided about its price; left out where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetVerdict>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -32,7 +32,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     if stale.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("stale: {}; run `cargo run -p countersign-crds --bin crdgen`", stale.join(", "));
+    eprintln!("stale: {}; run `make crds`", stale.join(", "));
     Ok(ExitCode::FAILURE)
 }
 

@@ -1,9 +1,11 @@
 //! What can be known to be wrong with an object before it is admitted, beyond its schema.
 
-use countersign_crds::{PlanSpec, PolicySpec, SkillSpec, TaskSpec};
+use countersign_crds::{AgentSpec, PlanSpec, PolicySpec, SkillSpec, TaskSpec};
 use serde_json::{Map, Value, json};
 
+use crate::budget::{check_budget, check_cost};
 use crate::json::strict;
+use crate::money::Money;
 use crate::plan::check_steps;
 use crate::policy::compile_rule;
 pub use crate::problem::Problem;
@@ -30,6 +32,9 @@ pub fn task(spec: &TaskSpec) -> Checked {
         let message = format!("{bytes} bytes of JSON; at most {PARAMETERS_LIMIT_BYTES}, so pass a reference instead");
         problems.push(Problem::new("spec.parameters", message));
     }
+    if let Some(error) = spec.budget.as_ref().and_then(|text| text.parse::<Money>().err()) {
+        problems.push(Problem::new("spec.budget", error.to_string()));
+    }
     if let Some(plan) = &spec.plan {
         problems.extend(check_steps(&plan.steps, "spec.plan.steps", Some(&spec.parameters)));
     }
@@ -40,9 +45,26 @@ pub fn plan(spec: &PlanSpec) -> Checked {
     checked(check_steps(&spec.steps, "spec.steps", None))
 }
 
-pub fn policy(spec: &PolicySpec) -> Checked {
+/// `binds_cluster` where it stands in the operator's own namespace.
+pub fn policy(spec: &PolicySpec, binds_cluster: bool) -> Checked {
     let wrong = |(index, rule)| compile_rule(rule, &format!("spec.rules[{index}].match")).err();
-    checked(spec.rules.iter().enumerate().filter_map(wrong).collect())
+    let mut problems: Vec<Problem> = spec.rules.iter().enumerate().filter_map(wrong).collect();
+    if let Some(budget) = &spec.budget {
+        let of_namespace = budget.namespace.iter().flat_map(|budget| check_budget(budget, "spec.budget.namespace"));
+        problems.extend(of_namespace);
+        if let Some(of_cluster) = &budget.cluster {
+            problems.extend(check_budget(of_cluster, "spec.budget.cluster"));
+            if !binds_cluster {
+                let message = "is for a Policy in the operator's own namespace; set spec.budget.namespace here";
+                problems.push(Problem::new("spec.budget.cluster", message));
+            }
+        }
+    }
+    checked(problems)
+}
+
+pub fn agent(spec: &AgentSpec) -> Checked {
+    checked(spec.budget.iter().flat_map(|budget| check_budget(budget, "spec.budget")).collect())
 }
 
 pub fn skill(spec: &SkillSpec) -> Checked {
@@ -54,5 +76,6 @@ pub fn skill(spec: &SkillSpec) -> Checked {
         GoDuration::parse_within(&spec.timeout, GoDuration::from_secs(1), GoDuration::from_secs(24 * 60 * 60));
     let timeout = timeout.err().map(|error| Problem::new("spec.timeout", error.to_string()));
     let schemas = [("spec.input", &spec.input), ("spec.output", &spec.output)];
-    checked(schemas.into_iter().filter_map(|(field, map)| schema(field, map)).chain(timeout).collect())
+    let cost = spec.cost.iter().flat_map(|cost| check_cost(cost, "spec.cost"));
+    checked(schemas.into_iter().filter_map(|(field, map)| schema(field, map)).chain(timeout).chain(cost).collect())
 }

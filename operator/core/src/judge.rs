@@ -3,12 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_crds::{AgentSpec, Effect, PolicyMode, Priority, RiskClass, SkillSpec, Step, StepApproval, Workspace};
+use countersign_crds::{
+    AgentSpec, BudgetVerdict, Effect, PolicyMode, RiskClass, SkillSpec, Step, StepApproval, Workspace,
+};
+use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::approval::Ask;
+use crate::budget::{BudgetDecision, Purse, Weighed, priority};
 use crate::cel::{Fence, Variables};
 use crate::digest::{self, Digest};
+use crate::money::Money;
 use crate::observed::TaskView;
 use crate::plan::{CompiledStep, check_schema, task_value, variables};
 use crate::policy::{PolicySet, Verdict};
@@ -43,6 +48,8 @@ pub struct Case<'a> {
     /// The trees of files that the steps before it left.
     pub workspace: &'a dyn Fn() -> Vec<Digest>,
     pub runner_image: &'a str,
+    /// What its price is held against.
+    pub purse: Purse<'a>,
     /// Whether there is a broker.
     pub broker: bool,
 }
@@ -59,6 +66,13 @@ pub enum Judgement {
     Denied {
         message: String,
         rules: Vec<RuleDecision>,
+        /// Where it is the price that does not fit.
+        budget: Option<Box<BudgetDecision>>,
+    },
+    /// Its price does not fit now; it may from this instant on.
+    Deferred {
+        budget: Box<BudgetDecision>,
+        until: Timestamp,
     },
     /// It cannot be judged at this moment; nothing may be concluded.
     NotYet {
@@ -82,6 +96,8 @@ pub struct Prepared {
     pub digest: Digest,
     pub risk: RiskClass,
     pub rules: Vec<RuleDecision>,
+    /// What is to be reserved; `None` where it has no price, or has what it takes already.
+    pub budget: Option<Box<BudgetDecision>>,
 }
 
 /// Judges by the Policies, in CEL.
@@ -108,6 +124,8 @@ impl PolicyJudge {
         let mut name = case.step.skill.clone();
         // Each Skill is judged once, so a ring of downgrades ends.
         let mut seen = Vec::new();
+        // What did not fit the budget before.
+        let mut too_dear: Option<String> = None;
         loop {
             let contract = contract(case, &name)?;
             check_agent(case, &name)?;
@@ -127,14 +145,45 @@ impl PolicyJudge {
                         let message = format!(
                             "a rule asks to downgrade the Skill {name:?}, which has nothing left to be downgraded to; set spec.downgradeTo on it"
                         );
-                        return Err(Judgement::Denied { message, rules });
+                        return Err(Judgement::Denied { message, rules, budget: None });
                     };
                     downgraded = rules;
                     name = next;
                 }
-                Effect::Allow | Effect::RequireApproval => {
-                    return prepare(case, &name, contract, input, verdict, rules);
-                }
+                Effect::Allow | Effect::RequireApproval => match case.purse.weigh(&name, contract) {
+                    Weighed::Free => return prepare(case, &name, contract, input, verdict, rules, None),
+                    Weighed::Fits(decision) => {
+                        let decision = Some(Box::new(since_too_dear(decision, too_dear.as_deref())));
+                        return prepare(case, &name, contract, input, verdict, rules, decision);
+                    }
+                    Weighed::Unpriced(message) => {
+                        rules.push(budget_rule(case, &name, Effect::Deny, message));
+                        return Err(denied(&rules));
+                    }
+                    Weighed::Over { decision, until } => {
+                        seen.push(name.clone());
+                        let cheaper = contract.downgrade_to.clone().filter(|next| !seen.contains(next));
+                        match (cheaper, until) {
+                            (Some(next), _) => {
+                                let why = decision.message.clone().unwrap_or_default();
+                                let message = format!("{name} is downgraded to {next}: {why}");
+                                rules.push(budget_rule(case, &name, Effect::Downgrade, message.clone()));
+                                too_dear = Some(message);
+                                downgraded = rules;
+                                name = next;
+                            }
+                            (None, Some(until)) => {
+                                return Err(Judgement::Deferred { budget: Box::new(decision), until });
+                            }
+                            (None, None) => {
+                                let message = decision.message.clone().unwrap_or_default();
+                                rules.push(budget_rule(case, &name, Effect::Deny, message.clone()));
+                                let budget = Some(Box::new(decision));
+                                return Err(Judgement::Denied { message, rules, budget });
+                            }
+                        }
+                    }
+                },
             }
         }
     }
@@ -222,6 +271,28 @@ fn check_agent(case: &Case<'_>, skill: &str) -> Early<()> {
     Err(denied(&[rule]))
 }
 
+/// What fits in the place of something dearer says so.
+fn since_too_dear(decision: BudgetDecision, too_dear: Option<&str>) -> BudgetDecision {
+    match too_dear {
+        None => decision,
+        Some(why) => BudgetDecision { verdict: BudgetVerdict::Downgraded, message: Some(why.to_owned()), ..decision },
+    }
+}
+
+/// What the budget says, as a rule would.
+fn budget_rule(case: &Case<'_>, skill: &str, effect: Effect, message: String) -> RuleDecision {
+    RuleDecision {
+        policy: "budget".to_owned(),
+        rule: skill.to_owned(),
+        effect,
+        mode: PolicyMode::Enforce,
+        risk: RiskClass::default(),
+        message: Some(message),
+        saw: Map::new(),
+        policies: case.policies.digest(&case.task.namespace),
+    }
+}
+
 fn denied(rules: &[RuleDecision]) -> Judgement {
     let why = |rule: &RuleDecision| {
         let message = rule.message.as_deref().unwrap_or("it is denied");
@@ -233,13 +304,15 @@ fn denied(rules: &[RuleDecision]) -> Judgement {
         .map(why)
         .collect::<Vec<_>>()
         .join("; ");
-    Judgement::Denied { message, rules: rules.to_vec() }
+    Judgement::Denied { message, rules: rules.to_vec(), budget: None }
 }
 
 /// What a Policy rule sees.
 fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Variables {
     let spec = &case.task.spec;
-    let priority = spec.priority.or(case.agent.map(|a| a.priority)).unwrap_or(Priority::Normal);
+    let priority = priority(spec.priority, case.agent.map(|agent| agent.priority));
+    let cost = contract.cost.as_ref().map(|cost| &cost.ceiling);
+    let micros = cost.and_then(|ceiling| ceiling.parse().ok()).map_or(0, Money::micros);
     let agent = case.agent.zip(spec.agent_ref.as_ref());
     let agent = agent.map(|(agent, reference)| json!({"name": reference.name, "priority": agent.priority}));
     let requester = case.request.requester.as_ref().map(|who| json!({"user": who.user, "groups": who.groups}));
@@ -279,6 +352,7 @@ fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &M
             }),
         )
         .with("agent", json!(agent))
+        .with("cost", json!({"ceiling": cost, "micros": micros}))
         .with("request", json!(requester))
 }
 
@@ -289,6 +363,7 @@ fn prepare(
     input: Map<String, Value>,
     verdict: Verdict,
     mut rules: Vec<RuleDecision>,
+    budget: Option<Box<BudgetDecision>>,
 ) -> Early<Judgement> {
     let timeout = timeout(case.step, contract).map_err(|message| invalid("InvalidStep", message))?;
     let image = match &contract.image {
@@ -344,13 +419,13 @@ fn prepare(
         secrets,
         workspace,
     };
-    let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules });
+    let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules, budget });
     let policy_asks = verdict.effect == Effect::RequireApproval;
     if !plan_asks && !policy_asks {
         return Ok(Judgement::Permitted(prepared));
     }
     if case.request.requester.is_none() {
-        return Err(Judgement::Denied { message: UNKNOWN_REQUESTER.to_owned(), rules: prepared.rules });
+        return Err(Judgement::Denied { message: UNKNOWN_REQUESTER.to_owned(), rules: prepared.rules, budget: None });
     }
     let ask = match (policy_asks, plan_asks) {
         (true, false) => verdict.ask,
@@ -362,7 +437,7 @@ fn prepare(
             "its rules together ask for {} groups; at most {MOST_GROUPS} can be represented, so ask for fewer",
             ask.required.groups.len()
         );
-        return Err(Judgement::Denied { message, rules: prepared.rules });
+        return Err(Judgement::Denied { message, rules: prepared.rules, budget: None });
     }
     Ok(Judgement::NeedsApproval { prepared, ask })
 }

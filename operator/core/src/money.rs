@@ -44,6 +44,16 @@ impl Money {
         Money(self.0.saturating_add(other.0))
     }
 
+    pub fn saturating_sub(self, other: Money) -> Money {
+        Money(self.0.saturating_sub(other.0))
+    }
+
+    /// What is left when so many hundredths, rounded up, are set aside.
+    pub fn less_percent(self, percent: u32) -> Money {
+        let aside = (u128::from(self.0) * u128::from(percent.min(100))).div_ceil(100);
+        Money(self.0.saturating_sub(u64::try_from(aside).unwrap_or(u64::MAX)))
+    }
+
     /// The price of `count` at `price` a million, rounded up: what costs something is never free.
     pub fn per_million(price: Money, count: u64) -> Money {
         let exact = (u128::from(price.0) * u128::from(count)).div_ceil(MILLION);

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
+use crate::budget::{Balance, LineKey};
 use crate::digest::Digest;
 use crate::policy::PolicySet;
 use crate::record::{Evidence, TaskRecord};
@@ -38,6 +39,8 @@ pub struct Observed {
     pub guard: Guard,
     /// Outputs of finished steps, by step; those that open steps refer to.
     pub outputs: BTreeMap<String, Arc<Value>>,
+    /// What was spent and is held, in the rows that bear on the Task; looked up where it has anything with a price.
+    pub balances: BTreeMap<LineKey, Balance>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

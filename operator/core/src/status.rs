@@ -1,12 +1,15 @@
 //! The status of a Task and of its Approvals: a bounded view of the record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_crds::{ApprovalStatus, PlanStatus, Progress, StepState, StepStatus, Task, TaskStatus};
+use countersign_crds::{
+    ApprovalStatus, BudgetVerdict, CostStatus, PlanStatus, Progress, StepState, StepStatus, Task, TaskStatus,
+};
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::approval::{Tally, excerpt, tally};
+use crate::budget::{Balance, LineKey, Scope};
 use crate::decide::{Waits, satisfied};
 use crate::names::shown;
 use crate::observed::{Network, Observed, ReportedApproval, TaskView};
@@ -24,6 +27,7 @@ pub(crate) struct Pauses<'a> {
     pub suspended: bool,
     pub network: &'a Network,
     pub waits: &'a Waits,
+    pub balances: &'a BTreeMap<LineKey, Balance>,
 }
 
 /// The Task's status, read off the record.
@@ -65,9 +69,29 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
         conditions,
         plan: record.plan.as_ref().map(|plan| PlanStatus { name: plan.name.clone(), digest: plan.digest.to_string() }),
         progress,
+        cost: cost(record, pauses.balances),
         steps,
         started_at: Some(time(record.adopted_at)),
         finished_at: record.finished.as_ref().map(|finished| time(finished.at)),
+    }
+}
+
+/// What the Task has cost, once anything of it had a price.
+fn cost(record: &TaskRecord, balances: &BTreeMap<LineKey, Balance>) -> Option<CostStatus> {
+    let decision = record.steps.values().filter_map(budget_of).max()?;
+    let own = balances.iter().find(|(key, _)| key.scope == Scope::Task && key.subject == record.uid);
+    let Balance { spent, held } = own.map(|(_, balance)| *balance).unwrap_or_default();
+    Some(CostStatus { spent: spent.to_string(), held: held.to_string(), decision: Some(decision) })
+}
+
+/// What was decided last about a step's price.
+fn budget_of(step: &StepRecord) -> Option<BudgetVerdict> {
+    let rejected = step.reason.as_deref() == Some("OverBudget");
+    let deferred = step.deferral.is_some();
+    match (rejected, deferred) {
+        (true, _) => Some(BudgetVerdict::Rejected),
+        (false, true) => Some(BudgetVerdict::Deferred),
+        (false, false) => step.attempts.last()?.reservation.as_ref().map(|reservation| reservation.verdict),
     }
 }
 
@@ -174,7 +198,7 @@ fn listed(steps: Vec<StepStatus>) -> Vec<StepStatus> {
 }
 
 fn step_statuses(plan: &RecordedPlan, record: &TaskRecord, pauses: &Pauses<'_>) -> Vec<StepStatus> {
-    let mut approvals: std::collections::BTreeMap<&str, &ApprovalRecord> = std::collections::BTreeMap::new();
+    let mut approvals: BTreeMap<&str, &ApprovalRecord> = BTreeMap::new();
     for approval in record.approvals.values() {
         for step in approval.covers.keys() {
             let latest = approvals.entry(step).or_insert(approval);
@@ -210,6 +234,8 @@ fn step_status(
     StepStatus {
         name: step.name.clone(),
         state,
+        downgraded_to: last.map(|attempt| &attempt.skill).filter(|skill| **skill != step.skill).cloned(),
+        budget: budget_of(record),
         attempt: last.map(|attempt| attempt.number),
         reason,
         message: message.map(|message| excerpt(&message, MESSAGE_CHARS)),
@@ -233,6 +259,10 @@ fn open_state(
     }
     if let Some(held) = pauses.waits.held.get(&step.name) {
         return (StepState::Pending, Some("Held".to_owned()), Some(held.clone()));
+    }
+    if let Some(deferral) = record.deferral.as_ref() {
+        let message = format!("{}; waits until {}", deferral.message, deferral.until);
+        return (StepState::Pending, Some("Deferred".to_owned()), Some(message));
     }
     if !step.needs.iter().all(|need| satisfied(task, need)) {
         return (StepState::Blocked, None, None);

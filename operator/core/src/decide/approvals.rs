@@ -74,6 +74,7 @@ fn rejected(
         message: Some(message.to_owned()),
         output: None,
         rules: approval.covers.get(step).map(|covered| covered.rules.clone()).unwrap_or_default(),
+        budget: None,
         at: view.now,
     };
     approval.covers.keys().filter(waits).map(reject).collect()

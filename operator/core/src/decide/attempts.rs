@@ -7,6 +7,7 @@ use super::launch::changed_of;
 use super::outcome::{self, Result as PodResult};
 use super::view::View;
 use crate::judge::Judgement;
+use crate::money::Money;
 use crate::observed::{Guard, Network, PodState};
 use crate::record::{
     ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
@@ -108,9 +109,9 @@ fn intended(
     }
     let steps = &record.plan.as_ref()?.steps;
     let spec = steps.iter().find(|spec| spec.name == step)?;
-    match view.judge(record, spec, attempt.number)? {
+    match view.judge(record, spec, attempt.number, Money::ZERO)? {
         // Nothing can be concluded at this moment, so nothing is let in either.
-        Judgement::NotYet { .. } => return late(view, attempt),
+        Judgement::NotYet { .. } | Judgement::Deferred { .. } => return late(view, attempt),
         Judgement::Permitted(prepared) if prepared.digest == attempt.digest => {}
         Judgement::NeedsApproval { prepared, ask: _ } if prepared.digest == attempt.digest => {
             // What the signature rests on is looked at again as well.
@@ -248,6 +249,7 @@ fn over(
             message: message.filter(|_| outcome != StepOutcome::Succeeded),
             output: reference,
             rules: Vec::new(),
+            budget: None,
             at: view.now,
         });
     }

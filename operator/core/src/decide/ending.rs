@@ -52,6 +52,7 @@ pub(super) fn wind_up(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Ve
                 message: Some(message.to_owned()),
                 output: None,
                 rules: Vec::new(),
+                budget: None,
                 at: view.now,
             }
         });

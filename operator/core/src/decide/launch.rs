@@ -9,6 +9,7 @@ use super::view::View;
 use super::{Waits, request};
 use crate::approval::Ask;
 use crate::judge::{Judgement, Prepared};
+use crate::money::Money;
 use crate::names;
 use crate::observed::Guard;
 use crate::record::{ApprovalRecord, ApprovalState, Change, RuleDecision, StepOutcome, TaskRecord};
@@ -27,6 +28,8 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
     let mut slots = (plan.parallelism as usize).saturating_sub(live);
     let open = awaited(record);
     let mut changes = Vec::new();
+    // What the steps before have taken of the same budget.
+    let mut reserved = Money::ZERO;
     // Steps that an Approval asked for just now is for as well.
     let mut covered = BTreeSet::new();
     // As many steps as could run may newly be put to people; those that were put stay under judgement.
@@ -39,14 +42,18 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
         if !asked && fresh == 0 {
             continue;
         }
-        let next = start_one(view, record, step, slots > 0, waits);
+        let next = start_one(view, record, step, slots > 0, reserved, waits);
         if !asked {
             fresh -= 1;
         }
         let mut voided = false;
         for change in &next {
             match change {
-                Change::Intend { .. } => slots -= 1,
+                Change::Intend { budget, .. } => {
+                    slots -= 1;
+                    let amount = budget.as_ref().map_or(Money::ZERO, |budget| budget.amount);
+                    reserved = reserved.saturating_add(amount);
+                }
                 Change::RequestApproval { covers, .. } => covered.extend(covers.keys().cloned()),
                 Change::SupersedeApproval { .. } => voided = true,
                 _ => {}
@@ -81,9 +88,16 @@ pub(crate) fn satisfied(record: &TaskRecord, need: &str) -> bool {
     })
 }
 
-fn start_one(view: &View<'_>, record: &TaskRecord, step: &Step, slot: bool, waits: &mut Waits) -> Vec<Change> {
+fn start_one(
+    view: &View<'_>,
+    record: &TaskRecord,
+    step: &Step,
+    slot: bool,
+    reserved: Money,
+    waits: &mut Waits,
+) -> Vec<Change> {
     let number = record.steps.get(&step.name).map_or(1, |state| state.next_number());
-    let Some(judgement) = view.judge(record, step, number) else { return Vec::new() };
+    let Some(judgement) = view.judge(record, step, number, reserved) else { return Vec::new() };
     let open = record.approvals.values().find(|approval| approval.awaits(&step.name));
     match judgement {
         Judgement::NotYet { message } => {
@@ -101,9 +115,31 @@ fn start_one(view: &View<'_>, record: &TaskRecord, step: &Step, slot: bool, wait
             let closed = close(view, step, StepOutcome::Failed, reason, message, Vec::new());
             void(view, open, "input").into_iter().chain([closed]).collect()
         }
-        Judgement::Denied { message, rules } => {
+        Judgement::Denied { message, rules, budget: None } => {
             let closed = close(view, step, StepOutcome::Rejected, "PolicyDenied", message, rules);
             void(view, open, "policies").into_iter().chain([closed]).collect()
+        }
+        Judgement::Denied { message, rules, budget: Some(decision) } => {
+            let closed = Change::FinishStep {
+                step: step.name.clone(),
+                outcome: StepOutcome::Rejected,
+                reason: Some("OverBudget".to_owned()),
+                message: Some(message),
+                output: None,
+                rules,
+                budget: Some(decision),
+                at: view.now,
+            };
+            void(view, open, "budget").into_iter().chain([closed]).collect()
+        }
+        Judgement::Deferred { budget, until } => {
+            let message = budget.message.clone().unwrap_or_default();
+            let known = record.steps.get(&step.name).and_then(|state| state.deferral.as_ref());
+            // Once for each window; what signatures there are stay for when it fits.
+            let new = known.is_none_or(|known| known.until != until);
+            waits.deferred.insert(step.name.clone(), message);
+            let defer = Change::Defer { step: step.name.clone(), until, budget, at: view.now };
+            new.then_some(defer).into_iter().collect()
         }
         Judgement::Permitted(prepared) => {
             let void = void(view, open, "policies");
@@ -183,7 +219,7 @@ fn intend(
     prepared: Prepared,
     approval: Option<String>,
 ) -> Change {
-    let Prepared { launch, input_digest, binding: _, digest, risk: _, rules } = prepared;
+    let Prepared { launch, input_digest, binding: _, digest, risk: _, rules, budget } = prepared;
     Change::Intend {
         step: step.name.clone(),
         number,
@@ -193,6 +229,7 @@ fn intend(
         approval,
         launch: Box::new(launch),
         rules,
+        budget,
         at: view.now,
     }
 }
@@ -212,6 +249,7 @@ fn close(
         message: Some(message),
         output: None,
         rules,
+        budget: None,
         at: view.now,
     }
 }

@@ -19,6 +19,7 @@ pub(crate) use launch::satisfied;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::budget::Budgets;
 use crate::effect::Decision;
 use crate::judge::{Judge, PolicyJudge};
 use crate::observed::Observed;
@@ -59,8 +60,13 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
     let mut record = observed.record.clone();
     let mut changes = Vec::new();
     let mut waits = Waits::default();
+    let budgets = observed
+        .task
+        .as_ref()
+        .map(|task| Budgets::of(now, task, observed.agent.as_ref(), &observed.policies))
+        .unwrap_or_default();
+    let view = View { now, config, observed, bench, budgets };
     loop {
-        let view = View { now, config, observed, bench };
         let batch = advance(&view, record.as_ref(), &mut waits);
         if batch.is_empty() {
             break;
@@ -73,19 +79,39 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
     let Some(record) = record else {
         return Ok(Decision { changes, acts: Vec::new(), status: None, wake: None, again: false, record: None });
     };
-    let view = View { now, config, observed, bench };
     let acts = acts::acts(&view, &record);
     let status = observed.task.as_ref().map(|task| {
         status::project(
             now,
             task,
             &record,
-            &status::Pauses { suspended: view.suspended(), network: &observed.network, waits: &waits },
+            &status::Pauses {
+                suspended: view.suspended(),
+                network: &observed.network,
+                waits: &waits,
+                balances: &observed.balances,
+            },
         )
     });
     let wake = wake::wake(&view, &record, &waits);
-    let again = !changes.is_empty() && (!waits.held.is_empty() || waits.unchecked);
+    // What was settled is shown as it is in the ledger then.
+    let settled = settles(observed, &changes);
+    let again = !changes.is_empty() && (!waits.held.is_empty() || waits.unchecked || settled);
     Ok(Decision { changes, acts, status, wake, again, record: Some(record) })
+}
+
+/// Whether money moves with these changes.
+fn settles(observed: &Observed, changes: &[Change]) -> bool {
+    let Some(record) = &observed.record else { return false };
+    let reserved = |step: &str| {
+        let live = record.steps.get(step).and_then(|step| step.live_attempt());
+        live.is_some_and(|attempt| attempt.reservation.is_some())
+    };
+    changes.iter().any(|change| match change {
+        Change::FinishAttempt { step, .. } => reserved(step),
+        Change::Intend { budget, .. } => budget.is_some(),
+        _ => false,
+    })
 }
 
 type Stage = fn(&View<'_>, &TaskRecord, &mut Waits) -> Vec<Change>;
@@ -97,6 +123,8 @@ pub(crate) struct Waits {
     pub planning: Option<(&'static str, String)>,
     /// Steps that cannot be judged at this moment, with why.
     pub held: std::collections::BTreeMap<String, String>,
+    /// Steps whose price does not fit now, with why.
+    pub deferred: std::collections::BTreeMap<String, String>,
     /// A pod is there that was not held against what was decided just now.
     pub unchecked: bool,
 }
@@ -125,6 +153,7 @@ fn advance(view: &View<'_>, record: Option<&TaskRecord>, waits: &mut Waits) -> V
         return Vec::new();
     }
     waits.held.clear();
+    waits.deferred.clear();
     waits.unchecked = false;
     let stages: [Stage; 6] =
         [ending::begin, planning::stamp, attempts::follow, approvals::follow, ending::wind_up, launch::start];

@@ -10,6 +10,7 @@ use super::view::View;
 use crate::approval::Ask;
 use crate::digest::{self, Digest};
 use crate::judge::{Judgement, Prepared};
+use crate::money::Money;
 use crate::names;
 use crate::plan::CompiledStep;
 use crate::record::{Change, Covered, TaskRecord};
@@ -53,7 +54,7 @@ pub(super) fn ask(
 }
 
 fn covered(attempt: u32, prepared: Prepared) -> Covered {
-    let Prepared { launch: _, input_digest: _, binding, digest, risk: _, rules } = prepared;
+    let Prepared { launch: _, input_digest: _, binding, digest, risk: _, rules, budget: _ } = prepared;
     Covered { attempt, digest, binding, rules }
 }
 
@@ -78,7 +79,8 @@ fn gather(
             continue;
         }
         let number = state.next_number();
-        let Some(Judgement::NeedsApproval { prepared, ask: theirs }) = view.judge(record, step, number) else {
+        let Some(Judgement::NeedsApproval { prepared, ask: theirs }) = view.judge(record, step, number, Money::ZERO)
+        else {
             continue;
         };
         if theirs.scope == ApprovalScope::Plan {

@@ -8,8 +8,10 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Bench, Config};
+use crate::budget::{Budgets, Purse, Standing};
 use crate::digest::Digest;
 use crate::judge::{Case, Judgement};
+use crate::money::Money;
 use crate::observed::Observed;
 use crate::plan::ancestors;
 use crate::record::{RecordedPlan, StepOutcome, TaskRecord};
@@ -19,16 +21,26 @@ pub(super) struct View<'a> {
     pub config: &'a Config,
     pub observed: &'a Observed,
     pub bench: &'a Bench<'a>,
+    /// What limits bear on the Task now.
+    pub budgets: Budgets,
 }
 
 impl View<'_> {
-    /// Judges a step as its attempt `number`; `None` where there is no Task or Plan to judge it by.
-    pub fn judge(&self, record: &TaskRecord, step: &Step, number: u32) -> Option<Judgement> {
+    /// Judges a step as its attempt `number`, with so much reserved already that no record shows yet; `None` where
+    /// there is no Task or Plan to judge it by.
+    pub fn judge(&self, record: &TaskRecord, step: &Step, number: u32, reserved: Money) -> Option<Judgement> {
         let task = self.observed.task.as_ref()?;
         let plan = record.plan.as_ref()?;
         let has_output = |name: &str| record.steps.get(name).is_some_and(|step| step.state == StepOutcome::Succeeded);
         let outputs: &BTreeMap<String, Arc<Value>> = &self.observed.outputs;
         let workspace = || workspace(plan, record, step);
+        let live = record.steps.get(&step.name).and_then(|state| state.live_attempt());
+        let purse = Purse {
+            budgets: &self.budgets,
+            balances: &self.observed.balances,
+            pending: newly_reserved(self.observed, record).saturating_add(reserved),
+            standing: live.map_or(Standing::Asking, |attempt| Standing::Reserved { skill: &attempt.skill }),
+        };
         Some(self.bench.judge.judge(&Case {
             task,
             plan,
@@ -43,6 +55,7 @@ impl View<'_> {
             secrets: &self.observed.secrets,
             workspace: &workspace,
             runner_image: &self.config.runner_image,
+            purse,
             broker: self.config.broker,
         }))
     }
@@ -57,6 +70,19 @@ impl View<'_> {
         let task = self.observed.task.as_ref().is_some_and(|task| task.spec.suspend);
         task || self.observed.agent.as_ref().is_some_and(|agent| agent.suspend)
     }
+}
+
+/// What this look has decided to reserve.
+fn newly_reserved(observed: &Observed, record: &TaskRecord) -> Money {
+    let before = observed.record.as_ref();
+    let is_new = |step: &str, number: u32| {
+        let known = before.and_then(|before| before.steps.get(step)).and_then(|step| step.attempts.last());
+        known.is_none_or(|known| known.number < number)
+    };
+    let last = record.steps.iter().filter_map(|(name, step)| Some((name, step.live_attempt()?)));
+    last.filter(|(name, attempt)| is_new(name, attempt.number))
+        .filter_map(|(_, attempt)| Some(attempt.reservation.as_ref()?.amount))
+        .fold(Money::ZERO, Money::saturating_add)
 }
 
 /// The trees of files that the steps before this one left, in the order of the Plan. A tree holds what its step began

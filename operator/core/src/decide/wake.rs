@@ -12,6 +12,8 @@ use crate::status;
 const PLANNING_POLL: SignedDuration = SignedDuration::from_secs(30);
 /// How soon to judge again what could not be judged.
 const JUDGE_AGAIN: SignedDuration = SignedDuration::from_secs(1);
+/// How soon to weigh again what did not fit its budget: others may have left something of what they held.
+const WEIGH_AGAIN: SignedDuration = SignedDuration::from_secs(15);
 
 /// The earliest instant at which time alone changes something.
 pub(super) fn wake(view: &View<'_>, record: &TaskRecord, waits: &Waits) -> Option<Timestamp> {
@@ -25,11 +27,15 @@ pub(super) fn wake(view: &View<'_>, record: &TaskRecord, waits: &Waits) -> Optio
     if !waits.held.is_empty() {
         instants.push(view.now + JUDGE_AGAIN);
     }
+    if !waits.deferred.is_empty() {
+        instants.push(view.now + WEIGH_AGAIN);
+    }
     instants.extend(view.observed.task.as_ref().and_then(|task| task.spec.deadline.as_ref()).map(|time| time.0));
     instants.extend(record.approvals.values().filter(|a| a.is_open()).map(|a| a.expires_at));
     instants.extend(record.ending.as_ref().map(|ending| ending.at + GRACE));
     for step in record.steps.values() {
         instants.extend(step.not_before);
+        instants.extend(step.deferral.as_ref().map(|deferral| deferral.until));
         let Some(attempt) = step.live_attempt() else { continue };
         let run = attempt.launch.as_ref().map_or(0, |launch| i64::from(launch.timeout_seconds));
         let start = view.config.start_deadline;

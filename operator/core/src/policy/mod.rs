@@ -11,7 +11,7 @@ pub use verdict::Verdict;
 use crate::cel::Vocabulary;
 
 /// What a rule's expression may use.
-pub const VARIABLES: [&str; 6] = ["task", "step", "skill", "agent", "namespace", "request"];
+pub const VARIABLES: [&str; 7] = ["task", "step", "skill", "agent", "cost", "namespace", "request"];
 
 pub(crate) fn vocabulary() -> Vocabulary {
     Vocabulary::new(VARIABLES)

@@ -1,6 +1,6 @@
 //! The Policies of the cluster, compiled once when they change.
 
-use countersign_crds::{EgressLimit, PolicyMode, PolicySpec, Rule};
+use countersign_crds::{EgressLimit, PolicyBudget, PolicyMode, PolicySpec, Rule};
 use serde_json::json;
 
 use super::vocabulary;
@@ -58,10 +58,23 @@ impl PolicySet {
         binding.filter_map(|policy| policy.spec.egress.clone()).collect()
     }
 
+    /// What may be spent in a namespace, and in all of them: each Policy's budget with its name.
+    pub fn budgets<'a>(&'a self, namespace: &'a str) -> Vec<(&'a str, PolicyBudget)> {
+        let binding = self.applying(namespace).filter(|policy| policy.spec.mode == PolicyMode::Enforce);
+        let budget = |policy: &'_ CompiledPolicy| {
+            let PolicyBudget { cluster, namespace } = policy.spec.budget.clone()?;
+            // A namespace's own Policy says nothing of others.
+            Some(PolicyBudget { cluster: cluster.filter(|_| policy.binds_cluster), namespace })
+        };
+        binding.filter_map(|policy| Some((policy.name.as_str(), budget(policy)?))).collect()
+    }
+
     /// SHA-256 over RFC 8785 JSON of all that bears on a namespace, so that a signature is bound to the
     /// rules that it was given under.
     pub fn digest(&self, namespace: &str) -> Digest {
-        let all: Vec<_> = self.applying(namespace).map(|p| json!({"policy": p.name, "spec": p.spec})).collect();
+        // A budget is held against the price when an attempt is decided, whatever it was when people signed.
+        let spec = |policy: &CompiledPolicy| PolicySpec { budget: None, ..policy.spec.clone() };
+        let all: Vec<_> = self.applying(namespace).map(|p| json!({"policy": p.name, "spec": spec(p)})).collect();
         // A Policy's spec holds strings and enums only, so it always has a canonical form.
         digest::of_json(&json!(all)).unwrap_or_else(|_| Digest::of_bytes(json!(all).to_string()))
     }

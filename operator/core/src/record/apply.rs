@@ -7,8 +7,8 @@ use thiserror::Error;
 use crate::approval::{Tally, tally};
 
 use super::{
-    ApprovalRecord, ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, StepOutcome, StepRecord,
-    TaskRecord,
+    ApprovalRecord, ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, Deferral, Reservation,
+    StepOutcome, StepRecord, TaskRecord,
 };
 
 /// A change that cannot follow from the record it was meant for: a defect in the core, or a stale view.
@@ -123,7 +123,7 @@ impl TaskRecord {
                 };
                 approval.state = ApprovalState::Withdrawn;
             }
-            Change::Intend { step, number, key, digest, input_digest, approval, launch, rules: _, at } => {
+            Change::Intend { step, number, key, digest, input_digest, approval, launch, rules: _, budget, at } => {
                 let Some(record) = self.steps.get_mut(step).filter(|s| s.is_open()) else {
                     return refuse("intend", "the step is not open");
                 };
@@ -146,16 +146,29 @@ impl TaskRecord {
                     }
                 }
                 record.not_before = None;
+                record.deferral = None;
                 record.attempts.push(AttemptRecord {
                     number: *number,
                     key: key.clone(),
                     digest: *digest,
                     input_digest: *input_digest,
+                    skill: launch.skill.clone(),
+                    reservation: budget.as_deref().map(Reservation::from),
                     approval: approval.clone(),
                     intended_at: *at,
                     state: AttemptState::Intended,
                     launch: Some(launch.as_ref().clone()),
                 });
+            }
+            Change::Defer { step, until, budget, at: _ } => {
+                let Some(record) = self.steps.get_mut(step).filter(|s| s.is_open()) else {
+                    return refuse("defer", "the step is not open");
+                };
+                if record.live_attempt().is_some() {
+                    return refuse("defer", "an attempt is under way");
+                }
+                let message = budget.message.clone().unwrap_or_default();
+                record.deferral = Some(Deferral { until: *until, message });
             }
             Change::Admit { step, number, pod_uid, at } => {
                 let attempt = self.attempt_mut(step, *number);
@@ -194,7 +207,7 @@ impl TaskRecord {
                     record.workspace = *workspace;
                 }
             }
-            Change::FinishStep { step, outcome, reason, message, output, rules: _, at } => {
+            Change::FinishStep { step, outcome, reason, message, output, rules: _, budget: _, at } => {
                 let Some(record) = self.steps.get_mut(step).filter(|s| s.is_open()) else {
                     return refuse("finishStep", "the step is not open");
                 };
@@ -206,6 +219,7 @@ impl TaskRecord {
                 record.message = message.clone();
                 record.output = output.clone();
                 record.not_before = None;
+                record.deferral = None;
                 record.finished_at = Some(*at);
             }
             Change::End { ending } => {

@@ -13,6 +13,7 @@ use super::{
     AttemptOutcome, Covered, Ending, Evidence, Finished, Launch, OutputReference, RecordedPlan, Request, RuleDecision,
     StepOutcome,
 };
+use crate::budget::BudgetDecision;
 use crate::digest::Digest;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +84,16 @@ pub enum Change {
         approval: Option<String>,
         launch: Box<Launch>,
         rules: Vec<RuleDecision>,
+        /// What is reserved for it; left out where it has no price.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        budget: Option<Box<BudgetDecision>>,
+        at: Timestamp,
+    },
+    /// The step's price does not fit now.
+    Defer {
+        step: String,
+        until: Timestamp,
+        budget: Box<BudgetDecision>,
         at: Timestamp,
     },
     /// Exactly this pod may run the attempt.
@@ -116,6 +127,9 @@ pub enum Change {
         message: Option<String>,
         output: Option<OutputReference>,
         rules: Vec<RuleDecision>,
+        /// Where it ended for its price.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        budget: Option<Box<BudgetDecision>>,
         at: Timestamp,
     },
     /// Nothing new starts from here on.
@@ -150,6 +164,7 @@ impl Change {
             Change::SupersedeApproval { .. } => "supersedeApproval",
             Change::WithdrawApproval { .. } => "withdrawApproval",
             Change::Intend { .. } => "intend",
+            Change::Defer { .. } => "defer",
             Change::Admit { .. } => "admit",
             Change::FinishAttempt { .. } => "finishAttempt",
             Change::FinishStep { .. } => "finishStep",
@@ -169,6 +184,7 @@ impl Change {
             | Change::SupersedeApproval { at, .. }
             | Change::WithdrawApproval { at, .. }
             | Change::Intend { at, .. }
+            | Change::Defer { at, .. }
             | Change::Admit { at, .. }
             | Change::FinishAttempt { at, .. }
             | Change::FinishStep { at, .. } => *at,

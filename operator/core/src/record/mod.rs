@@ -12,7 +12,8 @@ pub use change::{Change, Output};
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_crds::{
-    ApprovalScope, Decision, Effect, EgressLimit, Identity, PolicyMode, Required, RiskClass, SkillSpec, Step,
+    ApprovalScope, BudgetVerdict, Decision, Effect, EgressLimit, Identity, PolicyMode, Required, RiskClass, SkillSpec,
+    Step,
 };
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -20,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::approval::Terms;
+use crate::budget::BudgetDecision;
 use crate::digest::Digest;
+use crate::money::Money;
 
 /// Everything that is known of one Task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -71,10 +74,33 @@ pub struct StepRecord {
     pub attempts: Vec<AttemptRecord>,
     /// The earliest instant of the next attempt, where one is owed.
     pub not_before: Option<Timestamp>,
+    /// What kept it back for want of money, until it starts or ends.
+    pub deferral: Option<Deferral>,
     pub output: Option<OutputReference>,
     /// The tree of files that it left.
     pub workspace: Option<Digest>,
     pub finished_at: Option<Timestamp>,
+}
+
+/// A step's price did not fit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferral {
+    /// When the window begins in which it may.
+    pub until: Timestamp,
+    pub message: String,
+}
+
+/// What was reserved for an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reservation {
+    pub amount: Money,
+    pub verdict: BudgetVerdict,
+}
+
+impl From<&BudgetDecision> for Reservation {
+    fn from(decision: &BudgetDecision) -> Reservation {
+        Reservation { amount: decision.amount, verdict: decision.verdict }
+    }
 }
 
 /// What became of a step; `Open` until it is known.
@@ -97,6 +123,10 @@ pub struct AttemptRecord {
     /// The digest of everything that determined what ran.
     pub digest: Digest,
     pub input_digest: Digest,
+    /// The Skill that it runs: the Plan's, or what that was downgraded to.
+    pub skill: String,
+    /// `None` where it has no price.
+    pub reservation: Option<Reservation>,
     pub approval: Option<String>,
     pub intended_at: Timestamp,
     pub state: AttemptState,
@@ -310,6 +340,7 @@ impl StepRecord {
             message: None,
             attempts: Vec::new(),
             not_before: None,
+            deferral: None,
             output: None,
             workspace: None,
             finished_at: None,

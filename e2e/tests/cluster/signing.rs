@@ -1,5 +1,4 @@
 //! What approvers do when nobody attacks: look, sign for a step or a whole Plan, and read what became of it.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use countersign_e2e::scene::{Scene, account, refused, require};
 use countersign_e2e::{Namespace, SOON, User, jq_skill, kubectl, kubectl_with, sql, wait_until};

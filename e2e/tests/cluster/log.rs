@@ -1,5 +1,4 @@
 //! The record, read by those who answer for it: the story of a Task, exports, and their verification offline.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::process::{Command, Stdio};
 

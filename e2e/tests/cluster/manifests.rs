@@ -1,5 +1,4 @@
 //! Wrong manifests, each with its message; and every rule of the CRDs, accepting and rejecting.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::collections::BTreeSet;
 

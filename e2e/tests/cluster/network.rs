@@ -1,6 +1,5 @@
 //! Whether the cluster enforces NetworkPolicies is tried, told, and, where the chart asks for it, required. The local
 //! cluster's network enforces none; rules of the node's own stand in for one that does.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::process::Command;
 

@@ -1,5 +1,4 @@
 //! The record over HTTPS: who may read what, what the answers hold, and log clients that know only C2SP's formats.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::process::{Command, Stdio};
 

@@ -1,6 +1,5 @@
 //! Signatures while what guards them is down, gone or altered: nothing is dispatched. These tests take away what the
 //! whole cluster shares, so they take their turns, and put it back.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -1,5 +1,4 @@
 //! Work, rules and decisions from a Git repository, applied by the real Flux controllers, again and again.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

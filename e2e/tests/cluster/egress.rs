@@ -1,6 +1,5 @@
 //! What Skills do beyond their sandbox, and what they cannot: on the real cluster, with a real chain node, a receiver of
 //! webhooks that checks signatures, and decoys that nothing may reach.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{Mutex, PoisonError};
 

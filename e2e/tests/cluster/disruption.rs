@@ -1,6 +1,5 @@
 //! What is killed, stopped and deleted while it works. These tests disturb the operator itself, so they take
 //! their turns.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

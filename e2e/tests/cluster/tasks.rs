@@ -1,5 +1,4 @@
 //! Everything that a user does, on the real cluster.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::{Duration, Instant};
 

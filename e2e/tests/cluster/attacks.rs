@@ -1,6 +1,5 @@
 //! Attacks on signatures, each as a person with `kubectl` and exactly the rights that it takes to try. Each must be
 //! refused, or change nothing that counts: nothing runs, and the record stays as it was.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use std::time::Duration;
 

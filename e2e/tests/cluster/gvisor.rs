@@ -1,5 +1,4 @@
 //! A Skill in gVisor: the sandbox there is gVisor itself, and the log says so.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use countersign_e2e::{Namespace, jq_skill, kubectl, one_step, script, sql};
 use serde_json::Value;

@@ -1,0 +1,15 @@
+//! What holds on a real cluster, a file a subject. One binary, as each would carry everything that it links.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod attacks;
+mod disruption;
+mod egress;
+mod gitops;
+mod guard;
+mod gvisor;
+mod log;
+mod manifests;
+mod network;
+mod reading;
+mod signing;
+mod tasks;

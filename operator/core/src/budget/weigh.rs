@@ -1,0 +1,202 @@
+//! Whether the price of a step fits what is left, as far as it was seen.
+
+use std::collections::BTreeMap;
+
+use countersign_crds::{BudgetVerdict, OverBudget, Priority, SkillSpec};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::line::{Budgets, Line, LineKey, Scope};
+use super::window::Window;
+use super::{Price, Unpriced, price};
+use crate::money::Money;
+
+/// What a row of the ledger holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    pub spent: Money,
+    /// Reserved for what is under way, or whose end is not known.
+    pub held: Money,
+}
+
+/// What a step is weighed against.
+#[derive(Clone, Copy, Debug)]
+pub struct Purse<'a> {
+    pub budgets: &'a Budgets,
+    /// A row that is not here is empty.
+    pub balances: &'a BTreeMap<LineKey, Balance>,
+    /// What was reserved since the balances were seen.
+    pub pending: Money,
+    pub standing: Standing<'a>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing<'a> {
+    /// It asks for its money now.
+    Asking,
+    /// An attempt with this Skill has what it takes.
+    Reserved { skill: &'a str },
+}
+
+/// What was decided about a price, and the numbers that it was decided on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetDecision {
+    pub verdict: BudgetVerdict,
+    /// The Skill that was weighed.
+    pub skill: String,
+    /// The most that the attempt may cost: what is reserved where it fits.
+    pub amount: Money,
+    /// Of it, what is owed as soon as the pod was let in.
+    pub per_attempt: Money,
+    pub priority: Priority,
+    pub lines: Vec<SeenLine>,
+    /// Why it does not fit, or what the Skill took the place of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// A row as it was seen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenLine {
+    pub scope: Scope,
+    pub subject: String,
+    pub window: Window,
+    pub starts_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Money>,
+    /// What this work may fill it to: less than the limit where low priority leaves something to the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<Money>,
+    pub spent: Money,
+    pub held: Money,
+}
+
+impl SeenLine {
+    pub fn key(&self) -> LineKey {
+        LineKey { scope: self.scope, subject: self.subject.clone(), window: self.window, starts_at: self.starts_at }
+    }
+
+    /// Whether so much more is beyond what this work may fill it to.
+    fn exceeded_by(&self, amount: Money) -> bool {
+        self.cap.is_some_and(|cap| self.spent.saturating_add(self.held).saturating_add(amount) > cap)
+    }
+}
+
+/// What comes of weighing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Weighed {
+    /// There is nothing to reserve.
+    Free,
+    Fits(BudgetDecision),
+    /// With `until`: it would fit in the window that begins then.
+    Over {
+        decision: BudgetDecision,
+        until: Option<Timestamp>,
+    },
+    /// It has no price that could be held against the budget; and an unknown price denies.
+    Unpriced(String),
+}
+
+impl Purse<'_> {
+    /// Weighs one attempt with this Skill.
+    pub fn weigh(&self, skill: &str, contract: &SkillSpec) -> Weighed {
+        if let Standing::Reserved { skill: reserved } = self.standing {
+            return self.reserved(skill, reserved, contract);
+        }
+        let price = match price(contract) {
+            Ok(None) => return Weighed::Free,
+            Err(Unpriced::Unknown) if !self.budgets.bind() => return Weighed::Free,
+            Err(Unpriced::Unknown) => {
+                return Weighed::Unpriced(format!(
+                    "a budget binds it, and the Skill {skill:?} does not say what it costs; set spec.cost on it, with ceiling \"0\" if it is free"
+                ));
+            }
+            Err(Unpriced::Unreadable(why)) => return Weighed::Unpriced(format!("the Skill {skill:?}: cost: {why}")),
+            Ok(Some(price)) => price,
+        };
+        if let Some(why) = &self.budgets.unreadable {
+            return Weighed::Unpriced(why.clone());
+        }
+        let lines: Vec<SeenLine> = self.budgets.lines.iter().map(|line| self.seen(line)).collect();
+        let decision = |verdict, message| BudgetDecision {
+            verdict,
+            skill: skill.to_owned(),
+            amount: price.ceiling,
+            per_attempt: price.per_attempt,
+            priority: self.budgets.priority,
+            lines: lines.clone(),
+            message,
+        };
+        match self.problem(price, &lines) {
+            None => Weighed::Fits(decision(BudgetVerdict::Allowed, None)),
+            Some((message, until)) => {
+                let until = until.filter(|_| contract.over_budget == OverBudget::Defer);
+                let verdict = if until.is_some() { BudgetVerdict::Deferred } else { BudgetVerdict::Rejected };
+                Weighed::Over { decision: decision(verdict, Some(message)), until }
+            }
+        }
+    }
+
+    /// What was downgraded when the money was reserved is downgraded again, so that it stays what was decided.
+    fn reserved(&self, skill: &str, reserved: &str, contract: &SkillSpec) -> Weighed {
+        if skill == reserved || contract.downgrade_to.is_none() {
+            return Weighed::Free;
+        }
+        let decision = BudgetDecision {
+            verdict: BudgetVerdict::Downgraded,
+            skill: skill.to_owned(),
+            amount: Money::ZERO,
+            per_attempt: Money::ZERO,
+            priority: self.budgets.priority,
+            lines: Vec::new(),
+            message: Some(format!("the money that is reserved is for {reserved}")),
+        };
+        Weighed::Over { decision, until: None }
+    }
+
+    fn seen(&self, line: &Line) -> SeenLine {
+        let Line { key, ends_at, limit, cap } = line;
+        let Balance { spent, held } = self.balances.get(key).copied().unwrap_or_default();
+        let LineKey { scope, subject, window, starts_at } = key.clone();
+        let held = held.saturating_add(self.pending);
+        SeenLine { scope, subject, window, starts_at, ends_at: *ends_at, limit: *limit, cap: *cap, spent, held }
+    }
+
+    /// Why it does not fit, and when it may.
+    fn problem(&self, price: Price, lines: &[SeenLine]) -> Option<(String, Option<Timestamp>)> {
+        let amount = price.ceiling;
+        if let Some((most, whose)) = self.budgets.per_attempt.as_ref().filter(|(most, _)| amount > *most) {
+            return Some((format!("it may cost up to {amount}, and {whose} lets an attempt cost {most}"), None));
+        }
+        let over: Vec<&SeenLine> = lines.iter().filter(|line| line.exceeded_by(amount)).collect();
+        let tightest = over.iter().max_by_key(|line| line.ends_at.unwrap_or(Timestamp::MAX))?;
+        let message = describe(tightest, amount);
+        // Where it would not fit an empty window either, the next one does not help.
+        let fits_empty = over.iter().all(|line| line.cap.is_some_and(|cap| amount <= cap));
+        Some((message, tightest.ends_at.filter(|_| fits_empty)))
+    }
+}
+
+fn describe(line: &SeenLine, amount: Money) -> String {
+    let SeenLine { scope, subject, window, starts_at: _, ends_at: _, limit, cap, spent, held } = line;
+    let whose = match scope {
+        Scope::Cluster => "the cluster".to_owned(),
+        Scope::Namespace => format!("the namespace {subject}"),
+        Scope::Agent => format!("the Agent {}", subject.rsplit('/').next().unwrap_or(subject)),
+        Scope::Task => "the Task".to_owned(),
+    };
+    let when = match window {
+        Window::Hour => " this hour",
+        Window::Day => " today",
+        Window::Month => " this month",
+        Window::Total => "",
+    };
+    let (limit, cap) = (limit.unwrap_or(Money::MAX), cap.unwrap_or(Money::MAX));
+    let floor = if cap < limit { format!(", of which low priority may use {cap}") } else { String::new() };
+    format!("it may cost up to {amount}, and {whose} has spent {spent} and holds {held} of {limit}{when}{floor}")
+}
