@@ -78,6 +78,17 @@ pub enum Event {
         cost: Money,
         at: Timestamp,
     },
+    /// What became of what was reserved for an attempt.
+    Settle {
+        attempt: String,
+        state: Settled,
+        reserved: Money,
+        /// More than was reserved where a price turned out higher than it was said to be; left out where it is not
+        /// known, and then all that was reserved stays counted.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cost: Option<Money>,
+        at: Timestamp,
+    },
     /// The payloads of a Task's entries are gone; the entries and their proofs are not.
     Erase {
         by: Identity,
@@ -86,6 +97,17 @@ pub enum Event {
         entries: Vec<u64>,
         at: Timestamp,
     },
+}
+
+/// How a reservation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Settled {
+    Settled,
+    /// Nothing ran.
+    Released,
+    /// Nobody knows yet.
+    Unknown,
 }
 
 /// Which entries.
@@ -121,6 +143,7 @@ impl Event {
             Event::OpenSession { .. } => "openSession",
             Event::BeginCall { .. } => "beginCall",
             Event::EndCall { .. } => "endCall",
+            Event::Settle { .. } => "settle",
             Event::Erase { .. } => "erase",
         }
     }
@@ -135,6 +158,7 @@ impl Event {
             | Event::OpenSession { at, .. }
             | Event::BeginCall { at, .. }
             | Event::EndCall { at, .. }
+            | Event::Settle { at, .. }
             | Event::Erase { at, .. } => *at,
         }
     }

@@ -27,6 +27,9 @@ pub enum CommitError {
     /// Somebody else changed this Task's record since it was read.
     #[error("the record changed since it was read; look again")]
     Conflict,
+    /// Others took what was left of a budget since it was weighed.
+    #[error("a budget was used by others since it was weighed; look again")]
+    OverBudget,
     /// A constraint says that the change cannot be: a key used twice, an Approval consumed twice.
     #[error("refused by constraint: {0}")]
     Refused(String),
@@ -93,6 +96,8 @@ impl From<sqlx::Error> for CommitError {
                 let constraint = database.constraint().unwrap_or("unnamed");
                 CommitError::Refused(format!("{constraint}: {}", database.message()))
             }
+            // A deadlock: PostgreSQL let the other one go on.
+            sqlx::Error::Database(database) if database.code().as_deref() == Some("40P01") => CommitError::Conflict,
             _ => CommitError::Store(error.into()),
         }
     }

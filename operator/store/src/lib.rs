@@ -5,6 +5,7 @@
 
 mod commit;
 mod error;
+mod ledger;
 mod load;
 mod log;
 mod options;
@@ -14,6 +15,7 @@ mod sessions;
 mod values;
 
 pub use error::{CommitError, StoreError};
+pub use ledger::{Differences, Unsettled};
 pub use log::{Erased, LogKeys, Sequenced, Snapshot};
 pub use options::StoreOptions;
 pub use queries::{Cursor, StepFilter, StepRow, TaskFilter, TaskRow};

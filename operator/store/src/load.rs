@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use countersign_core::record::{
-    ApprovalRecord, ApprovalState, AttemptRecord, AttemptState, Ending, Finished, OutputReference, RecordedPlan,
-    Request, StepRecord, TaskRecord,
+    ApprovalRecord, ApprovalState, AttemptRecord, AttemptState, Deferral, Ending, Finished, OutputReference,
+    RecordedPlan, Request, Reservation, StepRecord, TaskRecord,
 };
 use serde_json::Value;
 use sqlx::PgConnection;
 
 use crate::Store;
 use crate::error::StoreError;
+use crate::ledger::money;
 use crate::values::{count, digest, from_json, from_name, timestamp};
 
 impl Store {
@@ -82,7 +83,8 @@ async fn load(connection: &mut PgConnection, uid: &str) -> Result<Option<TaskRec
 
 async fn steps(connection: &mut PgConnection, uid: &str) -> Result<BTreeMap<String, StepRecord>, StoreError> {
     let rows = sqlx::query!(
-        r#"select name, outcome, reason, message, output_digest, output_bytes, workspace,
+        r#"select name, outcome, reason, message, output_digest, output_bytes, workspace, deferral,
+            (extract(epoch from deferred_until) * 1000000)::bigint as deferred_until,
             (extract(epoch from not_before) * 1000000)::bigint as not_before,
             (extract(epoch from finished_at) * 1000000)::bigint as finished_at
            from steps where task_uid = $1"#,
@@ -102,6 +104,10 @@ async fn steps(connection: &mut PgConnection, uid: &str) -> Result<BTreeMap<Stri
             message: row.message,
             attempts: Vec::new(),
             not_before: row.not_before.map(timestamp).transpose()?,
+            deferral: match (row.deferred_until, row.deferral) {
+                (Some(until), Some(message)) => Some(Deferral { until: timestamp(until)?, message }),
+                _ => None,
+            },
             output,
             workspace: row.workspace.as_deref().map(digest).transpose()?,
             finished_at: row.finished_at.map(timestamp).transpose()?,
@@ -118,12 +124,14 @@ async fn attempts(
     steps: &mut BTreeMap<String, StepRecord>,
 ) -> Result<(), StoreError> {
     let rows = sqlx::query!(
-        r#"select key, step, number, digest, input_digest, approval, pod_uid, outcome, message,
-            case when outcome is null then launch end as launch,
-            (extract(epoch from intended_at) * 1000000)::bigint as "intended_at!",
-            (extract(epoch from admitted_at) * 1000000)::bigint as admitted_at,
-            (extract(epoch from finished_at) * 1000000)::bigint as finished_at
-           from attempts where task_uid = $1 order by step, number"#,
+        r#"select a.key, a.step, a.number, a.digest, a.input_digest, a.approval, a.pod_uid, a.outcome, a.message,
+            a.launch ->> 'skill' as "skill!", r.amount as "amount?", r.verdict as "verdict?",
+            case when a.outcome is null then a.launch end as launch,
+            (extract(epoch from a.intended_at) * 1000000)::bigint as "intended_at!",
+            (extract(epoch from a.admitted_at) * 1000000)::bigint as admitted_at,
+            (extract(epoch from a.finished_at) * 1000000)::bigint as finished_at
+           from attempts a left join reservations r on r.attempt = a.key
+           where a.task_uid = $1 order by a.step, a.number"#,
         uid
     )
     .fetch_all(&mut *connection)
@@ -144,6 +152,13 @@ async fn attempts(
             key: row.key,
             digest: digest(&row.digest)?,
             input_digest: digest(&row.input_digest)?,
+            skill: row.skill,
+            reservation: match (row.amount, row.verdict) {
+                (Some(amount), Some(verdict)) => {
+                    Some(Reservation { amount: money(amount)?, verdict: from_name(&verdict)? })
+                }
+                _ => None,
+            },
             approval: row.approval,
             intended_at: timestamp(row.intended_at)?,
             state,

@@ -12,6 +12,7 @@ use sqlx::PgConnection;
 
 use crate::Store;
 use crate::error::StoreError;
+use crate::ledger::{amount, money};
 use crate::log::{Told, append};
 use crate::values::{count, digest, from_json, micros};
 
@@ -111,7 +112,7 @@ impl Store {
         let reserved = amount(call.reserved)?;
         // The row is locked, so that calls at once cannot each have what is left.
         let session = sqlx::query!(
-            r#"select s.calls, s.cost, a.outcome is not null as "over!"
+            r#"select s.calls, s.cost, s.closed or a.outcome is not null as "over!"
                from sessions s join attempts a on a.key = s.attempt where s.attempt = $1 for update of s"#,
             of.attempt
         );
@@ -258,12 +259,4 @@ async fn put_file(connection: &mut PgConnection, of: &Admitted, digest: Digest, 
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn amount(money: Money) -> Result<i64, StoreError> {
-    i64::try_from(money.micros()).map_err(|_| StoreError::Corrupt(format!("{money} is more than can be kept")))
-}
-
-fn money(micros: i64) -> Result<Money, StoreError> {
-    u64::try_from(micros).map(Money::from_micros).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

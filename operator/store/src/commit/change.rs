@@ -147,7 +147,8 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             );
             one(done.execute(connection).await?, change)
         }
-        Change::Intend { step, number, key, digest, input_digest, approval, launch, rules: _, at } => {
+        // What it reserves is the ledger's.
+        Change::Intend { step, number, key, digest, input_digest, approval, launch, rules: _, budget: _, at } => {
             if let Some(approval) = approval {
                 // Once for each step that it is for, and for exactly what was signed for.
                 let used = sqlx::query!(
@@ -167,7 +168,8 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
                 one(used.execute(&mut *connection).await?, change)?;
             }
             let opened = sqlx::query!(
-                "update steps set not_before = null where task_uid = $1 and name = $2 and outcome = 'Open'",
+                "update steps set not_before = null, deferred_until = null, deferral = null
+                 where task_uid = $1 and name = $2 and outcome = 'Open'",
                 uid,
                 step
             );
@@ -189,6 +191,17 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             .execute(connection)
             .await?;
             Ok(())
+        }
+        Change::Defer { step, until, budget, at: _ } => {
+            let done = sqlx::query!(
+                "update steps set deferred_until = to_timestamp($3::bigint / 1000000.0), deferral = $4
+                 where task_uid = $1 and name = $2 and outcome = 'Open'",
+                uid,
+                step,
+                micros(*until),
+                budget.message.as_deref().unwrap_or_default()
+            );
+            one(done.execute(connection).await?, change)
         }
         Change::Admit { step, number, pod_uid, at } => {
             let done = sqlx::query!(
@@ -220,11 +233,11 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             .await?;
             Ok(())
         }
-        Change::FinishStep { step, outcome, reason, message, output, rules: _, at } => {
+        Change::FinishStep { step, outcome, reason, message, output, rules: _, budget: _, at } => {
             let bytes = output.as_ref().map(|output| small(output.bytes)).transpose()?;
             let done = sqlx::query!(
                 "update steps set outcome = $3, reason = $4, message = $5, output_digest = $6, output_bytes = $7,
-                 not_before = null, finished_at = to_timestamp($8::bigint / 1000000.0)
+                 not_before = null, deferred_until = null, deferral = null, finished_at = to_timestamp($8::bigint / 1000000.0)
                  where task_uid = $1 and name = $2 and outcome = 'Open'",
                 uid,
                 step,

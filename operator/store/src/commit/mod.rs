@@ -6,13 +6,14 @@ use countersign_core::record::Change;
 use countersign_core::tlog::entry::TaskName;
 
 use crate::error::CommitError;
-use crate::{Store, log};
+use crate::{Store, ledger, log};
 
 impl Store {
     /// One transaction: compare-and-set on the version, the changes in their order, a log entry for each.
     /// `seen` is the version of the record that the changes were decided on; `None` where there was none, and
     /// then the first change adopts the Task. Returns the new version.
     pub async fn commit(&self, uid: &str, seen: Option<i64>, changes: &[Change]) -> Result<i64, CommitError> {
+        let rows = ledger::prepare(&self.pool, changes).await?;
         let mut transaction = self.pool.begin().await?;
         let (version, task) = match seen {
             Some(seen) => {
@@ -30,8 +31,12 @@ impl Store {
         for change in changes {
             change::apply(&mut transaction, uid, change).await?;
         }
-        let told = changes.iter().map(log::Told::change).collect::<Result<Vec<_>, _>>()?;
+        let (moves, events) = ledger::write(&mut transaction, uid, changes, &rows).await?;
+        let told = changes.iter().map(log::Told::change).chain(events.iter().map(log::Told::event));
+        let told = told.collect::<Result<Vec<_>, _>>()?;
         log::append(&mut transaction, Some(&task), &told).await?;
+        let at = changes.last().map(Change::at).unwrap_or_default();
+        ledger::move_rows(&mut transaction, moves, at).await?;
         transaction.commit().await?;
         Ok(version)
     }

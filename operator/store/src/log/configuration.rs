@@ -44,6 +44,7 @@ impl Store {
             | Event::OpenSession { .. }
             | Event::BeginCall { .. }
             | Event::EndCall { .. }
+            | Event::Settle { .. }
             | Event::Erase { .. } => {
                 return Err(StoreError::Corrupt(format!("{} is no configuration", event.kind())));
             }
