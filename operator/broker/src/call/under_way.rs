@@ -13,7 +13,7 @@ use super::Errand;
 use super::end::{End, Outcome};
 use crate::broker::Broker;
 use crate::gates::Pass;
-use crate::judge::price::{Reserved, Tariff};
+use crate::judge::price::{Most, Reserved, Tariff};
 use crate::judge::redact::Redactor;
 use crate::judge::target::Target;
 use crate::record::{Admitted, Begun, Call, Record};
@@ -57,16 +57,16 @@ impl<R: Record> UnderWay<R> {
     }
 
     async fn begin(&self) -> Result<u32, Refusal> {
-        let ceiling = self.tariff.as_ref().map(|tariff| tariff.ceiling);
+        let most = self.tariff.as_ref().map(|tariff| tariff.most);
         let url = self.target.recorded();
         let reserved = self.reserved.most;
-        let call = Call { method: &self.method, url: &url, reserved, ceiling };
+        let call = Call { method: &self.method, url: &url, reserved, ceiling: most.map(Most::for_calls) };
         match self.broker.record.begin_call(&self.of, &call).await? {
             Begun::Number(number) => Ok(number),
             Begun::CeilingReached { cost } => {
-                let ceiling = ceiling.unwrap_or(Money::ZERO);
+                let most = most.map_or_else(|| Money::ZERO.to_string(), |most| most.to_string());
                 let detail = format!(
-                    "this call may cost {reserved}, calls before it cost {cost}, and the attempt may cost {ceiling}; \
+                    "this call may cost {reserved}, calls before it cost {cost}, and all of them may cost {most}; \
                      raise cost.ceiling of Skill {}, or ask for less",
                     self.of.launch.skill
                 );

@@ -1,5 +1,7 @@
 //! What a call may cost at most, known before it leaves, and what it did cost.
 
+use std::fmt;
+
 use countersign_core::json::strict;
 use countersign_core::money::{Money, MoneyError};
 use countersign_crds::Cost;
@@ -11,9 +13,16 @@ use super::usage::Usage;
 /// A Skill's prices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tariff {
-    pub ceiling: Money,
+    pub most: Most,
     per_call: Money,
     tokens: Option<TokenPrice>,
+}
+
+/// What an attempt may cost. It owes a part of it since its pod was let in; what is left is for its calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Most {
+    ceiling: Money,
+    per_attempt: Money,
 }
 
 /// Of a million each.
@@ -54,13 +63,14 @@ const ANSWERS: [&str; 2] = ["n", "best_of"];
 
 impl Tariff {
     pub fn of(cost: &Cost) -> Result<Tariff, PriceError> {
-        let Cost { ceiling, per_call, per_million_input_tokens, per_million_output_tokens } = cost;
+        let Cost { ceiling, per_attempt, per_call, per_million_input_tokens, per_million_output_tokens } = cost;
         let read = |text: &Option<String>| text.as_deref().map_or(Ok(Money::ZERO), str::parse);
         let tokens = match (per_million_input_tokens, per_million_output_tokens) {
             (None, None) => None,
             (input, output) => Some(TokenPrice { input: read(input)?, output: read(output)? }),
         };
-        Ok(Tariff { ceiling: ceiling.parse()?, per_call: read(per_call)?, tokens })
+        let most = Most { ceiling: ceiling.parse()?, per_attempt: read(per_attempt)? };
+        Ok(Tariff { most, per_call: read(per_call)?, tokens })
     }
 
     pub fn is_by_token(&self) -> bool {
@@ -88,6 +98,23 @@ impl Tariff {
                 self.per_call.saturating_add(price)
             }
             _ => reserved.most,
+        }
+    }
+}
+
+impl Most {
+    /// What all calls of the attempt together may cost: nothing where it owes all that it may cost.
+    pub fn for_calls(self) -> Money {
+        self.ceiling.saturating_sub(self.per_attempt)
+    }
+}
+
+impl fmt::Display for Most {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Most { ceiling, per_attempt } = self;
+        match *per_attempt {
+            Money::ZERO => write!(f, "{ceiling}"),
+            owed => write!(f, "{}, which is {ceiling} less the {owed} that the attempt itself costs", self.for_calls()),
         }
     }
 }
@@ -163,6 +190,38 @@ mod tests {
         );
         let huge = r#"{"max_tokens":9007199254740991,"n":9007199254740991}"#;
         assert!(by_token().reserve(huge.as_bytes()).unwrap().most > Money::from_micros(1_000_000_000_000));
+    }
+
+    #[test]
+    fn calls_may_cost_what_the_attempt_itself_leaves() {
+        for (cost, for_calls, shown) in [
+            (json!({"ceiling": "0.5"}), 500_000, "0.5"),
+            (json!({"ceiling": "0.5", "perAttempt": "0"}), 500_000, "0.5"),
+            (
+                json!({"ceiling": "0.5", "perAttempt": "0.2"}),
+                300_000,
+                "0.3, which is 0.5 less the 0.2 that the attempt itself costs",
+            ),
+            (
+                json!({"ceiling": "0.5", "perAttempt": "0.5"}),
+                0,
+                "0, which is 0.5 less the 0.5 that the attempt itself costs",
+            ),
+            // Admission refuses it; a contract from before is held to it too.
+            (
+                json!({"ceiling": "0.5", "perAttempt": "0.6"}),
+                0,
+                "0, which is 0.5 less the 0.6 that the attempt itself costs",
+            ),
+            (json!({"ceiling": "0"}), 0, "0"),
+        ] {
+            let most = tariff(cost).most;
+            assert_eq!((most.for_calls(), most.to_string().as_str()), (Money::from_micros(for_calls), shown));
+        }
+        for wrong in [json!({"ceiling": "-1"}), json!({"ceiling": "1", "perAttempt": "0.0000001"})] {
+            let cost = serde_json::from_value(wrong).unwrap();
+            assert!(matches!(Tariff::of(&cost), Err(PriceError::Cost(_))), "{cost:?}");
+        }
     }
 
     #[test]

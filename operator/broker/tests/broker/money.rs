@@ -41,6 +41,38 @@ async fn the_ceiling_holds_against_many_calls_at_once() {
 }
 
 #[tokio::test]
+async fn what_the_attempt_itself_costs_is_not_left_for_calls() {
+    let upstream = Upstream::start("127.0.0.1", None, |_| async { text("ok") }).await;
+    let port = upstream.address.port();
+    for (cost, allowed, told) in [
+        (json!({"ceiling": "0.5", "perAttempt": "0.4", "perCall": "0.05"}), 2, "0.1, which is 0.5 less the 0.4"),
+        (json!({"ceiling": "0.5", "perAttempt": "0.46", "perCall": "0.05"}), 0, "0.04, which is 0.5 less the 0.46"),
+        (json!({"ceiling": "0.5", "perAttempt": "0.5", "perCall": "0.05"}), 0, "0, which is 0.5 less the 0.5"),
+        (json!({"ceiling": "0", "perCall": "0.05"}), 0, "may cost 0; raise cost.ceiling"),
+    ] {
+        let world = World::new(contract(port, cost.clone())).await;
+        let client = world.client().await;
+        for _ in 0..allowed {
+            assert_eq!(client.get(&upstream.url("/")).await.status, 200, "{cost}");
+        }
+        let refused = client.get(&upstream.url("/")).await;
+        assert_eq!((refused.status, refused.refused().as_str()), (402, "cost-ceiling"), "{cost}");
+        assert!(refused.text().contains(told), "{}", refused.text());
+        assert_eq!(world.record.with(|state| state.peak), Money::from_micros(50_000 * allowed), "{cost}");
+    }
+    // Calls that have no price pass, whatever is left for those that have one.
+    let before = upstream.seen().len();
+    for cost in [json!({"ceiling": "0"}), json!({"ceiling": "0.5", "perAttempt": "0.5"})] {
+        let world = World::new(contract(port, cost.clone())).await;
+        let client = world.client().await;
+        for _ in 0..3 {
+            assert_eq!(client.get(&upstream.url("/")).await.status, 200, "{cost}");
+        }
+    }
+    assert_eq!(upstream.seen().len(), before + 6);
+}
+
+#[tokio::test]
 async fn tokens_are_settled_by_the_answers_usage() {
     let usage = json!({"prompt_tokens": 7, "completion_tokens": 3});
     let stream = format!("data: {{\"choices\":[]}}\n\ndata: {}\n\ndata: [DONE]\n\n", json!({"usage": usage}));
