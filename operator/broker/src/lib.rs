@@ -1,7 +1,8 @@
 //! The broker: the only way out of a sandbox. It knows an attempt by a token that is taken once, lets its Skill go where
 //! its egress says and no further, shows credentials that no sandbox sees, counts what calls cost, and writes down each
-//! of them before its first byte leaves.
+//! of them before its first byte leaves. Alerts of budgets leave through it too.
 
+pub mod alerts;
 pub mod broker;
 mod call;
 mod gates;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum_server::Handle;
+use countersign_broker::alerts;
 use countersign_broker::broker::{Broker, Parts};
 use countersign_broker::judge::address::Guard;
 use countersign_broker::metrics::Metrics;
@@ -20,6 +21,7 @@ use countersign_broker::upstream::trust::Trust;
 use countersign_core::token::TokenKey;
 use countersign_store::{Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 const PORT: u16 = 8443;
 const PROBES: u16 = 8080;
@@ -36,7 +38,7 @@ async fn main() -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
-    let Settings { database_url, tls_dir, key_file, secrets_dir, trusted_ca_file, refused, limits } = settings;
+    let Settings { database_url, tls_dir, key_file, secrets_dir, trusted_ca_file, refused, limits, webhook } = settings;
 
     let key = std::fs::read(&key_file).with_context(|| format!("{}: the key of the tokens", key_file.display()))?;
     let key: [u8; 32] = key.try_into().map_err(|_| anyhow::anyhow!("{} must have 32 bytes", key_file.display()))?;
@@ -68,6 +70,9 @@ async fn main() -> anyhow::Result<()> {
     let serving = certificate::serve(router(Arc::clone(&broker)), any(PORT), tls, handle.clone());
     let mut serving = tokio::spawn(serving);
 
+    let ending = CancellationToken::new();
+    let alerts = webhook.map(|webhook| tokio::spawn(alerts::run(Arc::clone(&broker), webhook, ending.clone())));
+
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     tokio::select! {
@@ -78,6 +83,7 @@ async fn main() -> anyhow::Result<()> {
     }
     tracing::info!("told to end: finishing what is in hand");
     watching.abort();
+    ending.cancel();
     readiness.set(Err("told to end".to_owned()));
     handle.graceful_shutdown(Some(DRAIN + ENDS));
     broker.calls.close();
@@ -87,6 +93,11 @@ async fn main() -> anyhow::Result<()> {
     }
     if tokio::time::timeout(ENDS, broker.calls.wait()).await.is_err() {
         tracing::error!(calls = broker.calls.len(), "calls ended without a record of it");
+    }
+    if let Some(alerts) = alerts
+        && tokio::time::timeout(ENDS, alerts).await.is_err()
+    {
+        tracing::warn!("alerts that were being delivered may be delivered again");
     }
     record.close().await;
     Ok(())

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use countersign_store::Outbox;
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use crate::alerts::webhook::Outcome;
 use crate::refusal::Reason;
 
 #[derive(Clone)]
@@ -14,6 +16,9 @@ pub struct Metrics {
     refused: IntCounterVec,
     sessions: IntCounter,
     unrecorded: IntCounter,
+    alerts: IntCounterVec,
+    alerts_due: IntGauge,
+    alerts_dead: IntGauge,
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 300.0];
@@ -29,14 +34,24 @@ impl Metrics {
             refused: counter("refused_total", "Requests that the broker answered itself, by reason", "reason")?,
             sessions: IntCounter::new("sessions_total", "Sessions that were opened")?,
             unrecorded: IntCounter::new("unrecorded_ends_total", "Calls whose end could not be recorded")?,
+            alerts: counter("alerts_total", "Tries to deliver an alert of a budget, by outcome", "outcome")?,
+            alerts_due: IntGauge::new("alerts_due", "Alerts of budgets that are yet to be delivered")?,
+            alerts_dead: IntGauge::new("alerts_dead", "Alerts of budgets that were given up")?,
             registry,
         };
-        let Metrics { registry, calls, seconds, refused, sessions, unrecorded } = &metrics;
+        let Metrics { registry, calls, seconds, refused, sessions, unrecorded, alerts, alerts_due, alerts_dead } =
+            &metrics;
+        for outcome in Outcome::ALL {
+            alerts.with_label_values(&[outcome.as_str()]).reset();
+        }
         registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(refused.clone()))?;
         registry.register(Box::new(sessions.clone()))?;
         registry.register(Box::new(unrecorded.clone()))?;
+        registry.register(Box::new(alerts.clone()))?;
+        registry.register(Box::new(alerts_due.clone()))?;
+        registry.register(Box::new(alerts_dead.clone()))?;
         Ok(metrics)
     }
 
@@ -55,6 +70,17 @@ impl Metrics {
 
     pub fn unrecorded(&self) {
         self.unrecorded.inc();
+    }
+
+    pub fn alert(&self, outcome: Outcome) {
+        self.alerts.with_label_values(&[outcome.as_str()]).inc();
+    }
+
+    /// Every replica tells the same of the outbox.
+    pub fn outbox(&self, outbox: Outbox) {
+        let Outbox { due, dead } = outbox;
+        self.alerts_due.set(due);
+        self.alerts_dead.set(dead);
     }
 
     /// In the Prometheus text format.

@@ -9,25 +9,36 @@ use crate::judge::credential::SecretValue;
 use crate::refusal::{Reason, Refusal};
 
 #[derive(Clone, Debug)]
-pub struct Secrets(PathBuf);
+pub struct Secrets {
+    folder: PathBuf,
+    /// The value of the chart that names them.
+    named: &'static str,
+}
 
 impl Secrets {
+    /// Those that Skills may show.
     pub fn new(folder: PathBuf) -> Secrets {
-        Secrets(folder)
+        Secrets { folder, named: "broker.secrets" }
+    }
+
+    /// The one that signs alerts, which no Skill can show.
+    pub fn of_alerts(folder: PathBuf) -> Secrets {
+        Secrets { folder, named: "alerts.webhook.secret" }
     }
 
     pub async fn read(&self, credential: &Credential) -> Result<SecretValue, Refusal> {
         let Credential { secret, key, header: _, username: _, scheme: _ } = credential;
         let missing = |why: &str| {
             let detail = format!(
-                "key {key} of Secret {secret} cannot be read: {why}; list the Secret under broker.secrets of the chart"
+                "key {key} of Secret {secret} cannot be read: {why}; the Secret must be there, and under {} of the chart",
+                self.named
             );
             Refusal::new(Reason::CredentialMissing, detail)
         };
         if !is_name(secret) || !is_name(key) {
             return Err(missing("it is not a name"));
         }
-        let path = self.0.join(secret).join(key);
+        let path = self.folder.join(secret).join(key);
         let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
         let bytes = read.map_err(|error| missing(&error.to_string()))?;
         bytes.map(SecretValue::new).map_err(|error| missing(&error.kind().to_string()))

@@ -3,10 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_crds::{Credential, CredentialScheme};
 use countersign_service::settings::{Secret, SettingError, Source, wrong};
 use ipnet::IpNet;
 
+use crate::alerts::webhook::Webhook;
 use crate::judge::breaker::BreakerSettings;
+use crate::judge::target::Target;
+use crate::secrets::Secrets;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -21,6 +25,8 @@ pub struct Settings {
     /// Ranges that are refused although they look public.
     pub refused: Vec<IpNet>,
     pub limits: Limits,
+    /// Where alerts of budgets go; nowhere where it is `None`.
+    pub webhook: Option<Webhook>,
 }
 
 /// What one call may take.
@@ -65,8 +71,33 @@ impl Settings {
             trusted_ca_file: source.optional("COUNTERSIGN_TRUSTED_CA_FILE").map(PathBuf::from),
             refused: ranges(&source, "COUNTERSIGN_REFUSED_CIDRS")?,
             limits: limits(&source)?,
+            webhook: webhook(&source)?,
         })
     }
+}
+
+fn webhook(source: &Source<'_>) -> Result<Option<Webhook>, SettingError> {
+    const URL: &str = "COUNTERSIGN_ALERTS_URL";
+    let Some(url) = source.optional(URL) else { return Ok(None) };
+    let target = Target::parse(url.as_bytes()).map_err(|error| wrong(URL, error.to_string()))?;
+    if target.is_mail() {
+        return Err(wrong(URL, "is of a mail server; write https://HOST/PATH"));
+    }
+    let addresses = ranges(source, "COUNTERSIGN_ALERTS_ADDRESSES")?;
+    let secret = source.required("COUNTERSIGN_ALERTS_SECRET", "it is the Secret whose value signs alerts")?;
+    let folder = source.optional("COUNTERSIGN_ALERTS_SECRETS_DIR").unwrap_or_else(|| "/alerts".to_owned());
+    Ok(Some(Webhook {
+        target,
+        addresses: addresses.iter().map(ToString::to_string).collect(),
+        credential: Credential {
+            secret,
+            key: source.optional("COUNTERSIGN_ALERTS_KEY").unwrap_or_else(|| "secret".to_owned()),
+            header: None,
+            username: None,
+            scheme: CredentialScheme::StandardWebhook,
+        },
+        secrets: Secrets::of_alerts(folder.into()),
+    }))
 }
 
 fn ranges(source: &Source<'_>, variable: &str) -> Result<Vec<IpNet>, SettingError> {
@@ -120,6 +151,20 @@ mod tests {
     }
 
     #[test]
+    fn alerts_go_nowhere_without_a_url_and_its_path_is_not_shown() {
+        let secret = ("COUNTERSIGN_ALERTS_SECRET", "alerts");
+        assert!(read(&[secret]).unwrap().webhook.is_none());
+        assert!(read(&[secret, ("COUNTERSIGN_ALERTS_URL", "")]).unwrap().webhook.is_none());
+        let url = ("COUNTERSIGN_ALERTS_URL", "https://hooks.example.com/T0/very-hidden");
+        assert!(read(&[url]).unwrap_err().to_string().starts_with("COUNTERSIGN_ALERTS_SECRET"));
+        let settings = read(&[secret, url, ("COUNTERSIGN_ALERTS_ADDRESSES", "10.1.0.0/16,")]).unwrap();
+        let webhook = settings.webhook.as_ref().unwrap();
+        assert_eq!(webhook.addresses, ["10.1.0.0/16"]);
+        assert_eq!((webhook.credential.secret.as_str(), webhook.credential.key.as_str()), ("alerts", "secret"));
+        assert!(format!("{settings:?}").contains("hooks.example.com") && !format!("{settings:?}").contains("hidden"));
+    }
+
+    #[test]
     fn each_error_names_the_variable_and_the_fix() {
         for (variable, value, fix) in [
             ("COUNTERSIGN_DATABASE_URL", "mysql://x", "postgres://"),
@@ -128,6 +173,8 @@ mod tests {
             ("COUNTERSIGN_REFUSED_CIDRS", "10.0.0.0", "10.0.0.0/8"),
             ("COUNTERSIGN_CALL_TIMEOUT_SECONDS", "301", "from 1 to 300"),
             ("COUNTERSIGN_REQUEST_BYTES", "1", "from 1024"),
+            ("COUNTERSIGN_ALERTS_URL", "hooks.example.com", "https://"),
+            ("COUNTERSIGN_ALERTS_URL", "smtps://mail.example.com", "https://"),
         ] {
             let error = read(&[(variable, value)]).unwrap_err().to_string();
             assert!(error.starts_with(variable) && error.contains(fix), "{error}");

@@ -3,6 +3,7 @@
 //! One transaction applies all changes that one look at a Task decided, with a log entry for each, and
 //! only if nobody else has changed that Task's record since it was read (compare-and-set on its version).
 
+mod alerts;
 mod commit;
 mod error;
 mod ledger;
@@ -14,6 +15,7 @@ mod roles;
 mod sessions;
 mod values;
 
+pub use alerts::{Alert, Outbox};
 pub use error::{CommitError, StoreError};
 pub use ledger::{Differences, Unsettled};
 pub use log::{Erased, LogKeys, Sequenced, Snapshot};

@@ -33,13 +33,16 @@ const OPERATOR: [&str; 15] = [
     "grant update, delete on configurations to {role}",
 ];
 
-/// What the broker may do: nothing of a Task's own record but read the attempts that were let in.
-const BROKER: [&str; 6] = [
+/// What the broker may do: nothing of a Task's own record but read the attempts that were let in, and of alerts only
+/// deliver them.
+const BROKER: [&str; 8] = [
     "grant usage on schema public to {role}",
     "grant select on tasks, attempts, sessions, calls, files, kept, log_entries to {role}",
     "grant insert on sessions, calls, files, kept, log_entries, log_payloads, log_pending to {role}",
     "grant update (calls, cost, bytes) on sessions to {role}",
     "grant update (outcome, status, address, sent, received, cost, ended_at) on calls to {role}",
+    "grant select on alerts, budgets to {role}",
+    "grant update (delivered_at, dead_at, tries, next_try, last_error) on alerts to {role}",
     // To know a schema of its own version.
     "grant select on _sqlx_migrations to {role}",
 ];

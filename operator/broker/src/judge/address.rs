@@ -14,10 +14,10 @@ pub struct Guard {
 
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
-    #[error("{address} is {what}; list a range that holds it under addresses of this egress if it is meant")]
+    #[error("{address} is {what}; list a range that holds it under addresses if it is meant")]
     NotPublic { address: IpAddr, what: &'static str },
     #[error(
-        "{address} is in {range}, which this cluster refuses; list a range that holds it under addresses of this egress if it is meant"
+        "{address} is in {range}, which this cluster refuses; list a range that holds it under addresses if it is meant"
     )]
     RefusedHere { address: IpAddr, range: IpNet },
     #[error("{0:?} under addresses is not an address range; write one such as 10.0.0.0/8")]

@@ -1,6 +1,7 @@
 //! The store against a real PostgreSQL.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod alerts;
 mod database;
 mod log;
 mod queries;

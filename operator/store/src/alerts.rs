@@ -1,0 +1,123 @@
+//! The outbox of budget alerts, as the broker empties it. Whoever takes an alert has it for a while, by PostgreSQL's
+//! clock: no row is locked meanwhile, and one whose broker went away is taken again.
+
+use std::time::Duration;
+
+use countersign_core::budget::{Scope, Window};
+use countersign_core::money::Money;
+use jiff::Timestamp;
+
+use crate::Store;
+use crate::error::StoreError;
+use crate::ledger::money;
+use crate::values::{count, from_name, timestamp};
+
+/// That a budget was used up to so many percent, to be delivered now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    pub id: i64,
+    pub at: Timestamp,
+    pub percent: u8,
+    pub scope: Scope,
+    /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.
+    pub subject: String,
+    pub window: Window,
+    pub starts_at: Timestamp,
+    pub ends_at: Option<Timestamp>,
+    /// As they were then.
+    pub limit: Money,
+    pub spent: Money,
+    pub held: Money,
+    /// Which try this is.
+    pub attempt: u32,
+}
+
+/// How the outbox stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outbox {
+    /// Not delivered yet, and not given up.
+    pub due: i64,
+    /// Given up.
+    pub dead: i64,
+}
+
+/// Of an error that is kept.
+const ERROR_CHARACTERS: usize = 1024;
+
+impl Store {
+    /// Takes alerts that are due, the one that has waited longest first. Nobody else takes them for as long as `lease`.
+    pub async fn take_alerts(&self, lease: Duration, most: i64) -> Result<Vec<Alert>, StoreError> {
+        let rows = sqlx::query!(
+            r#"with due as (
+                   select id from alerts where delivered_at is null and dead_at is null and next_try <= now()
+                   order by next_try, id limit $1 for update skip locked)
+               update alerts a set tries = a.tries + 1, next_try = now() + make_interval(secs => $2)
+               from due, budgets b where a.id = due.id and b.id = a.budget
+               returning a.id, (extract(epoch from a.at) * 1000000)::bigint as "at!", a.percent, b.scope, b.subject,
+                   b."window", (extract(epoch from b.starts_at) * 1000000)::bigint as "starts_at!",
+                   (extract(epoch from b.ends_at) * 1000000)::bigint as ends_at,
+                   a."limit", a.spent, a.held, a.tries"#,
+            most,
+            lease.as_secs_f64()
+        );
+        let rows = rows.fetch_all(&self.pool).await?.into_iter().map(|row| {
+            Ok(Alert {
+                id: row.id,
+                at: timestamp(row.at)?,
+                percent: u8::try_from(row.percent).map_err(|error| StoreError::Corrupt(error.to_string()))?,
+                scope: from_name(&row.scope)?,
+                subject: row.subject,
+                window: from_name(&row.window)?,
+                starts_at: timestamp(row.starts_at)?,
+                ends_at: row.ends_at.map(timestamp).transpose()?,
+                limit: money(row.limit)?,
+                spent: money(row.spent)?,
+                held: money(row.held)?,
+                attempt: count(row.tries)?,
+            })
+        });
+        rows.collect()
+    }
+
+    /// It was delivered, whatever anybody made of it meanwhile.
+    pub async fn alert_delivered(&self, alert: &Alert) -> Result<(), StoreError> {
+        sqlx::query!(
+            "update alerts set delivered_at = now(), dead_at = null, last_error = null
+             where id = $1 and delivered_at is null",
+            alert.id
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// It was not delivered, and is tried again after a while, or never where that is `None`. Says nothing where
+    /// somebody else has taken it since.
+    pub async fn alert_failed(&self, alert: &Alert, why: &str, again: Option<Duration>) -> Result<(), StoreError> {
+        // PostgreSQL keeps no zero characters in text.
+        let why: String = why.chars().filter(|c| *c != '\0').take(ERROR_CHARACTERS).collect();
+        let tries = i32::try_from(alert.attempt).unwrap_or(i32::MAX);
+        sqlx::query!(
+            "update alerts set last_error = $3, next_try = now() + make_interval(secs => coalesce($4::float8, 0)),
+                 dead_at = case when $4::float8 is null then now() end
+             where id = $1 and tries = $2 and delivered_at is null and dead_at is null",
+            alert.id,
+            tries,
+            why,
+            again.map(|again| again.as_secs_f64())
+        )
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// How many alerts wait, and how many were given up.
+    pub async fn outbox(&self) -> Result<Outbox, StoreError> {
+        let outbox = sqlx::query_as!(
+            Outbox,
+            r#"select count(*) filter (where dead_at is null) as "due!", count(dead_at) as "dead!"
+               from alerts where delivered_at is null"#
+        );
+        Ok(outbox.fetch_one(&self.pool).await?)
+    }
+}
