@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::check::{self, Violation};
 use crate::draw::Draw;
+use crate::money;
 use crate::operator::good_report;
 use crate::table::TIMEOUT_SECONDS;
 use crate::world::{Pod, REQUESTER, World};
@@ -211,6 +212,7 @@ pub(crate) fn vandal(world: &mut World, draw: &mut Draw) {
 pub(crate) fn all_do_their_part(world: &mut World, draw: &mut Draw) -> Result<(), Violation> {
     job_controller(world, draw);
     kubelet(world, draw)?;
+    money::reconcile(world);
     let names: Vec<String> = world.api.approvals.keys().cloned().collect();
     for name in &names {
         PEOPLE.into_iter().for_each(|who| sign(world, name, who, true));

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use countersign_core::record::{ApprovalState, AttemptState, Change, TaskRecord};
 use thiserror::Error;
 
+use crate::money;
 use crate::table::people_for;
 use crate::world::{REQUESTER, World};
 
@@ -25,6 +26,7 @@ fn hold(condition: bool, what: impl FnOnce() -> String) -> Result<(), Violation>
 
 /// After everything that happens.
 pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
+    money::check(world)?;
     let Some(record) = &world.record else { return Ok(()) };
     let mut used = BTreeSet::new();
     for (name, step) in &record.steps {

@@ -31,6 +31,8 @@ pub enum Small {
     Chain,
     /// One step, whose pod may fail, be deleted, or be cancelled.
     Harm,
+    /// Two steps side by side that may be tried twice, and money for one and a half of them.
+    Paid,
     /// One step, two operators that both lead, and a Job controller that makes a second pod.
     Duel,
 }
@@ -85,6 +87,7 @@ impl Small {
             Small::Together => events.extend([Event::Sign { approved: true }, Event::EditSkill]),
             Small::Chain => events.extend([Event::End { status: None }, Event::Sign { approved: true }]),
             Small::Harm => events.extend([Event::End { status: None }, Event::DeletePod, Event::Cancel]),
+            Small::Paid => events.push(Event::End { status: None }),
             Small::Duel => events.extend(operator(1).into_iter().chain([Event::SecondPod])),
         }
         events
@@ -127,11 +130,14 @@ impl State {
     /// What tells states apart; how they came about does not.
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        let World { now, record, api, signatures, ran, .. } = &self.world;
+        let World { now, record, api, signatures, ran, ledger, .. } = &self.world;
         let record = record.clone().map(|record| countersign_core::record::TaskRecord { version: 0, ..record });
         let hands = self.operators.each_ref().map(Operator::describe);
-        format!("{now} {record:?} {api:?} {signatures:?} {ran:?} {hands:?} {} {}", self.hours, self.deletions)
-            .hash(&mut hasher);
+        format!(
+            "{now} {record:?} {api:?} {signatures:?} {ran:?} {ledger:?} {hands:?} {} {}",
+            self.hours, self.deletions
+        )
+        .hash(&mut hasher);
         hasher.finish()
     }
 

@@ -8,6 +8,7 @@ mod actors;
 mod check;
 mod draw;
 mod explore;
+mod money;
 mod operator;
 mod table;
 mod world;
@@ -29,6 +30,9 @@ pub struct Tally {
     pub crashes: u64,
     pub admissions: u64,
     pub duplicate_pods: u64,
+    pub reserved: u64,
+    pub deferred: u64,
+    pub outbid: u64,
     pub completed: u64,
 }
 
@@ -50,6 +54,7 @@ pub fn run(seed: u64, defect: Option<Defect>, verbose: bool) -> Result<Tally, Vi
             7..=10 => actors::job_controller(&mut world, &mut draw),
             11..=13 => actors::kubelet(&mut world, &mut draw)?,
             14..=15 => actors::people(&mut world, &mut draw),
+            16 if draw.one_in(2) => money::others(&mut world, &mut draw),
             16 => actors::vandal(&mut world, &mut draw),
             17 => world.pass_time(&mut draw),
             18 => {
@@ -79,6 +84,9 @@ fn settle(world: &mut World, operator: &mut Operator, draw: &mut Draw) -> Result
         }
         actors::all_do_their_part(world, draw)?;
         world.advance(1 + round / 20);
+        if round % 10 == 9 {
+            money::next_window(world);
+        }
     }
     Err(Violation::new("the Task does not come to its end, or something is done again and again"))
 }

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::check::{self, Violation};
 use crate::draw::Draw;
+use crate::money;
 use crate::table::TableJudge;
 use crate::world::{Api, World};
 
@@ -24,6 +25,7 @@ pub enum Defect {
     IgnoresTheVersion,
     ForgetsTheApproval,
     StartsAllAtOnce,
+    ReservesBlindly,
 }
 
 #[derive(Clone)]
@@ -203,7 +205,7 @@ impl Operator {
             plan_stamped: self.view.plan_stamped,
             skills: Arc::new(self.view.skills.clone()),
             agent: None,
-            policies: Arc::default(),
+            policies: Arc::clone(&world.policies),
             secrets: Arc::default(),
             network: Network::NotTried,
             approvals: self.view.approvals.clone(),
@@ -211,6 +213,7 @@ impl Operator {
             jobs: self.view.jobs.clone(),
             guard: Guard::Whole,
             outputs: BTreeMap::new(),
+            balances: world.ledger.balances.clone(),
         }
     }
 
@@ -265,17 +268,43 @@ impl Operator {
         if let (Some(next), Some(seen)) = (&mut next, seen) {
             next.version = seen + 1;
         }
+        let spoilt: Vec<Change> = changes.iter().map(|change| self.spoil(change.clone())).collect();
+        let Ok(ledger) = money::post(world, next.as_ref(), &spoilt) else {
+            world.tally.outbid += 1;
+            self.pending.clear();
+            return Ok(());
+        };
         world.tally.commits += 1;
+        for change in changes {
+            world.tally.reserved += u64::from(matches!(change, Change::Intend { budget: Some(_), .. }));
+            world.tally.deferred += u64::from(matches!(change, Change::Defer { .. }));
+        }
+        world.ledger = ledger;
         world.record = next;
         Ok(())
     }
 
     fn spoil(&self, change: Change) -> Change {
         match change {
-            Change::Intend { step, number, key, digest, input_digest, approval: _, launch, rules, at }
+            Change::Intend { step, number, key, digest, input_digest, approval: _, launch, rules, budget, at }
                 if self.defect == Some(Defect::ForgetsTheApproval) =>
             {
-                Change::Intend { step, number, key, digest, input_digest, approval: None, launch, rules, at }
+                Change::Intend { step, number, key, digest, input_digest, approval: None, launch, rules, budget, at }
+            }
+            Change::Intend {
+                step,
+                number,
+                key,
+                digest,
+                input_digest,
+                approval,
+                launch,
+                rules,
+                budget: Some(seen),
+                at,
+            } if self.defect == Some(Defect::ReservesBlindly) => {
+                let budget = Some(Box::new(money::blind(&seen)));
+                Change::Intend { step, number, key, digest, input_digest, approval, launch, rules, budget, at }
             }
             other => other,
         }

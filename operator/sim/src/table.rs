@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use countersign_core::approval::Ask;
+use countersign_core::budget::{Later, Weighed};
 use countersign_core::digest::{self, Digest};
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
 use countersign_core::record::Launch;
@@ -43,13 +44,32 @@ impl Judge for TableJudge {
             digest,
             risk: RiskClass::Low,
             rules: Vec::new(),
+            budget: None,
         });
+        let prepared = match answer.split(':').next() {
+            Some("allow" | "approve" | "both") => match case.purse.weigh(&case.step.skill, contract) {
+                Weighed::Free => prepared,
+                Weighed::Fits(decision) => Box::new(Prepared { budget: Some(Box::new(decision)), ..*prepared }),
+                Weighed::Over { decision, later: Later::At(until) } => {
+                    return Judgement::Deferred { budget: Box::new(decision), until: Some(until) };
+                }
+                Weighed::Over { decision, later: Later::GivenBack } => {
+                    return Judgement::Deferred { budget: Box::new(decision), until: None };
+                }
+                Weighed::Over { decision, later: Later::Never } => {
+                    let budget = Some(Box::new(decision));
+                    return Judgement::Denied { message: "over budget".into(), rules: Vec::new(), budget };
+                }
+                Weighed::Unpriced(message) => return Judgement::Denied { message, rules: Vec::new(), budget: None },
+            },
+            _ => prepared,
+        };
         match answer.split(':').next() {
             Some("allow") => Judgement::Permitted(prepared),
             Some("approve") => Judgement::NeedsApproval { prepared, ask: ask(1, &[], ApprovalScope::Step) },
             Some("both") => Judgement::NeedsApproval { prepared, ask: ask(2, &["security"], ApprovalScope::Plan) },
             Some("skip") => Judgement::Skip,
-            _ => Judgement::Denied { message: answer, rules: Vec::new() },
+            _ => Judgement::Denied { message: answer, rules: Vec::new(), budget: None },
         }
     }
 }

@@ -1,18 +1,21 @@
 //! The true state of everything, and how time passes in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use countersign_core::budget::Ledger;
 use countersign_core::decide::Config;
 use countersign_core::observed::{ApprovalView, PodState, TaskView};
+use countersign_core::policy::PolicySet;
 use countersign_core::record::TaskRecord;
 use countersign_crds::{
-    ApprovalSpec, EffectClass, Identity, PlanTemplate, Retry, SkillSpec, Step, StepApproval, TaskSpec,
+    ApprovalSpec, EffectClass, Identity, OverBudget, PlanTemplate, Retry, SkillSpec, Step, StepApproval, TaskSpec,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
 
-use crate::Tally;
 use crate::draw::Draw;
+use crate::{Tally, money};
 
 /// Who asked for the work.
 pub(crate) const REQUESTER: &str = "dave";
@@ -35,6 +38,10 @@ pub(crate) struct World {
     pub ran: BTreeMap<String, BTreeSet<String>>,
     /// The record as it was at the last check.
     pub last: Option<TaskRecord>,
+    pub policies: Arc<PolicySet>,
+    pub ledger: Ledger,
+    /// What other Tasks hold.
+    pub others: Vec<String>,
     pub next_uid: u64,
     pub tally: Tally,
     pub verbose: bool,
@@ -75,12 +82,19 @@ impl World {
                 vec![step(0, &[], retry), step(1, &[0], None)],
                 vec![skill("allow:1", true), skill("approve:1", false)],
             ),
+            crate::Small::Paid => {
+                let paid = money::priced(skill("allow:1", true), Some(2), OverBudget::Defer);
+                (vec![step(0, &[], retry.clone()), step(1, &[], retry)], vec![paid.clone(), paid])
+            }
         };
         world.two_leaders = true;
         world.api.skills = skills.into_iter().enumerate().map(|(n, skill)| (format!("skill{n}"), skill)).collect();
         if let Some(task) = &mut world.api.task {
             task.spec.deadline = None;
-            task.spec.plan = Some(PlanTemplate { parallelism: 1, steps });
+            let paid = matches!(small, crate::Small::Paid);
+            task.spec.budget = paid.then(|| "3".to_owned());
+            let parallelism = if paid { 2 } else { 1 };
+            task.spec.plan = Some(PlanTemplate { parallelism, steps });
         }
         world
     }
@@ -93,13 +107,18 @@ impl World {
             let answer = ["allow:1", "allow:1", "approve:1", "both:1", "both:1", "deny:1", "skip:1"];
             let usual = draw.pick(&answer[..5]).copied();
             let answer = if draw.one_in(8) { draw.pick(&answer).copied() } else { usual };
-            skills.insert(step.skill.clone(), skill(answer.unwrap_or("allow:1"), draw.one_in(2)));
+            let over_budget = if draw.one_in(3) { OverBudget::Reject } else { OverBudget::Defer };
+            let ceiling = draw.one_in(2).then(|| 1 + draw.below(3));
+            let skill = money::priced(skill(answer.unwrap_or("allow:1"), draw.one_in(2)), ceiling, over_budget);
+            skills.insert(step.skill.clone(), skill);
         }
         let deadline = draw.one_in(10).then(|| now + SignedDuration::from_secs(200)).map(Into::into);
+        let policies = money::policies(draw);
+        let budget = draw.one_in(4).then(|| (1 + draw.below(9)).to_string());
         let parallelism = 1 + u32::try_from(draw.below(3)).unwrap_or(0);
         let spec: TaskSpec = serde_json::from_value(json!({})).unwrap_or_else(|_| unreachable!("every field defaults"));
         let requester = Some(Identity { user: REQUESTER.into(), uid: None, groups: Vec::new() });
-        let spec = TaskSpec { requester, plan: Some(PlanTemplate { parallelism, steps }), deadline, ..spec };
+        let spec = TaskSpec { requester, plan: Some(PlanTemplate { parallelism, steps }), deadline, budget, ..spec };
         let task = TaskView {
             uid: "task".into(),
             namespace: "ns".into(),
@@ -125,6 +144,9 @@ impl World {
             signatures: BTreeSet::new(),
             ran: BTreeMap::new(),
             last: None,
+            policies,
+            ledger: Ledger::default(),
+            others: Vec::new(),
             next_uid: 0,
             tally: Tally::default(),
             verbose,
@@ -159,6 +181,7 @@ impl World {
     pub fn end_faults(&mut self) {
         self.postgres_away = false;
         self.two_leaders = false;
+        money::others_end(self);
         if let Some(task) = &mut self.api.task {
             task.spec.suspend = false;
         }

@@ -32,6 +32,11 @@ fn harm() {
 }
 
 #[test]
+fn what_is_paid_for() {
+    every_state_holds(Small::Paid);
+}
+
+#[test]
 fn two_leaders() {
     every_state_holds(Small::Duel);
 }

@@ -36,6 +36,7 @@ fn worlds() {
     // A simulation in which little happens proves little.
     assert!(sum.completed * 4 > worlds, "too few Tasks completed: {sum:?}");
     assert!(sum.crashes > worlds / 2 && sum.conflicts > worlds / 20 && sum.duplicate_pods > worlds / 20, "{sum:?}");
+    assert!(sum.reserved > worlds / 2 && sum.deferred > worlds / 50 && sum.outbid > worlds / 2000, "{sum:?}");
 }
 
 fn add(a: Tally, b: Tally) -> Tally {
@@ -46,6 +47,9 @@ fn add(a: Tally, b: Tally) -> Tally {
         crashes: a.crashes + b.crashes,
         admissions: a.admissions + b.admissions,
         duplicate_pods: a.duplicate_pods + b.duplicate_pods,
+        reserved: a.reserved + b.reserved,
+        deferred: a.deferred + b.deferred,
+        outbid: a.outbid + b.outbid,
         completed: a.completed + b.completed,
     }
 }
@@ -58,6 +62,7 @@ fn every_planted_defect_is_found() {
         Defect::AdmitsAnyPod,
         Defect::IgnoresTheVersion,
         Defect::ForgetsTheApproval,
+        Defect::ReservesBlindly,
         Defect::StartsAllAtOnce,
     ] {
         let found = (0..2_000).find_map(|seed| run(seed, Some(defect), false).err().map(|found| (seed, found)));
