@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::approval::Ask;
-use crate::budget::{BudgetDecision, Purse, Weighed, priority};
+use crate::budget::{BudgetDecision, Later, Purse, Weighed, priority};
 use crate::cel::{Fence, Variables};
 use crate::digest::{self, Digest};
 use crate::money::Money;
@@ -69,10 +69,10 @@ pub enum Judgement {
         /// Where it is the price that does not fit.
         budget: Option<Box<BudgetDecision>>,
     },
-    /// Its price does not fit now; it may from this instant on.
+    /// Its price does not fit now. It may from this instant on, or as soon as something that is held is given back.
     Deferred {
         budget: Box<BudgetDecision>,
-        until: Timestamp,
+        until: Option<Timestamp>,
     },
     /// It cannot be judged at this moment; nothing may be concluded.
     NotYet {
@@ -160,10 +160,10 @@ impl PolicyJudge {
                         rules.push(budget_rule(case, &name, Effect::Deny, message));
                         return Err(denied(&rules));
                     }
-                    Weighed::Over { decision, until } => {
+                    Weighed::Over { decision, later } => {
                         seen.push(name.clone());
                         let cheaper = contract.downgrade_to.clone().filter(|next| !seen.contains(next));
-                        match (cheaper, until) {
+                        match (cheaper, later) {
                             (Some(next), _) => {
                                 let why = decision.message.clone().unwrap_or_default();
                                 let message = format!("{name} is downgraded to {next}: {why}");
@@ -172,10 +172,13 @@ impl PolicyJudge {
                                 downgraded = rules;
                                 name = next;
                             }
-                            (None, Some(until)) => {
-                                return Err(Judgement::Deferred { budget: Box::new(decision), until });
+                            (None, Later::At(until)) => {
+                                return Err(Judgement::Deferred { budget: Box::new(decision), until: Some(until) });
                             }
-                            (None, None) => {
+                            (None, Later::GivenBack) => {
+                                return Err(Judgement::Deferred { budget: Box::new(decision), until: None });
+                            }
+                            (None, Later::Never) => {
                                 let message = decision.message.clone().unwrap_or_default();
                                 rules.push(budget_rule(case, &name, Effect::Deny, message.clone()));
                                 let budget = Some(Box::new(decision));

@@ -261,7 +261,11 @@ fn open_state(
         return (StepState::Pending, Some("Held".to_owned()), Some(held.clone()));
     }
     if let Some(deferral) = record.deferral.as_ref() {
-        let message = format!("{}; waits until {}", deferral.message, deferral.until);
+        let waits = match deferral.until {
+            Some(until) => format!("waits until {until}"),
+            None => "waits for some of it to be given back".to_owned(),
+        };
+        let message = format!("{}; {waits}", deferral.message);
         return (StepState::Pending, Some("Deferred".to_owned()), Some(message));
     }
     if !step.needs.iter().all(|need| satisfied(task, need)) {
@@ -354,7 +358,7 @@ pub(crate) fn ttl_expires_at(observed: &Observed, record: &TaskRecord) -> Option
 }
 
 /// As the API server gives it back: in whole seconds, so that what was reported compares equal to what is read.
-fn time(at: Timestamp) -> Time {
+pub(crate) fn time(at: Timestamp) -> Time {
     let whole = TimestampRound::new().smallest(Unit::Second).mode(RoundMode::Trunc);
     Time(at.round(whole).unwrap_or(at))
 }

@@ -57,6 +57,7 @@ impl Bed {
             jobs: BTreeSet::new(),
             guard: Guard::Whole,
             outputs: BTreeMap::new(),
+            balances: BTreeMap::new(),
         };
         let config = Config {
             runner_image: "runner@sha256:0".into(),

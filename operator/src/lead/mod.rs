@@ -1,5 +1,6 @@
 //! What only the leader does: look at Tasks, end the records of those that are gone, and keep the log in order.
 
+mod budgets;
 mod canary;
 mod configuration;
 mod leader;
@@ -72,6 +73,7 @@ async fn lead(
         () = sweep(&context, &trigger) => Ok(()),
         () = sequencer::run(&context) => Ok(()),
         () = canary::run(&context, &trigger) => Ok(()),
+        () = budgets::run(&context) => Ok(()),
         () = configuration::run(&context, &replica) => Ok(()),
     };
     context.metrics.leading(false);

@@ -28,6 +28,7 @@ impl Error {
         match self {
             Error::Store(_) => "postgresql",
             Error::Commit(CommitError::Conflict) => "conflict",
+            Error::Commit(CommitError::OverBudget) => "budget",
             Error::Commit(_) => "record",
             Error::Kubernetes(_) => "kubernetes",
             Error::Act { .. } => "act",

@@ -59,6 +59,7 @@ pub fn of_change(change: &Change, record: Option<&TaskRecord>) -> Option<(String
         | Change::Stamp { .. }
         | Change::RequestApproval { .. }
         | Change::Intend { approval: None, .. }
+        | Change::Defer { .. }
         | Change::Admit { .. }
         | Change::FinishAttempt { .. }
         | Change::FinishStep { .. }

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use countersign_core::budget::{Balance, Budgets, LineKey};
 use countersign_core::observed::{ApprovalView, Guard, Observed, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::plan::wanted_outputs;
 use countersign_core::record::{AttemptRecord, AttemptState, TaskRecord};
-use countersign_crds::{LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate};
+use countersign_crds::{LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate, SkillSpec, Step};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
+use crate::clock;
 use crate::look::act::{self, Owner};
 use crate::look::context::Context;
 use crate::look::error::Error;
@@ -43,6 +45,10 @@ pub async fn observe(
     let plans = lock(&caches.plans).of(uid);
     let mut made = context.recent.of(uid);
     let plan_name = record.as_ref().and_then(|record| record.plan.as_ref()).map(|plan| plan.name.as_str());
+    let budgets = task.as_ref().map(|task| {
+        let agent = agent(caches, Some(task));
+        Budgets::of(clock::now(), task, agent.as_ref(), &caches.policies())
+    });
     Ok(Observed {
         plan_stamped: plan_name.is_some_and(|name| plans.contains_key(name) || made.contains(name)),
         agent: agent(caches, task.as_ref()),
@@ -59,9 +65,36 @@ pub async fn observe(
             made.extend(lock(&caches.jobs).of(uid).into_keys());
             made
         },
+        balances: balances(context, budgets, record.as_ref()).await?,
         outputs,
         record,
     })
+}
+
+/// What is spent and held where the Task's money is counted; looked up where anything of it has a price.
+async fn balances(
+    context: &Context,
+    budgets: Option<Budgets>,
+    record: Option<&TaskRecord>,
+) -> Result<BTreeMap<LineKey, Balance>, Error> {
+    let Some(budgets) = budgets else { return Ok(BTreeMap::new()) };
+    let skills = context.caches.skills();
+    let priced = |skill: &SkillSpec| skill.cost.is_some() || skill.downgrade_to.is_some();
+    let wanted = match record.and_then(|record| Some((record, record.plan.as_ref()?))) {
+        // Whatever it turns out to run may start in this very look.
+        None => skills.values().any(priced),
+        Some((record, plan)) => {
+            let open = |step: &&Step| record.steps.get(&step.name).is_some_and(|state| state.is_open());
+            let mut attempts = record.steps.values().flat_map(|step| &step.attempts);
+            attempts.any(|attempt| attempt.reservation.is_some())
+                || plan.steps.iter().filter(open).filter_map(|step| skills.get(&step.skill)).any(priced)
+        }
+    };
+    if !wanted {
+        return Ok(BTreeMap::new());
+    }
+    let keys: Vec<LineKey> = budgets.lines.into_iter().map(|line| line.key).collect();
+    Ok(context.store.balances(&keys).await?)
 }
 
 /// The Task's Approvals with those decisions whose seal holds; without the seal's key, none does.

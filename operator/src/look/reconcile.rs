@@ -218,7 +218,7 @@ async fn perform_all(context: &Context, owner: &Owner, record: &TaskRecord, acts
 pub fn on_error(task: Arc<GuardedTask>, error: &Error, context: Arc<Context>) -> Action {
     let failures = task.uid().map_or(0, |uid| context.failures.one_more(&uid));
     let wait = match error {
-        Error::Commit(CommitError::Conflict) => Duration::from_millis(20),
+        Error::Commit(CommitError::Conflict | CommitError::OverBudget) => jittered(Duration::from_millis(20)),
         // Not growing: everything is to go on as soon as PostgreSQL is back.
         Error::Store(_) | Error::Commit(_) => jittered(Duration::from_secs(2)),
         Error::Kubernetes(_) | Error::Act { .. } | Error::NoBroker => {
@@ -226,7 +226,7 @@ pub fn on_error(task: Arc<GuardedTask>, error: &Error, context: Arc<Context>) ->
         }
         Error::Core(_) | Error::Panicked(_) => Duration::from_secs(60),
     };
-    if !matches!(error, Error::Commit(CommitError::Conflict)) {
+    if !matches!(error, Error::Commit(CommitError::Conflict | CommitError::OverBudget)) {
         tracing::warn!(%error, kind = error.kind(), retry_in = ?wait, "a look at a Task failed");
     }
     Action::requeue(wait)

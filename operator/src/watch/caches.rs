@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::observed::{ApprovalView, PodView};
 use countersign_core::policy::PolicySet;
-use countersign_crds::{Agent, AgentSpec, Approval, LABEL_ATTEMPT, LABEL_TASK_UID, Plan, Policy, PolicySpec, Skill};
+use countersign_crds::{
+    Agent, AgentSpec, AgentStatus, Approval, LABEL_ATTEMPT, LABEL_TASK_UID, Plan, Policy, PolicySpec, Skill,
+};
 use countersign_crds::{SkillSpec, Task};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::batch::v1::Job;
@@ -34,12 +36,21 @@ pub struct Caches {
     pub plans: Mutex<Index<()>>,
     pub approvals: Mutex<Index<ApprovalView>>,
     skills: Mutex<Arc<BTreeMap<String, SkillSpec>>>,
-    agents: Mutex<BTreeMap<(String, String), AgentSpec>>,
+    agents: Mutex<BTreeMap<(String, String), AgentView>>,
     policies: Mutex<Policies>,
     /// The Secrets that the broker was given, with their resource versions: never what is in them.
     secrets: Mutex<Arc<BTreeMap<String, String>>>,
     operator_namespace: String,
     synced: watch::Sender<BTreeSet<&'static str>>,
+}
+
+/// An Agent, with what was reported of it last.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AgentView {
+    pub spec: AgentSpec,
+    pub generation: Option<i64>,
+    pub uid: Option<String>,
+    pub status: Option<AgentStatus>,
 }
 
 #[derive(Default)]
@@ -119,7 +130,21 @@ impl Caches {
     }
 
     pub fn agent(&self, namespace: &str, name: &str) -> Option<AgentSpec> {
-        lock(&self.agents).get(&(namespace.to_owned(), name.to_owned())).cloned()
+        lock(&self.agents).get(&(namespace.to_owned(), name.to_owned())).map(|agent| agent.spec.clone())
+    }
+
+    /// Every Agent, by namespace and name.
+    pub fn agents(&self) -> BTreeMap<(String, String), AgentView> {
+        lock(&self.agents).clone()
+    }
+
+    /// The Policies that can be read, by namespace and name.
+    pub fn policy_specs(&self) -> BTreeMap<(String, String), PolicySpec> {
+        let policies = lock(&self.policies);
+        let readable = |(place, spec): (&(String, String), &Result<PolicySpec, String>)| {
+            Some((place.clone(), spec.as_ref().ok()?.clone()))
+        };
+        policies.specs.iter().filter_map(readable).collect()
     }
 
     fn mark_synced(&self, kind: &'static str) {
@@ -190,7 +215,8 @@ impl Caches {
         client: &Client,
         kind: &'static str,
         trigger: &Arc<Trigger>,
-        take: fn(&Caches, Event<DeserializeGuard<K>>),
+        // Says whether anything changed that bears on Tasks.
+        take: fn(&Caches, Event<DeserializeGuard<K>>) -> bool,
     ) where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     {
@@ -203,11 +229,13 @@ impl Caches {
                 match event {
                     Ok(event) => {
                         let done = matches!(event, Event::InitDone);
-                        take(&caches, event);
+                        let changed = take(&caches, event);
                         if done {
                             caches.mark_synced(kind);
                         }
-                        trigger.unfinished(&caches);
+                        if changed || done {
+                            trigger.unfinished(&caches);
+                        }
                     }
                     Err(error) => tracing::warn!(kind, %error, "the watch broke; it is resumed"),
                 }
@@ -252,7 +280,7 @@ impl Caches {
         }
     }
 
-    fn take_skill(&self, event: Event<DeserializeGuard<Skill>>) {
+    fn take_skill(&self, event: Event<DeserializeGuard<Skill>>) -> bool {
         let mut skills = lock(&self.skills);
         take(
             Arc::make_mut(&mut skills),
@@ -264,13 +292,26 @@ impl Caches {
                 Err(_) => None,
             },
         );
+        true
     }
 
-    fn take_agent(&self, event: Event<DeserializeGuard<Agent>>) {
-        take(&mut lock(&self.agents), event, place, |agent| agent.0.ok().map(|agent| agent.spec));
+    /// That its status was reported says nothing new of what its Tasks may do.
+    fn take_agent(&self, event: Event<DeserializeGuard<Agent>>) -> bool {
+        let mut agents = lock(&self.agents);
+        let at = match &event {
+            Event::Apply(agent) => Some(place(agent)),
+            Event::Init | Event::InitApply(_) | Event::InitDone | Event::Delete(_) => None,
+        };
+        let of = |agents: &BTreeMap<_, AgentView>| at.as_ref().and_then(|at| agents.get(at)).map(|a| a.spec.clone());
+        let before = of(&agents);
+        take(&mut agents, event, place, |agent| {
+            let Agent { metadata, spec, status } = agent.0.ok()?;
+            Some(AgentView { spec, generation: metadata.generation, uid: metadata.uid, status })
+        });
+        at.is_none() || before != of(&agents)
     }
 
-    fn take_policy(&self, event: Event<DeserializeGuard<Policy>>) {
+    fn take_policy(&self, event: Event<DeserializeGuard<Policy>>) -> bool {
         let done = !matches!(event, Event::Init | Event::InitApply(_));
         let mut policies = lock(&self.policies);
         take(&mut policies.specs, event, place, |policy| match policy.0 {
@@ -284,6 +325,7 @@ impl Caches {
             });
             policies.compiled = Arc::new(PolicySet::compile(&self.operator_namespace, specs));
         }
+        true
     }
 }
 

@@ -122,6 +122,7 @@ fn parse_report(message: &str) -> Option<Report> {
 /// A Policy that cannot be read denies everything that it bears on, and says why.
 pub fn unreadable_policy(error: &str) -> PolicySpec {
     PolicySpec {
+        budget: None,
         mode: PolicyMode::Enforce,
         rules: vec![Rule {
             name: "unreadable".to_owned(),

@@ -1,10 +1,10 @@
 -- What may be spent, what is reserved and what was spent. Amounts are millionths of the one currency.
 
 alter table steps
-    -- Its price did not fit: when the window begins in which it may, and why.
+    -- Its price did not fit: when the window begins in which it may, if that is what it waits for, and why.
     add column deferred_until timestamptz,
     add column deferral text,
-    add check ((deferred_until is null) = (deferral is null));
+    add check (deferred_until is null or deferral is not null);
 
 -- Set when its attempt is over: then no call begins any more, and what it cost is final.
 alter table sessions add column closed boolean not null default false;

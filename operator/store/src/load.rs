@@ -104,9 +104,9 @@ async fn steps(connection: &mut PgConnection, uid: &str) -> Result<BTreeMap<Stri
             message: row.message,
             attempts: Vec::new(),
             not_before: row.not_before.map(timestamp).transpose()?,
-            deferral: match (row.deferred_until, row.deferral) {
-                (Some(until), Some(message)) => Some(Deferral { until: timestamp(until)?, message }),
-                _ => None,
+            deferral: match row.deferral {
+                Some(message) => Some(Deferral { until: row.deferred_until.map(timestamp).transpose()?, message }),
+                None => None,
             },
             output,
             workspace: row.workspace.as_deref().map(digest).transpose()?,

@@ -84,6 +84,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// Whether something is reserved for the attempt that is not closed.
+    pub fn holds(&self, attempt: &str) -> bool {
+        self.reservations.get(attempt).is_some_and(|reservation| reservation.cost.is_none())
+    }
+
     /// What is reserved and not closed, all together.
     pub fn held(&self) -> Money {
         let open = self.reservations.values().filter(|reservation| reservation.cost.is_none());

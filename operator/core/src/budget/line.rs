@@ -79,14 +79,7 @@ impl Budgets {
             }
         }
         if let (Some(agent), Some(reference)) = (agent, &task.spec.agent_ref) {
-            let subject = format!("{}/{}", task.namespace, reference.name);
-            let name = format!("the Agent {}", reference.name);
-            // Counted in any case, for its status.
-            let zone = agent.budget.as_ref().map_or("UTC", |budget| budget.time_zone.as_str());
-            budgets.count(now, Scope::Agent, &subject, Window::Day, zone);
-            if let Some(budget) = &agent.budget {
-                budgets.add(now, Scope::Agent, &subject, budget, &name);
-            }
+            budgets.add_agent(now, &task.namespace, &reference.name, agent);
         }
         for (name, budget) in policies.budgets(&task.namespace) {
             let name = format!("the Policy {name}");
@@ -99,6 +92,23 @@ impl Budgets {
         }
         budgets.lines.sort_by(|a, b| a.key.cmp(&b.key));
         budgets
+    }
+
+    /// The limits of an Agent alone.
+    pub fn of_agent(now: Timestamp, namespace: &str, name: &str, agent: &AgentSpec) -> Budgets {
+        let mut budgets = Budgets { priority: agent.priority, ..Budgets::default() };
+        budgets.add_agent(now, namespace, name, agent);
+        budgets
+    }
+
+    fn add_agent(&mut self, now: Timestamp, namespace: &str, name: &str, agent: &AgentSpec) {
+        let subject = format!("{namespace}/{name}");
+        // Its day is counted in any case, for its status.
+        let zone = agent.budget.as_ref().map_or("UTC", |budget| budget.time_zone.as_str());
+        self.count(now, Scope::Agent, &subject, Window::Day, zone);
+        if let Some(budget) = &agent.budget {
+            self.add(now, Scope::Agent, &subject, budget, &format!("the Agent {name}"));
+        }
     }
 
     /// Whether anything is limited.

@@ -3,14 +3,16 @@
 //! A reservation is of the most that an attempt may cost; it is held before the attempt exists, and settled once at
 //! its end. Here it is weighed against what was seen; the store weighs it again, with the rows locked.
 
+mod agent;
 mod ledger;
 mod line;
 mod weigh;
 mod window;
 
+pub use agent::agent_status;
 pub use ledger::{Closing, Ledger, LedgerError};
 pub use line::{Budgets, Line, LineKey, Scope};
-pub use weigh::{Balance, BudgetDecision, Purse, SeenLine, Standing, Weighed};
+pub use weigh::{Balance, BudgetDecision, Later, Purse, SeenLine, Standing, Weighed};
 pub use window::{Span, Window, ZoneError, zone};
 
 use countersign_crds::{Budget, Cost, Priority, SkillSpec};

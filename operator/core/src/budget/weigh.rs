@@ -81,9 +81,42 @@ impl SeenLine {
         LineKey { scope: self.scope, subject: self.subject.clone(), window: self.window, starts_at: self.starts_at }
     }
 
+    /// When so much more may fit, which does not now.
+    fn later(&self, amount: Money) -> Later {
+        let Some(cap) = self.cap else { return Later::GivenBack };
+        let fits = |filled: Money| filled.saturating_add(amount) <= cap;
+        match self.ends_at {
+            _ if fits(self.spent) => Later::GivenBack,
+            // Where it would not fit an empty window either, the next one does not help.
+            Some(ends_at) if fits(Money::ZERO) => Later::At(ends_at),
+            Some(_) | None => Later::Never,
+        }
+    }
+
     /// Whether so much more is beyond what this work may fill it to.
     fn exceeded_by(&self, amount: Money) -> bool {
         self.cap.is_some_and(|cap| self.spent.saturating_add(self.held).saturating_add(amount) > cap)
+    }
+}
+
+/// When what does not fit now may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Later {
+    Never,
+    /// Once something that is held is given back.
+    GivenBack,
+    /// In the window that begins then.
+    At(Timestamp),
+}
+
+impl Later {
+    /// When both are so.
+    fn and(self, other: Later) -> Later {
+        match (self, other) {
+            (Later::Never, _) | (_, Later::Never) => Later::Never,
+            (Later::GivenBack, later) | (later, Later::GivenBack) => later,
+            (Later::At(one), Later::At(other)) => Later::At(one.max(other)),
+        }
     }
 }
 
@@ -93,10 +126,9 @@ pub enum Weighed {
     /// There is nothing to reserve.
     Free,
     Fits(BudgetDecision),
-    /// With `until`: it would fit in the window that begins then.
     Over {
         decision: BudgetDecision,
-        until: Option<Timestamp>,
+        later: Later,
     },
     /// It has no price that could be held against the budget; and an unknown price denies.
     Unpriced(String),
@@ -134,10 +166,13 @@ impl Purse<'_> {
         };
         match self.problem(price, &lines) {
             None => Weighed::Fits(decision(BudgetVerdict::Allowed, None)),
-            Some((message, until)) => {
-                let until = until.filter(|_| contract.over_budget == OverBudget::Defer);
-                let verdict = if until.is_some() { BudgetVerdict::Deferred } else { BudgetVerdict::Rejected };
-                Weighed::Over { decision: decision(verdict, Some(message)), until }
+            Some((message, later)) => {
+                let later = match contract.over_budget {
+                    OverBudget::Defer => later,
+                    OverBudget::Reject => Later::Never,
+                };
+                let verdict = if later == Later::Never { BudgetVerdict::Rejected } else { BudgetVerdict::Deferred };
+                Weighed::Over { decision: decision(verdict, Some(message)), later }
             }
         }
     }
@@ -156,7 +191,7 @@ impl Purse<'_> {
             lines: Vec::new(),
             message: Some(format!("the money that is reserved is for {reserved}")),
         };
-        Weighed::Over { decision, until: None }
+        Weighed::Over { decision, later: Later::Never }
     }
 
     fn seen(&self, line: &Line) -> SeenLine {
@@ -168,17 +203,18 @@ impl Purse<'_> {
     }
 
     /// Why it does not fit, and when it may.
-    fn problem(&self, price: Price, lines: &[SeenLine]) -> Option<(String, Option<Timestamp>)> {
+    fn problem(&self, price: Price, lines: &[SeenLine]) -> Option<(String, Later)> {
         let amount = price.ceiling;
         if let Some((most, whose)) = self.budgets.per_attempt.as_ref().filter(|(most, _)| amount > *most) {
-            return Some((format!("it may cost up to {amount}, and {whose} lets an attempt cost {most}"), None));
+            return Some((
+                format!("it may cost up to {amount}, and {whose} lets an attempt cost {most}"),
+                Later::Never,
+            ));
         }
         let over: Vec<&SeenLine> = lines.iter().filter(|line| line.exceeded_by(amount)).collect();
         let tightest = over.iter().max_by_key(|line| line.ends_at.unwrap_or(Timestamp::MAX))?;
-        let message = describe(tightest, amount);
-        // Where it would not fit an empty window either, the next one does not help.
-        let fits_empty = over.iter().all(|line| line.cap.is_some_and(|cap| amount <= cap));
-        Some((message, tightest.ends_at.filter(|_| fits_empty)))
+        let later = over.iter().map(|line| line.later(amount)).fold(Later::GivenBack, Later::and);
+        Some((describe(tightest, amount), later))
     }
 }
 

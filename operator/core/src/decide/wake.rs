@@ -35,7 +35,7 @@ pub(super) fn wake(view: &View<'_>, record: &TaskRecord, waits: &Waits) -> Optio
     instants.extend(record.ending.as_ref().map(|ending| ending.at + GRACE));
     for step in record.steps.values() {
         instants.extend(step.not_before);
-        instants.extend(step.deferral.as_ref().map(|deferral| deferral.until));
+        instants.extend(step.deferral.as_ref().and_then(|deferral| deferral.until));
         let Some(attempt) = step.live_attempt() else { continue };
         let run = attempt.launch.as_ref().map_or(0, |launch| i64::from(launch.timeout_seconds));
         let start = view.config.start_deadline;

@@ -92,7 +92,9 @@ pub enum Change {
     /// The step's price does not fit now.
     Defer {
         step: String,
-        until: Timestamp,
+        /// When the window begins in which it may; left out where it waits for something that is held.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
         budget: Box<BudgetDecision>,
         at: Timestamp,
     },

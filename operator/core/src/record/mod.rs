@@ -85,8 +85,8 @@ pub struct StepRecord {
 /// A step's price did not fit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deferral {
-    /// When the window begins in which it may.
-    pub until: Timestamp,
+    /// When the window begins in which it may; `None` where it waits for something that is held to be given back.
+    pub until: Option<Timestamp>,
     pub message: String,
 }
 

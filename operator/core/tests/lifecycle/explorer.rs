@@ -222,6 +222,7 @@ impl<'a> Explorer<'a> {
             pods,
             guard: if whole { Guard::Whole } else { Guard::Broken { problem: "it is gone".into() } },
             outputs: BTreeMap::new(),
+            balances: BTreeMap::new(),
         };
         let runs = self.rules.judged(state.runs());
         let judge = Table { scope: self.world.scope, runs, skill: &self.skill };

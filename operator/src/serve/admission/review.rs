@@ -53,6 +53,7 @@ pub fn resource(request: &Review) -> &'static str {
         "approvals" => "approvals",
         "tasks" => "tasks",
         "plans" => "plans",
+        "agents" => "agents",
         "policies" => "policies",
         "skills" => "skills",
         _ => "other",
@@ -122,7 +123,12 @@ pub fn validate(service_account: &str, request: &Review) -> Result<Admitted, Ref
             let ours = user(request).username.as_deref() == Some(service_account);
             validate::plan(ours, &object(new)?, optional(old)?.as_ref())?;
         }
-        "policies" => validate::policy(&object(new)?)?,
+        "policies" => {
+            // The operator's account is of the operator's namespace.
+            let own = service_account.split(':').nth(2);
+            validate::policy(&object(new)?, own.is_some() && own == request.namespace.as_deref())?;
+        }
+        "agents" => validate::agent(&object(new)?)?,
         "skills" => validate::skill(&object(new)?)?,
         other => return Err(Refusal::invalid(&format!("{other}: this webhook does not know the resource"))),
     }

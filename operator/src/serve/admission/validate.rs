@@ -1,7 +1,7 @@
 //! What the core can know to be wrong with an object, as refusals; and what may not change.
 
 use countersign_core::check::{self, Problem};
-use countersign_crds::{Plan, Policy, Skill, Task};
+use countersign_crds::{Agent, Plan, Policy, Skill, Task};
 
 use super::review::Refusal;
 
@@ -52,8 +52,12 @@ pub fn plan(by_operator: bool, new: &Plan, old: Option<&Plan>) -> Checked {
     checked(check::plan(&new.spec))
 }
 
-pub fn policy(new: &Policy) -> Checked {
-    checked(check::policy(&new.spec))
+pub fn policy(new: &Policy, binds_cluster: bool) -> Checked {
+    checked(check::policy(&new.spec, binds_cluster))
+}
+
+pub fn agent(new: &Agent) -> Checked {
+    checked(check::agent(&new.spec))
 }
 
 pub fn skill(new: &Skill) -> Checked {

@@ -267,7 +267,18 @@ fn outcome(record: TaskRecord) -> Outcome {
 }
 
 fn attempt(attempt: &AttemptRecord) -> Value {
-    let AttemptRecord { number, key, digest, input_digest, approval, intended_at, state, launch: _ } = attempt;
+    let AttemptRecord {
+        number,
+        key,
+        digest,
+        input_digest,
+        skill,
+        reservation,
+        approval,
+        intended_at,
+        state,
+        launch: _,
+    } = attempt;
     let (state, message, pod, at) = match state {
         AttemptState::Intended => (json!("Intended"), None, None, *intended_at),
         AttemptState::Admitted { pod_uid, at } => (json!("Admitted"), None, Some(pod_uid), *at),
@@ -280,6 +291,9 @@ fn attempt(attempt: &AttemptRecord) -> Value {
         "key": key,
         "digest": digest,
         "inputDigest": input_digest,
+        "skill": skill,
+        "reserved": reservation.as_ref().map(|reservation| reservation.amount),
+        "budget": reservation.as_ref().map(|reservation| reservation.verdict),
         "approval": approval,
         "intendedAt": intended_at,
         "state": state,

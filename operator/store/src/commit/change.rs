@@ -198,7 +198,7 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
                  where task_uid = $1 and name = $2 and outcome = 'Open'",
                 uid,
                 step,
-                micros(*until),
+                until.map(micros),
                 budget.message.as_deref().unwrap_or_default()
             );
             one(done.execute(connection).await?, change)

@@ -1,12 +1,14 @@
 //! The ledger: what is reserved when an attempt is intended, and settled when it ends, in the transaction of that
 //! change. Rows of budgets are locked last and in one order, so that nobody waits long and no two wait for each other.
 
+mod alerts;
 mod balances;
 mod close;
 mod reconcile;
 mod reserve;
 mod rows;
 
+pub use alerts::Untold;
 pub use balances::Differences;
 pub use reconcile::Unsettled;
 
