@@ -58,5 +58,5 @@ refuses "replicas" "${given[@]}" --set postgres.existingSecret=x --set replicas=
 refuses "refusedCIDRs" "${given[@]}" --set postgres.existingSecret=x --set 'broker.refusedCIDRs={here}'
 refuses "surprise" "${given[@]}" --set postgres.existingSecret=x --set surprise=1
 
-for file in "$ROOT"/config/{samples,gitops/policies,gitops/tasks}/*.yaml; do valid "$file"; done
+for file in "$ROOT"/config/{samples,samples/budgets,gitops/policies,gitops/tasks}/*.yaml; do valid "$file"; done
 echo "$checked objects are valid"

@@ -1,4 +1,4 @@
-// A receiver of webhooks (https://www.standardwebhooks.com), and a few pages that a careless or hostile host could have.
+// A receiver of webhooks (https://www.standardwebhooks.com), and a few pages that other hosts could have: what things cost, and what a careless or hostile one says.
 //   node receiver.mjs ADDRESS PORT CERTIFICATE KEY SECRET LOG
 // Each alarm is kept once, a line of LOG each; every request for anything else is kept as {"asked": PATH}.
 import { appendFileSync, readFileSync } from "node:fs";
@@ -43,6 +43,15 @@ createServer({ cert: readFileSync(certificate), key: readFileSync(key) }, (reque
         // Everything that it was shown, in the head and in the body.
         response.writeHead(200, { "content-type": "application/json", "x-echo": request.headers.authorization ?? "" });
         return response.end(JSON.stringify({ headers: request.headers, body }));
+      case "/v1/price":
+        response.writeHead(200, { "content-type": "application/json" });
+        return response.end(JSON.stringify({ symbol: url.searchParams.get("symbol"), price: "1834.20" }));
+      case "/v1/images/generations":
+        // One grey pixel.
+        response.writeHead(200, { "content-type": "application/json" });
+        return response.end(
+          JSON.stringify({ data: [{ b64_json: "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGOoBwAAgQCAQdsgMQAAAABJRU5ErkJggg==" }] }),
+        );
       case "/redirect":
         return response.writeHead(302, { location: url.searchParams.get("to") }).end();
       default:

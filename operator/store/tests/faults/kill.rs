@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign_core::event::{Event, Selection};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_core::tlog::{Checkpoint, Frontier, SigningKey, leaf};
-use countersign_store::{CommitError, LogKeys, Store};
+use countersign_store::{CommitError, Differences, LogKeys, Store};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::proxy::{Moment, Proxy};
@@ -76,9 +76,20 @@ async fn a_launch_is_recorded_once_wherever_postgresql_is_killed_after_a_stateme
 }
 
 async fn launch(moment: Moment) {
-    let batches = story::signed().batches;
-    let records = expected(&batches);
+    for (story, quiet) in [(story::signed(), 3), (story::paid(), 1)] {
+        wherever_it_is_killed(story, quiet, moment).await;
+    }
+}
+
+/// The first `quiet` batches are told in peace.
+async fn wherever_it_is_killed(story: story::Story, quiet: usize, moment: Moment) {
+    let batches = &story.batches;
+    let records = expected(batches);
     let changes: usize = batches.iter().map(Vec::len).sum();
+    let all = || batches.iter().flatten();
+    let count_of = |is: fn(&&Change) -> bool| i64::try_from(all().filter(is).count()).unwrap();
+    let intended = count_of(|change| matches!(change, Change::Intend { .. }));
+    let priced = count_of(|change| matches!(change, Change::Intend { budget: Some(_), .. }));
     let server = Arc::new(Server::new());
     let url = server.database("launch").await;
     open(url.clone()).migrate().await.unwrap();
@@ -88,12 +99,12 @@ async fn launch(moment: Moment) {
         empty(&direct).await;
         // What comes before the launch is told in peace.
         let mut seen = None;
-        for changes in &batches[..3] {
+        for changes in &batches[..quiet] {
             seen = Some(direct.commit(story::UID, seen, changes).await.unwrap());
         }
         let proxy = Proxy::new(&server, statement, moment).await;
         let store = open(url.replace(&server.port.to_string(), &proxy.port.to_string()));
-        tell(&store, &batches).await;
+        tell(&store, batches).await;
         store.close().await;
         server.settled();
         if proxy.statements() < statement {
@@ -104,13 +115,22 @@ async fn launch(moment: Moment) {
         assert_eq!(record, records[batches.len()], "statement {statement}, {moment:?}");
         let direct = open(url.clone());
         let count = |query: &'static str| sqlx::query_scalar::<_, i64>(query).fetch_one(direct.pool());
-        assert_eq!(count("select count(*) from log_entries").await.unwrap(), i64::try_from(changes).unwrap());
-        assert_eq!(count("select count(*) from log_pending").await.unwrap(), i64::try_from(changes).unwrap());
-        assert_eq!(count("select count(*) from attempts").await.unwrap(), 1);
+        let settled = count("select count(*) from reservations where state <> 'Held'").await.unwrap();
+        let told = i64::try_from(changes).unwrap() + settled;
+        assert_eq!(count("select count(*) from log_entries").await.unwrap(), told);
+        assert_eq!(count("select count(*) from log_pending").await.unwrap(), told);
+        assert_eq!(count("select count(*) from attempts").await.unwrap(), intended);
+        // Reserved once, settled once, whatever was tried how often.
+        assert_eq!(direct.ledger_differences().await.unwrap(), Differences::default());
+        let states = count("select count(*) from reservations where state in ('Settled', 'Unknown', 'Released')").await;
+        assert_eq!(states.unwrap(), priced, "statement {statement}, {moment:?}");
+        let filled = count("select coalesce(sum(spent + held), 0)::bigint from budgets where scope = 'Agent'").await;
+        // A half for the pod that ran, two for the one that nobody knows of.
+        assert_eq!(filled.unwrap(), if priced == 0 { 0 } else { 2_500_000 });
         direct.close().await;
         statement += 1;
     }
-    println!("{kills} kills, at each of {} statements of a launch, {moment:?}", statement - 1);
+    println!("{kills} kills, at each of {} statements of {}, {moment:?}", statement - 1, story.name);
     assert!(kills > 15, "{kills}");
 }
 

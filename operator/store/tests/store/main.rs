@@ -3,9 +3,11 @@
 
 mod alerts;
 mod database;
+mod ledger;
 mod log;
 mod queries;
 mod record;
 mod roles;
 mod sessions;
+mod statistics;
 mod story;

@@ -2,12 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use countersign_core::budget::{BudgetDecision, Scope, SeenLine, Window};
 use countersign_core::digest::Digest;
+use countersign_core::money::Money;
 use countersign_core::record::{
     AttemptOutcome, Change, Covered, Ending, EndingCause, Finished, Launch, Output, OutputReference, RecordedPlan,
     Request, RuleDecision, StepOutcome, TaskOutcome,
 };
-use countersign_crds::{ApprovalScope, Decision, Effect, Identity, PolicyMode, Required, RiskClass, SkillSpec, Step};
+use countersign_crds::{
+    ApprovalScope, BudgetVerdict, Decision, Effect, Identity, PolicyMode, Priority, Required, RiskClass, SkillSpec,
+    Step,
+};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, json};
@@ -20,7 +25,7 @@ pub struct Story {
 }
 
 pub fn all() -> Vec<Story> {
-    vec![signed(), signed_as_a_whole(), rejected(), superseded(), retried(), called_off()]
+    vec![signed(), signed_as_a_whole(), rejected(), superseded(), retried(), called_off(), paid()]
 }
 
 /// Every change a moment later than the one before, in microseconds that are not whole milliseconds.
@@ -151,7 +156,47 @@ fn intend(clock: &mut Clock, step: &str, number: u32, approval: Option<&str>) ->
         approval: approval.map(str::to_owned),
         launch: Box::new(launch),
         rules: vec![rule()],
+        budget: None,
         at: clock.tick(),
+    }
+}
+
+/// An attempt with a price.
+fn intend_paid(clock: &mut Clock, step: &str, number: u32, verdict: BudgetVerdict) -> Change {
+    match intend(clock, step, number, None) {
+        Change::Intend { step, number, key, digest, input_digest, approval, launch, rules, budget: _, at } => {
+            let budget = Some(Box::new(decision(verdict)));
+            Change::Intend { step, number, key, digest, input_digest, approval, launch, rules, budget, at }
+        }
+        other => other,
+    }
+}
+
+/// Two units of ten a day, of which the pod alone costs a half.
+pub fn decision(verdict: BudgetVerdict) -> BudgetDecision {
+    let line = |scope, subject: &str, window, starts: &str, ends: Option<&str>, limit: Option<u64>| SeenLine {
+        scope,
+        subject: subject.into(),
+        window,
+        starts_at: starts.parse().unwrap(),
+        ends_at: ends.map(|ends| ends.parse().unwrap()),
+        limit: limit.map(Money::from_micros),
+        cap: limit.map(Money::from_micros),
+        spent: Money::ZERO,
+        held: Money::ZERO,
+    };
+    let (today, tomorrow) = ("2026-11-21T00:00:00Z", Some("2026-11-22T00:00:00Z"));
+    BudgetDecision {
+        verdict,
+        skill: "k".into(),
+        amount: Money::from_micros(2_000_000),
+        per_attempt: Money::from_micros(500_000),
+        priority: Priority::Low,
+        lines: vec![
+            line(Scope::Agent, "ns/bond", Window::Day, today, tomorrow, Some(10_000_000)),
+            line(Scope::Task, UID, Window::Total, "1970-01-01T00:00:00Z", None, None),
+        ],
+        message: Some("because".into()),
     }
 }
 
@@ -192,6 +237,7 @@ fn end_step(clock: &mut Clock, step: &str, outcome: StepOutcome) -> Change {
         message: None,
         output,
         rules: vec![rule()],
+        budget: None,
         at: clock.tick(),
     }
 }
@@ -293,6 +339,38 @@ fn called_off() -> Story {
         vec![finish(c, TaskOutcome::Cancelled)],
     ];
     Story { name: "called off", batches }
+}
+
+/// An attempt that is paid for, another whose end nobody knows, a step that waits and one that is too dear.
+pub fn paid() -> Story {
+    let c = &mut Clock::new();
+    let defer = |c: &mut Clock, until: Option<&str>| Change::Defer {
+        step: "two".into(),
+        until: until.map(|until| until.parse().unwrap()),
+        budget: Box::new(decision(BudgetVerdict::Deferred)),
+        at: c.tick(),
+    };
+    let too_dear = match end_step(c, "three", StepOutcome::Rejected) {
+        Change::FinishStep { step, outcome, reason, message, output, rules, budget: _, at } => {
+            let budget = Some(Box::new(decision(BudgetVerdict::Rejected)));
+            Change::FinishStep { step, outcome, reason, message, output, rules, budget, at }
+        }
+        other => other,
+    };
+    let batches = vec![
+        adopt(c, &["one", "two", "three", "four"]),
+        vec![intend_paid(c, "one", 1, BudgetVerdict::Allowed), defer(c, None)],
+        vec![admit(c, "one", 1), defer(c, Some("2026-11-22T00:00:00Z"))],
+        vec![end_attempt(c, "one", 1, AttemptOutcome::Succeeded, false), end_step(c, "one", StepOutcome::Succeeded)],
+        vec![intend_paid(c, "two", 1, BudgetVerdict::Downgraded), admit(c, "two", 1)],
+        vec![end_attempt(c, "two", 1, AttemptOutcome::Unknown, false), too_dear],
+        // Never let in, so nothing of it is owed; and decided and over in one look.
+        vec![
+            intend_paid(c, "four", 1, BudgetVerdict::Allowed),
+            end_attempt(c, "four", 1, AttemptOutcome::NotStarted, false),
+        ],
+    ];
+    Story { name: "paid", batches }
 }
 
 pub fn wide(steps: usize) -> Story {

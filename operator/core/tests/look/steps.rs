@@ -1,171 +1,21 @@
-//! Single looks at a Task, with the real judge: what is decided, and in which words.
-#![allow(clippy::unwrap_used, reason = "a test")]
+//! What is decided of steps and attempts, and in which words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use countersign_core::cel::Fence;
-use countersign_core::decide::{Bench, Config, decide};
+use countersign_core::decide::{Bench, decide};
 use countersign_core::digest::Digest;
 use countersign_core::effect::{Act, Decision};
 use countersign_core::judge::PolicyJudge;
-use countersign_core::observed::{
-    ApprovalView, Guard, Network, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup,
-};
+use countersign_core::observed::{ApprovalView, Guard, Network, PodEnd, PodState, PodView, TemplateLookup};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{AttemptOutcome, Change, Covered, TaskRecord};
 use countersign_crds::{AgentSpec, PolicySpec, SkillSpec};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-struct Bed {
-    now: Timestamp,
-    observed: Observed,
-    config: Config,
-    judge: PolicyJudge,
-}
-
-impl Bed {
-    fn new(spec: Value) -> Bed {
-        let mut spec = spec;
-        let asked = json!({"user": "dave", "groups": ["agents"]});
-        spec.as_object_mut().unwrap().entry("requester").or_insert(asked);
-        let allow: PolicySpec =
-            serde_json::from_value(json!({"rules": [{"name": "all", "match": "true", "effect": "Allow"}]})).unwrap();
-        let task = TaskView {
-            uid: "uid".into(),
-            namespace: "team".into(),
-            name: "task".into(),
-            generation: Some(1),
-            spec: serde_json::from_value(spec).unwrap(),
-            on_behalf_of: Some("carol".into()),
-            conditions: Vec::new(),
-        };
-        let observed = Observed {
-            task: Some(task),
-            record: None,
-            template: TemplateLookup::NoneForType,
-            plan_stamped: false,
-            skills: Arc::new(BTreeMap::new()),
-            agent: None,
-            policies: Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), allow)])),
-            secrets: Arc::default(),
-            network: Network::NotTried,
-            approvals: BTreeMap::new(),
-            pods: Vec::new(),
-            jobs: BTreeSet::new(),
-            guard: Guard::Whole,
-            outputs: BTreeMap::new(),
-            balances: BTreeMap::new(),
-        };
-        let config = Config {
-            runner_image: "runner@sha256:0".into(),
-            broker: true,
-            require_network_policy: false,
-            start_deadline: SignedDuration::from_secs(300),
-        };
-        let now = "2026-11-21T00:00:00Z".parse().unwrap();
-        let mut bed = Bed { now, observed, config, judge: PolicyJudge::new(Fence::new()) };
-        bed.skill("echo", json!({"idempotent": true}));
-        bed
-    }
-
-    /// One step of `echo` with this input.
-    fn step(more: Value) -> Bed {
-        let mut step = json!({"name": "only", "skill": "echo"});
-        step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        Bed::new(json!({"plan": {"steps": [step]}, "parameters": {"n": 1, "list": [1, "two"]}}))
-    }
-
-    fn skill(&mut self, name: &str, more: Value) {
-        let mut spec = json!({"effect": "Read", "builtin": {"name": "generic_action"}});
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let spec: SkillSpec = serde_json::from_value(spec).unwrap();
-        Arc::make_mut(&mut self.observed.skills).insert(name.to_owned(), spec);
-    }
-
-    /// A look; its changes are recorded and its deeds done.
-    fn look(&mut self) -> Decision {
-        let decision = decide(self.now, &self.config, &self.observed, &Bench::from(&self.judge)).unwrap();
-        self.observed.record = decision.record.clone();
-        for act in &decision.acts {
-            match act {
-                Act::CreatePlan { .. } => self.observed.plan_stamped = true,
-                Act::CreateJob { key, .. } => {
-                    self.observed.jobs.insert(key.clone());
-                    let state = PodState::Gated;
-                    self.observed.pods.push(PodView { name: key.clone(), uid: key.clone(), key: key.clone(), state });
-                }
-                Act::AdmitPod { key, .. } => {
-                    let mut pods = self.observed.pods.iter_mut();
-                    pods.find(|pod| pod.key == *key).unwrap().state = PodState::Running;
-                }
-                Act::CreateApproval { name, spec } => {
-                    let digest = spec.digest.clone();
-                    let view = ApprovalView {
-                        uid: String::new(),
-                        generation: None,
-                        digest,
-                        decisions: Vec::new(),
-                        reported: None,
-                    };
-                    self.observed.approvals.insert(name.clone(), view);
-                }
-                Act::ReportApproval { .. } | Act::DeleteJob { .. } | Act::DeleteTask => {}
-            }
-        }
-        decision
-    }
-
-    /// This person signs whatever waits.
-    fn sign(&mut self, user: &str, approved: bool) {
-        for approval in self.observed.approvals.values_mut() {
-            approval.decisions.push(countersign_crds::Decision {
-                user: user.into(),
-                uid: None,
-                groups: Vec::new(),
-                approved,
-                reason: None,
-                at: Time(self.now),
-                digest: approval.digest.clone(),
-                seal: "checked before".into(),
-            });
-        }
-    }
-
-    /// Looks until the pod runs, and ends it with this report.
-    fn end_with(&mut self, report: Option<Value>, reason: &str) -> Decision {
-        self.look();
-        self.look();
-        let last = self.observed.pods.len() - 1;
-        let key = self.observed.pods[last].key.clone();
-        let report = report.map(|mut report| {
-            report.as_object_mut().unwrap().entry("attempt").or_insert(json!(key));
-            report.as_object_mut().unwrap().entry("version").or_insert(json!(1));
-            serde_json::from_value(report).unwrap()
-        });
-        self.observed.pods[last].state = PodState::Ended(PodEnd { report, reason: reason.into(), output: None });
-        self.look()
-    }
-}
-
-/// Reason and message of the condition `Succeeded`.
-fn phase(decision: &Decision) -> (String, String) {
-    let status = decision.status.as_ref().unwrap();
-    let condition = status.conditions.iter().find(|condition| condition.type_ == "Succeeded").unwrap();
-    (condition.reason.clone(), condition.message.clone())
-}
-
-#[track_caller]
-fn ends(mut bed: Bed, expected: &str, words: &str) {
-    let decision = bed.look();
-    let (phase, message) = phase(&decision);
-    assert_eq!(phase, expected, "{message}");
-    assert!(message.contains(words), "{message}");
-    let again = bed.look();
-    assert!(again.changes.is_empty(), "a second look changes nothing: {:?}", again.changes);
-}
+use crate::bed::{Bed, ends, phase};
 
 #[test]
 fn what_cannot_run_says_which_step_and_field() {

@@ -1,0 +1,6 @@
+//! Single looks at a Task, with the real judge.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod bed;
+mod budgets;
+mod steps;
