@@ -1,17 +1,14 @@
 //! What is decided of steps and attempts, and in which words.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_core::cel::Fence;
-use countersign_core::decide::{Bench, decide};
 use countersign_core::digest::Digest;
 use countersign_core::effect::{Act, Decision};
-use countersign_core::judge::PolicyJudge;
-use countersign_core::observed::{ApprovalView, Guard, Network, PodEnd, PodState, PodView, TemplateLookup};
+use countersign_core::observed::{Guard, Network, PodEnd, PodState, PodView};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{AttemptOutcome, Change, Covered, TaskRecord};
-use countersign_crds::{AgentSpec, PolicySpec, SkillSpec};
+use countersign_crds::{AgentSpec, PolicySpec};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
