@@ -80,7 +80,9 @@ start() {
 settings() {
   printf '%s\n' --set 'broker.secrets={demo-webhook,demo-api}' --set broker.trustedCA.secret=demo-trusted-ca \
     --set "broker.hostAliases[0].ip=$(ip)" \
-    --set 'broker.hostAliases[0].hostnames={chain.countersign.demo,hooks.countersign.demo}'
+    --set 'broker.hostAliases[0].hostnames={chain.countersign.demo,hooks.countersign.demo}' \
+    --set "alerts.webhook.url=https://hooks.countersign.demo:$HOOKS_PORT/alarms" \
+    --set 'alerts.webhook.addresses={10.0.0.0/8}' --set alerts.webhook.secret=demo-webhook
 }
 
 case ${1:-} in

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod attacks;
+mod budgets;
 mod disruption;
 mod egress;
 mod gitops;
