@@ -27,7 +27,11 @@ fn numbers() -> Value {
 /// The sum of a metric's lines that hold all of these labels.
 fn metric(name: &str, labels: &[&str]) -> f64 {
     let pods = ["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/name=countersign", "-o", "name"];
-    let lines = kubectl(&pods).lines().map(|pod| forwarded_get(pod.trim_start_matches("pod/"), "/metrics")).collect::<Vec<_>>().join("\n");
+    let lines = kubectl(&pods)
+        .lines()
+        .map(|pod| forwarded_get(pod.trim_start_matches("pod/"), "/metrics"))
+        .collect::<Vec<_>>()
+        .join("\n");
     let of = |line: &&str| line.starts_with(&format!("{name}{{")) && labels.iter().all(|label| line.contains(label));
     lines.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
