@@ -1,10 +1,15 @@
 //! What the operator counts. Names of objects never become labels; every label has a closed set of values.
 
+mod budgets;
+
 use countersign_core::record::Change;
+use countersign_store::Books;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
 };
+
+use self::budgets::Budgets;
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -21,6 +26,7 @@ pub struct Metrics {
     log_size: IntGauge,
     protected: IntGauge,
     api: IntCounterVec,
+    budgets: Budgets,
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -43,6 +49,7 @@ impl Metrics {
             log_size: IntGauge::new("log_size", "Entries of the newest checkpoint that this replica signed")?,
             protected: IntGauge::new("log_protected", "1 where PostgreSQL keeps the operator from changing the log")?,
             api: counter("api_requests_total", "Requests of readers, by route and status", &["path", "code"])?,
+            budgets: Budgets::new(&registry)?,
             registry,
         };
         let Metrics {
@@ -59,6 +66,7 @@ impl Metrics {
             log_size,
             protected,
             api,
+            budgets: _,
         } = &metrics;
         registry.register(Box::new(reconcile.clone()))?;
         registry.register(Box::new(transaction.clone()))?;
@@ -82,12 +90,17 @@ impl Metrics {
 
     pub fn change(&self, change: &Change) {
         self.changes.with_label_values(&[change.kind()]).inc();
+        self.budgets.change(change);
         if let Change::FinishStep { outcome, .. } = change {
             self.steps.with_label_values(&[format!("{outcome:?}")]).inc();
         }
         if let Change::Finish { finished } = change {
             self.tasks.with_label_values(&[format!("{:?}", finished.outcome)]).inc();
         }
+    }
+
+    pub fn books(&self, books: &Books) {
+        self.budgets.read(books);
     }
 
     pub fn act(&self, kind: &str, done: bool) {

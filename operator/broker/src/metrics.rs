@@ -90,3 +90,24 @@ impl Metrics {
         Ok(String::from_utf8_lossy(&buffer).into_owned())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_broker_that_the_dashboard_asks_for_is_told() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/dashboards");
+        let told = Metrics::new().unwrap().render().unwrap();
+        let mut asked = 0;
+        for file in ["countersign-budgets.json", "alerts.yaml"] {
+            let text = std::fs::read_to_string(format!("{folder}/{file}")).unwrap();
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+            for name in words.filter(|word| word.starts_with("countersign_broker_")) {
+                assert!(told.contains(&format!("# TYPE {name} ")), "{name} of {file} is not in {told}");
+                asked += 1;
+            }
+        }
+        assert!(asked >= 5, "{asked}");
+    }
+}

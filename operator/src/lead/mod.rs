@@ -1,5 +1,6 @@
 //! What only the leader does: look at Tasks, end the records of those that are gone, and keep the log in order.
 
+mod books;
 mod budgets;
 mod canary;
 mod configuration;
@@ -74,6 +75,7 @@ async fn lead(
         () = sequencer::run(&context) => Ok(()),
         () = canary::run(&context, &trigger) => Ok(()),
         () = budgets::run(&context) => Ok(()),
+        () = books::run(&context) => Ok(()),
         () = configuration::run(&context, &replica) => Ok(()),
     };
     context.metrics.leading(false);

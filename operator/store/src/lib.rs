@@ -4,6 +4,7 @@
 //! only if nobody else has changed that Task's record since it was read (compare-and-set on its version).
 
 mod alerts;
+mod books;
 mod commit;
 mod error;
 mod ledger;
@@ -13,16 +14,22 @@ mod options;
 mod queries;
 mod roles;
 mod sessions;
+mod statistics;
 mod values;
 
 pub use alerts::{Alert, Outbox};
+pub use books::{Books, OpenWindows, ReservationState};
 pub use error::{CommitError, StoreError};
-pub use ledger::{Differences, Unsettled};
+pub use ledger::{Differences, Unsettled, Untold};
 pub use log::{Erased, LogKeys, Sequenced, Snapshot};
 pub use options::StoreOptions;
 pub use queries::{Cursor, StepFilter, StepRow, TaskFilter, TaskRow};
 pub use roles::{Rights, Role};
 pub use sessions::{Admitted, Begun, Call, CallEnd};
+pub use statistics::{
+    BudgetCursor, BudgetFilter, BudgetRow, Decisions, DecisionsCursor, Period, Reason, ReasonCursor, Spend, SpendBy,
+    SpendCursor,
+};
 
 use std::collections::BTreeMap;
 

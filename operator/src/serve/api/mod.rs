@@ -8,6 +8,8 @@
 //! | `/api/v1/keys` | the public keys that signed | whoever the API server knows |
 //! | `/api/v1/tasks`, `/steps`, `/entries` | of all namespaces | who may list Tasks in all namespaces |
 //! | `/api/v1/namespaces/NS/tasks`, `/steps`, `/tasks/NAME`, `/tasks/NAME/entries` | of one | who may list Tasks there |
+//! | `/api/v1/statistics/spend`, `/decisions`, `/reasons`, `/budgets` | sums of all namespaces | who may list Tasks in all namespaces |
+//! | `/api/v1/namespaces/NS/statistics/…` | the same of one | who may list Tasks there |
 //! | `POST …/exports` | logs that entries were taken away | as for the entries |
 //!
 //! Errors are problem details (RFC 9457).
@@ -17,6 +19,7 @@ mod entries;
 mod limit;
 mod page;
 mod problem;
+mod statistics;
 mod tasks;
 mod tiles;
 
@@ -54,7 +57,13 @@ impl Shared {
 }
 
 pub fn router(shared: Shared) -> Router {
+    let statistics = Router::new()
+        .route("/spend", get(statistics::spend))
+        .route("/decisions", get(statistics::decisions))
+        .route("/reasons", get(statistics::reasons))
+        .route("/budgets", get(statistics::budgets));
     let namespace = Router::new()
+        .nest("/statistics", statistics.clone())
         .route("/tasks", get(tasks::list))
         .route("/tasks/{task}", get(tasks::one))
         .route("/tasks/{task}/entries", get(entries::of_task))
@@ -62,6 +71,7 @@ pub fn router(shared: Shared) -> Router {
         .route("/steps", get(tasks::steps));
     let api = Router::new()
         .nest("/namespaces/{namespace}", namespace)
+        .nest("/statistics", statistics)
         .route("/tasks", get(tasks::list))
         .route("/steps", get(tasks::steps))
         .route("/entries", get(entries::all))

@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_store::Cursor;
+use countersign_store::{Cursor, StoreError};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -66,7 +66,24 @@ pub fn decode(text: &str) -> Result<Cursor, Problem> {
         let adopted_at = Timestamp::from_microsecond(parts.next()?.parse().ok()?).ok()?;
         Some(Cursor { adopted_at, position: parts.next()?.parse().ok()?, uid: parts.next()?.to_owned() })
     };
-    read().ok_or_else(|| Problem::bad_request("continue: is not what an earlier page gave; leave it out to begin anew"))
+    read().ok_or_else(not_a_page)
+}
+
+/// Where a page ended, as a reader gives it back.
+pub fn seal<T: Serialize>(cursor: Option<T>) -> Result<Option<String>, Problem> {
+    let seal = |cursor: T| serde_json::to_vec(&cursor).map(|json| URL_SAFE_NO_PAD.encode(json));
+    let sealed = cursor.map(seal).transpose();
+    sealed.map_err(|error| StoreError::Corrupt(format!("a page cannot be continued: {error}")).into())
+}
+
+pub fn open<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, Problem> {
+    let open = |text: &str| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(text).ok()?).ok();
+    let opened = text.map(|text| open(text).ok_or_else(not_a_page));
+    opened.transpose()
+}
+
+fn not_a_page() -> Problem {
+    Problem::bad_request("continue: is not what an earlier page gave; leave it out to begin anew")
 }
 
 /// An instant of RFC 3339.

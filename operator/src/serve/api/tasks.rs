@@ -86,7 +86,7 @@ impl Asked {
 /// In all namespaces where the path names none.
 #[derive(Deserialize)]
 pub struct Place {
-    namespace: Option<String>,
+    pub namespace: Option<String>,
 }
 
 pub async fn list(

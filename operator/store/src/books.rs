@@ -1,0 +1,95 @@
+//! The books as a few sums, for metrics: nobody's name is in them.
+
+use countersign_core::budget::{Scope, Window};
+use countersign_core::money::Money;
+use countersign_crds::Priority;
+
+use crate::Store;
+use crate::error::StoreError;
+use crate::ledger::{Differences, money};
+use crate::values::from_name;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Books {
+    /// How many reservations are in which state.
+    pub reservations: Vec<(ReservationState, i64)>,
+    /// What was ever paid.
+    pub spent: Vec<(Priority, Money)>,
+    pub windows: Vec<OpenWindows>,
+    /// Nothing but zeros.
+    pub differences: Differences,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+pub enum ReservationState {
+    Held,
+    Settled,
+    Released,
+    Unknown,
+}
+
+impl ReservationState {
+    pub const ALL: [ReservationState; 4] =
+        [ReservationState::Held, ReservationState::Settled, ReservationState::Released, ReservationState::Unknown];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReservationState::Held => "Held",
+            ReservationState::Settled => "Settled",
+            ReservationState::Released => "Released",
+            ReservationState::Unknown => "Unknown",
+        }
+    }
+}
+
+/// The windows that can still be spent from and have a limit, all of a kind together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenWindows {
+    pub scope: Scope,
+    pub window: Window,
+    pub limit: Money,
+    pub spent: Money,
+    pub held: Money,
+    /// How much of its limit the fullest of them has used.
+    pub fullest_percent: i32,
+}
+
+impl Store {
+    pub async fn books(&self) -> Result<Books, StoreError> {
+        let rows = sqlx::query!(
+            r#"select state, priority, count(*) as "count!", least(coalesce(sum(cost), 0), 9223372036854775807)::bigint as "spent!"
+               from reservations group by state, priority"#
+        );
+        let mut books = Books { differences: self.ledger_differences().await?, ..Books::default() };
+        for row in rows.fetch_all(&self.pool).await? {
+            books.reservations.push((from_name(&row.state)?, row.count));
+            books.spent.push((from_name(&row.priority)?, money(row.spent)?));
+        }
+        // In two parts, each of which has an index: a Task's window never ends, but the Task does.
+        let rows = sqlx::query!(
+            r#"select scope as "scope!", "window" as "window!", least(sum("limit"), 9223372036854775807)::bigint as "limit!",
+                least(sum(spent), 9223372036854775807)::bigint as "spent!",
+                least(sum(held), 9223372036854775807)::bigint as "held!",
+                least(coalesce(max(trunc((spent::numeric + held) * 100 / nullif("limit", 0))), 0), 2147483647)::integer
+                    as "fullest!"
+               from (select scope, "window", "limit", spent, held from budgets
+                     where scope <> 'Task' and "limit" is not null and (ends_at is null or ends_at > now())
+                     union all
+                     select b.scope, b."window", b."limit", b.spent, b.held from tasks t
+                     join budgets b on b.scope = 'Task' and b.subject = t.uid
+                     where t.outcome is null and b."limit" is not null) as open
+               group by scope, "window""#
+        );
+        for row in rows.fetch_all(&self.pool).await? {
+            books.windows.push(OpenWindows {
+                scope: from_name(&row.scope)?,
+                window: from_name(&row.window)?,
+                limit: money(row.limit)?,
+                spent: money(row.spent)?,
+                held: money(row.held)?,
+                fullest_percent: row.fullest,
+            });
+        }
+        Ok(books)
+    }
+}
