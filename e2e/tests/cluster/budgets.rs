@@ -135,7 +135,7 @@ fn what_does_not_fit_waits_and_starts_when_its_limit_is_raised() {
         message.contains("has spent 0.02 and holds 0 of 0.03 today") && message.contains("waits until"),
         "{message}"
     );
-    assert_eq!(ns.kubectl(&["get", "task", "second", "--no-headers"]).split_whitespace().nth(3), Some("Deferred"));
+    assert_eq!(ns.kubectl(&["get", "task", "second", "--no-headers"]).split_whitespace().nth(4), Some("Deferred"));
     ns.apply(&agent("1"));
     ns.wait_for("second", "Completed");
     let verdicts = sql(&format!(
