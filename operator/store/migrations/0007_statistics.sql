@@ -4,6 +4,8 @@
 -- As a day is asked for.
 create index reservations_by_day on reservations (((ended_at at time zone 'UTC')::date)) where cost > 0;
 create index budget_decisions_by_day on budget_decisions (((at at time zone 'UTC')::date));
+-- As pages follow each other.
+create index budgets_by_start on budgets (starts_at, scope, subject, "window");
 -- Windows that may be open. Those of Tasks, one each, are found by the Task.
 create index budgets_by_end on budgets (ends_at) where scope <> 'Task';
 -- What the broker counts.
