@@ -127,10 +127,12 @@ fn cases() -> Vec<Case> {
         ("goal", json!("a"), json!("b")),
         ("priority", json!("Low"), json!("High")),
         ("agentRef", json!({"name": "a"}), json!({"name": "b"})),
+        ("budget", json!("1"), json!("2")),
     ] {
         let rule: &'static str = match field {
             "goal" => "spec.goal is immutable; create a new Task",
             "priority" => "spec.priority is immutable; create a new Task",
+            "budget" => "spec.budget is immutable; create a new Task",
             _ => "spec.agentRef is immutable; create a new Task",
         };
         let with = |value| task(json!({"type": "e2e_case", "suspend": true, field: value}));
@@ -237,7 +239,47 @@ fn cases() -> Vec<Case> {
     ];
     cases.extend(immutable);
     cases.extend(egress_cases());
+    cases.extend(budget_cases());
     cases
+}
+
+/// Those of what things cost and what may be spent.
+fn budget_cases() -> Vec<Case> {
+    let create = |rule, accepted, rejected| Case { rule, accepted, rejected, update: false };
+    let costs = |more: Value| {
+        let mut spec = json!({"effect": "Read", "builtin": {"name": "generic_action"}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        object("Skill", "e2e-case", spec)
+    };
+    let agent = |budget: Value| object("Agent", "case", json!({"allowedSkills": [], "budget": budget}));
+    let policy = |budget: Value| object("Policy", "case", json!({"budget": budget}));
+    vec![
+        create(
+            "without egress a Skill costs something by the attempt only: set cost.perAttempt, list egress, or leave cost out",
+            costs(json!({"cost": {"ceiling": "1.5", "perAttempt": "1"}})),
+            costs(json!({"cost": {"ceiling": "1.5", "perCall": "1"}})),
+        ),
+        create(
+            "overBudget goes with cost; set cost, or leave overBudget out",
+            costs(json!({"cost": {"ceiling": "1", "perAttempt": "1"}, "overBudget": "Reject"})),
+            costs(json!({"overBudget": "Reject"})),
+        ),
+        create(
+            "a budget limits something: set perAttempt, hourly, daily, monthly or total",
+            agent(json!({"daily": "1"})),
+            agent(json!({"floorPercent": 10})),
+        ),
+        create(
+            "a budget limits something: set perAttempt, hourly, daily, monthly or total",
+            policy(json!({"namespace": {"total": "1"}})),
+            policy(json!({"namespace": {"timeZone": "UTC"}})),
+        ),
+        create(
+            "a budget is of something: set cluster or namespace",
+            policy(json!({"cluster": {"hourly": "0.000001"}})),
+            policy(json!({})),
+        ),
+    ]
 }
 
 /// Those of where a Skill goes, what it shows there and what it costs.
@@ -248,16 +290,11 @@ fn egress_cases() -> Vec<Case> {
         object("Skill", "e2e-case", spec)
     };
     let shows = |credential: Value| goes("External", json!({"host": "a.example", "credential": credential}));
-    let costs = |mut skill: Value| {
-        skill["spec"]["cost"] = json!({"ceiling": "1.5"});
-        skill
-    };
     let lasts = |expected: &str| {
         let builtin = json!({"name": "generic_action"});
         let spec = json!({"effect": "Read", "builtin": builtin, "timeout": "60s", "expectedDuration": expected});
         object("Skill", "e2e-case", spec)
     };
-    let nowhere = object("Skill", "e2e-case", json!({"effect": "Read", "builtin": {"name": "generic_action"}}));
     let policy = |spec| object("Policy", "case", spec);
     vec![
         create(
@@ -271,11 +308,6 @@ fn egress_cases() -> Vec<Case> {
             goes("Read", json!({"host": "a.example", "jsonRpc": ["eth_call", "eth_sendRawTransaction"]})),
         ),
         create("expectedDuration is at most timeout, after which an attempt is ended", lasts("1m"), lasts("61s")),
-        create(
-            "cost is of calls through the broker; list egress, or leave cost out",
-            costs(goes("Read", json!({"host": "a.example"}))),
-            costs(nowhere),
-        ),
         create(
             "jsonRpc goes with protocol Https or Http",
             goes("External", json!({"host": "a.example", "jsonRpc": ["x"]})),
@@ -302,7 +334,7 @@ fn egress_cases() -> Vec<Case> {
             shows(json!({"secret": "s", "key": "k", "scheme": "StandardWebhook", "header": "x-key"})),
         ),
         create(
-            "a Policy says something: set spec.rules or spec.egress",
+            "a Policy says something: set spec.rules, spec.egress or spec.budget",
             policy(json!({"egress": []})),
             policy(json!({"mode": "Enforce"})),
         ),
