@@ -50,8 +50,11 @@ renders "bare" --set postgres.existingSecret=x --set starter.enabled=false --set
 renders "a broker with credentials" --set postgres.existingSecret=x --set 'broker.secrets={price-api,mail}' \
   --set broker.trustedCA.secret=roots --set 'broker.refusedCIDRs={203.0.113.0/24}'
 renders "no broker" --set postgres.existingSecret=x --set broker.enabled=false
+renders "alerts to a webhook" --set postgres.existingSecret=x --set alerts.webhook.url=https://hooks.example.com/x \
+  --set alerts.webhook.secret=budget-alerts
 
 refuses "postgres: set existingSecret to a Secret" "${given[@]}"
+refuses "alerts/webhook" "${given[@]}" --set postgres.existingSecret=x --set alerts.webhook.url=https://hooks.example.com/x
 refuses "not both" "${given[@]}" --set postgres.existingSecret=x --set postgres.bundled.enabled=true
 refuses "runner/image" --set postgres.existingSecret=x --set runner.image=r/runner:latest
 refuses "replicas" "${given[@]}" --set postgres.existingSecret=x --set replicas=0
