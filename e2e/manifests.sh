@@ -54,7 +54,7 @@ renders "alerts to a webhook" --set postgres.existingSecret=x --set alerts.webho
   --set alerts.webhook.secret=budget-alerts
 
 refuses "postgres: set existingSecret to a Secret" "${given[@]}"
-refuses "alerts/webhook" "${given[@]}" --set postgres.existingSecret=x --set alerts.webhook.url=https://hooks.example.com/x
+refuses "/alerts/webhook/secret" "${given[@]}" --set postgres.existingSecret=x --set alerts.webhook.url=https://hooks.example.com/x
 refuses "not both" "${given[@]}" --set postgres.existingSecret=x --set postgres.bundled.enabled=true
 refuses "runner/image" --set postgres.existingSecret=x --set runner.image=r/runner:latest
 refuses "replicas" "${given[@]}" --set postgres.existingSecret=x --set replicas=0

@@ -50,7 +50,6 @@ create table reservations (
     check ((cost is null) = (state in ('Held', 'Unknown')))
 );
 create index reservations_open on reservations (reserved_at) where state in ('Held', 'Unknown');
-create index reservations_by_time on reservations (ended_at) where cost > 0;
 create index reservations_task on reservations (task_uid);
 comment on table reservations is 'What was reserved for each attempt that has a price, and what it came to.';
 

@@ -60,8 +60,7 @@ pub(crate) async fn write(
     for change in changes {
         match change {
             Change::Intend { step, key, budget: Some(decision), at, .. } => {
-                reserve::reserve(connection, uid, key, decision, *at, rows, &mut moves).await?;
-                reserve::decided(connection, uid, step, decision, *at).await?;
+                reserve::reserve(connection, uid, (step, key), decision, *at, rows, &mut moves).await?;
             }
             Change::Defer { step, until: _, budget, at } => {
                 reserve::decided(connection, uid, step, budget, *at).await?;

@@ -13,7 +13,7 @@ use crate::values::{json, micros, named};
 pub(super) async fn reserve(
     connection: &mut PgConnection,
     uid: &str,
-    attempt: &str,
+    (step, attempt): (&str, &str),
     decision: &BudgetDecision,
     at: Timestamp,
     rows: &Rows,
@@ -27,13 +27,19 @@ pub(super) async fn reserve(
         ids.push(row);
     }
     sqlx::query!(
-        "with reserved as (
+        "with task as (
+             select uid, namespace, spec -> 'agentRef' ->> 'name' as agent, to_timestamp($9::bigint / 1000000.0) as at
+             from tasks where uid = $2
+         ), reserved as (
              insert into reservations
              (attempt, task_uid, namespace, agent, skill, priority, verdict, amount, per_attempt, budgets, reserved_at)
-             select $1, t.uid, t.namespace, t.spec -> 'agentRef' ->> 'name', $3, $4, $5, $6, $7, $8,
-                    to_timestamp($9::bigint / 1000000.0)
-             from tasks t where t.uid = $2
-             returning attempt, reserved_at, amount)
+             select $1, uid, namespace, agent, $3, $4, $5, $6, $7, $8, at from task
+             returning attempt, reserved_at, amount
+         ), decided as (
+             insert into budget_decisions
+             (at, task_uid, namespace, agent, step, skill, priority, verdict, amount, message, lines)
+             select at, uid, namespace, agent, $10, $3, $4, $5, $6, $11, $12 from task
+         )
          insert into transfers (at, attempt, kind, source, destination, amount)
          select reserved_at, attempt, 'Reserve', 'treasury', 'held', amount from reserved",
         attempt,
@@ -44,13 +50,17 @@ pub(super) async fn reserve(
         amount(decision.amount)?,
         amount(decision.per_attempt)?,
         &ids,
-        micros(at)
+        micros(at),
+        step,
+        decision.message.as_deref(),
+        json(&decision.lines)?
     )
     .execute(connection)
     .await?;
     Ok(())
 }
 
+/// What was decided of a step that does not start.
 pub(super) async fn decided(
     connection: &mut PgConnection,
     uid: &str,

@@ -1,6 +1,6 @@
 //! Rows of budgets: found or made before a transaction, moved at its end.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use countersign_core::budget::{BudgetDecision, LineKey, SeenLine};
 use countersign_core::money::Money;
@@ -9,7 +9,7 @@ use sqlx::{PgConnection, PgPool};
 
 use super::amount;
 use crate::error::{CommitError, StoreError};
-use crate::values::{from_name, micros, named, timestamp};
+use crate::values::{micros, named};
 
 /// The ids of rows.
 pub(crate) type Rows = BTreeMap<LineKey, i64>;
@@ -56,33 +56,47 @@ pub(crate) async fn find_or_make(pool: &PgPool, decisions: &[&BudgetDecision]) -
     // In one order, so that two who make the same rows do not wait for each other in a ring.
     let wanted: BTreeMap<LineKey, Option<Timestamp>> =
         decisions.iter().flat_map(|decision| &decision.lines).map(|line| (line.key(), line.ends_at)).collect();
-    if wanted.is_empty() {
-        return Ok(Rows::new());
+    let mut rows = Rows::new();
+    // A row that somebody else makes at the same time is seen at the second look.
+    while rows.len() < wanted.len() {
+        rows = look_or_make(pool, &wanted).await?;
     }
-    let keys: BTreeSet<LineKey> = wanted.keys().cloned().collect();
-    let found = find(pool, &keys).await?;
-    if found.len() == keys.len() {
-        return Ok(found);
-    }
-    let missing: Vec<(&LineKey, &Option<Timestamp>)> =
-        wanted.iter().filter(|(key, _)| !found.contains_key(*key)).collect();
-    let columns = Columns::of(missing.iter().map(|(key, _)| *key))?;
-    let ends: Vec<Option<i64>> = missing.iter().map(|(_, ends_at)| ends_at.map(micros)).collect();
-    sqlx::query!(
-        r#"insert into budgets (scope, subject, "window", starts_at, ends_at)
-           select l.scope, l.subject, l.window, to_timestamp(l.starts_at / 1000000.0), to_timestamp(l.ends_at / 1000000.0)
-           from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) with ordinality
-               as l (scope, subject, "window", starts_at, ends_at, n) order by l.n
-           on conflict (scope, subject, "window", starts_at) do nothing"#,
+    Ok(rows)
+}
+
+async fn look_or_make(pool: &PgPool, wanted: &BTreeMap<LineKey, Option<Timestamp>>) -> Result<Rows, StoreError> {
+    let columns = Columns::of(wanted.keys())?;
+    let ends: Vec<Option<i64>> = wanted.values().map(|ends_at| ends_at.map(micros)).collect();
+    let rows = sqlx::query!(
+        r#"with wanted as (
+               select l.scope, l.subject, l."window", to_timestamp(l.starts_at / 1000000.0) as starts_at,
+                      to_timestamp(l.ends_at / 1000000.0) as ends_at, l.n
+               from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[]) with ordinality
+                   as l (scope, subject, "window", starts_at, ends_at, n)
+           ), there as (
+               select b.id, w.n from wanted w join budgets b on b.scope = w.scope and b.subject = w.subject
+                   and b."window" = w."window" and b.starts_at = w.starts_at
+           ), made as (
+               insert into budgets (scope, subject, "window", starts_at, ends_at)
+               select scope, subject, "window", starts_at, ends_at from wanted where n not in (select n from there)
+               order by n on conflict (scope, subject, "window", starts_at) do nothing
+               returning id, scope, subject, "window", starts_at
+           )
+           select n as "n!", id as "id!" from there
+           union all
+           select w.n, m.id from made m join wanted w on m.scope = w.scope and m.subject = w.subject
+               and m."window" = w."window" and m.starts_at = w.starts_at"#,
         &columns.scopes,
         &columns.subjects,
         &columns.windows,
         &columns.starts,
         &ends as &[Option<i64>]
     )
-    .execute(pool)
+    .fetch_all(pool)
     .await?;
-    find(pool, &keys).await
+    let keys: Vec<&LineKey> = wanted.keys().collect();
+    let row = |row: (i64, i64)| Some((keys.get(usize::try_from(row.0 - 1).ok()?).copied()?.clone(), row.1));
+    Ok(rows.into_iter().filter_map(|found| row((found.n, found.id))).collect())
 }
 
 /// Names of rows, as PostgreSQL takes them.
@@ -104,32 +118,6 @@ impl Columns {
         }
         Ok(columns)
     }
-}
-
-async fn find(pool: &PgPool, keys: &BTreeSet<LineKey>) -> Result<Rows, StoreError> {
-    let columns = Columns::of(keys.iter())?;
-    let rows = sqlx::query!(
-        r#"select b.id, b.scope, b.subject, b."window", (extract(epoch from b.starts_at) * 1000000)::bigint as "starts_at!"
-           from unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as l (scope, subject, "window", starts_at)
-           join budgets b on b.scope = l.scope and b.subject = l.subject and b."window" = l.window
-                and b.starts_at = to_timestamp(l.starts_at / 1000000.0)"#,
-        &columns.scopes,
-        &columns.subjects,
-        &columns.windows,
-        &columns.starts
-    )
-    .fetch_all(pool)
-    .await?;
-    let row = rows.into_iter().map(|row| {
-        let key = LineKey {
-            scope: from_name(&row.scope)?,
-            subject: row.subject,
-            window: from_name(&row.window)?,
-            starts_at: timestamp(row.starts_at)?,
-        };
-        Ok((key, row.id))
-    });
-    row.collect()
 }
 
 /// Locks the rows in the order of their ids, checks, and moves them.

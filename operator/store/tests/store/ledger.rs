@@ -1,4 +1,17 @@
 //! The ledger under load and against the core's own: never beyond a limit, and the books balance at any instant.
+//!
+//! Eight ways in which budgets of gateways are known to fail, and what holds instead:
+//!
+//! | failure | test |
+//! |---|---|
+//! | a price that is not known is skipped | `an_unknown_price_denies_where_anything_is_limited_and_nowhere_else` (core) |
+//! | a reservation that was not written, and the call goes on | `without_a_reservation_there_is_no_attempt` |
+//! | first requests at once, each before there is a counter | `of_64_clients_that_race_for_a_fresh_budget_…` |
+//! | dearer tiers are reserved too low | `an_overrun_is_recorded_and_blocks`; the broker's ceiling (its tests of money) |
+//! | the worst case is reserved and never given back | `of_64_clients_…`, `the_unknown_stays_counted_until_it_is_reconciled` |
+//! | a restart loses the counters | `a_restart_loses_nothing_and_a_day_later_the_day_is_fresh` |
+//! | midnight, and clocks that change | `windows_cover_time_once` (core), `a_restart_loses_nothing_…` |
+//! | prices that are negative or have too many places | `a_price_or_a_limit_that_is_no_amount_denies` (core), the CRDs' patterns |
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
