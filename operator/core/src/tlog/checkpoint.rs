@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use super::hash::Hash;
-use super::note::{NoteError, SigningKey, VerifyingKey};
+use super::note::{NoteError, SigningKey, VerifyingKey, parse};
 use crate::digest::Digest;
 
 /// What the log was at one moment.
@@ -52,6 +52,11 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// What a note says of a log, whoever signed it; not to be believed.
+    pub fn claimed(note: &str) -> Result<Checkpoint, CheckpointError> {
+        Checkpoint::parse(parse(note)?.0)
+    }
+
     fn parse(text: &str) -> Result<Checkpoint, CheckpointError> {
         let malformed = CheckpointError::Malformed;
         let mut lines = text.split('\n');
@@ -64,6 +69,10 @@ impl Checkpoint {
         let root = lines.next().ok_or(malformed("no root"))?;
         let root = STANDARD.decode(root).map_err(|_| malformed("the root is not base64"))?;
         let root: [u8; 32] = root.try_into().map_err(|_| malformed("the root has not 32 bytes"))?;
+        // The last piece is what follows the last newline.
+        if lines.next_back().is_some_and(|last| !last.is_empty()) || lines.any(str::is_empty) {
+            return Err(malformed("a line of an extension is empty, or cut off"));
+        }
         Ok(Checkpoint { origin, size, root: Digest::from_raw(root) })
     }
 }
@@ -97,6 +106,7 @@ mod tests {
             (format!("log.example/1\n-1\n{root}\n"), "no number"),
             ("log.example/1\n1\nAAAA\n".to_owned(), "32 bytes"),
             (format!("other.example\n1\n{root}\n"), "not of"),
+            (format!("log.example/1\n1\n{root}\n\nextension\n"), "is empty"),
         ] {
             let error = Checkpoint::open(&key().sign(&text), &key().verifying_key()).unwrap_err().to_string();
             assert!(error.contains(why), "{text:?}: {error}");

@@ -2,19 +2,24 @@
 //! reader noticing who kept one earlier checkpoint.
 //!
 //! Hashes are those of RFC 6962, section 2.1. Checkpoints, signed notes and tiles are in the formats of C2SP
-//! (<https://c2sp.org/tlog-checkpoint>, `signed-note`, `tlog-tiles`), so that tools made for other logs read this one.
+//! (<https://c2sp.org/tlog-checkpoint>, `signed-note`, `tlog-tiles`), so that tools made for other logs read this one;
+//! and so is what witnesses say of it (`tlog-witness`, `tlog-cosignature`, `tlog-policy`).
 
 mod checkpoint;
+mod cosignature;
 pub mod entry;
 mod hash;
 mod line;
 mod note;
+pub mod policy;
 mod proof;
 mod rotation;
 mod tile;
 mod tree;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use cosignature::{Cosignature, CosigningKey, WitnessKey};
 pub use hash::{Hash, empty_root, leaf, node};
 pub use line::{EncodedLine, Line};
 pub use note::{NoteError, Signature, SigningKey, VerifyingKey};

@@ -8,8 +8,8 @@ use thiserror::Error;
 
 use crate::digest::hex;
 
-/// Ed25519, in a key's identifier and in its encoding.
-const ALGORITHM: u8 = 1;
+/// The type of a key that signs notes, in its identifier and in its encoding.
+const TYPE: u8 = 1;
 const MARK: &str = "\u{2014} ";
 
 /// A key that signs notes, with the name under which it does.
@@ -47,18 +47,57 @@ pub enum NoteError {
     Forged(String),
 }
 
-fn check_name(name: &str) -> Result<(), NoteError> {
+pub(super) fn check_name(name: &str) -> Result<(), NoteError> {
     let wrong = name.is_empty() || name.contains('+') || name.chars().any(char::is_whitespace);
     if wrong { Err(NoteError::Name(name.to_owned())) } else { Ok(()) }
 }
 
-fn key_id(name: &str, public: &Public) -> [u8; 4] {
+pub(super) fn key_id(kind: u8, name: &str, public: &Public) -> [u8; 4] {
     let mut hasher = Sha256::new();
     hasher.update(name.as_bytes());
-    hasher.update([b'\n', ALGORITHM]);
+    hasher.update([b'\n', kind]);
     hasher.update(public.as_bytes());
     let hash: [u8; 32] = hasher.finalize().into();
     [hash[0], hash[1], hash[2], hash[3]]
+}
+
+/// `NAME+HEX+BASE64` of an Ed25519 key of this type.
+pub(super) fn encode_key(kind: u8, name: &str, public: &Public) -> String {
+    let mut key = vec![kind];
+    key.extend(public.as_bytes());
+    format!("{name}+{}+{}", hex(&key_id(kind, name, public)), STANDARD.encode(key))
+}
+
+pub(super) fn decode_key(kind: u8, text: &str) -> Result<(String, Public), NoteError> {
+    let mut parts = text.trim().splitn(3, '+');
+    let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+        return Err(NoteError::Key("it has not three parts"));
+    };
+    check_name(name)?;
+    let key = STANDARD.decode(key).map_err(|_| NoteError::Key("the key is not base64"))?;
+    let Some((_, bytes)) = key.split_first().filter(|(found, _)| **found == kind) else {
+        return Err(NoteError::Key("it is of another type than belongs here: 1 for a log's key, 4 for a witness's"));
+    };
+    let bytes: [u8; 32] = bytes.try_into().map_err(|_| NoteError::Key("the key has not 32 bytes"))?;
+    let public = Public::from_bytes(&bytes).map_err(|_| NoteError::Key("the key is no point of the curve"))?;
+    if id == hex(&key_id(kind, name, &public)) {
+        Ok((name.to_owned(), public))
+    } else {
+        Err(NoteError::Key("its identifier is not that of the key"))
+    }
+}
+
+/// A line below a note's text, with its newline.
+pub(super) fn line(name: &str, key_id: [u8; 4], signature: &[u8]) -> String {
+    let mut bytes = key_id.to_vec();
+    bytes.extend(signature);
+    format!("{MARK}{name} {}\n", STANDARD.encode(bytes))
+}
+
+/// The signature that says it is this key's.
+pub(super) fn find(signatures: Vec<Signature>, name: &str, key_id: [u8; 4]) -> Result<Signature, NoteError> {
+    let ours = signatures.into_iter().find(|signature| signature.name == name && signature.key_id == key_id);
+    ours.ok_or_else(|| NoteError::Unsigned(name.to_owned()))
 }
 
 impl SigningKey {
@@ -82,9 +121,8 @@ impl SigningKey {
     }
 
     fn line(&self, text: &str) -> String {
-        let mut line = key_id(&self.name, &self.secret.verifying_key()).to_vec();
-        line.extend(self.secret.sign(text.as_bytes()).to_bytes());
-        format!("{MARK}{} {}\n", self.name, STANDARD.encode(line))
+        let id = key_id(TYPE, &self.name, &self.secret.verifying_key());
+        line(&self.name, id, &self.secret.sign(text.as_bytes()).to_bytes())
     }
 }
 
@@ -100,12 +138,15 @@ impl VerifyingKey {
         &self.name
     }
 
+    /// Whether both are the same key, whatever their names.
+    pub fn is_same_key(&self, other: &VerifyingKey) -> bool {
+        self.public == other.public
+    }
+
     /// The text of a note that this key has signed.
     pub fn open<'a>(&self, note: &'a str) -> Result<&'a str, NoteError> {
         let (text, signatures) = parse(note)?;
-        let id = key_id(&self.name, &self.public);
-        let mut ours = signatures.iter().filter(|signature| signature.name == self.name && signature.key_id == id);
-        let signature = ours.next().ok_or_else(|| NoteError::Unsigned(self.name.clone()))?;
+        let signature = find(signatures, &self.name, key_id(TYPE, &self.name, &self.public))?;
         let forged = || NoteError::Forged(self.name.clone());
         let parsed = ed25519_dalek::Signature::from_slice(&signature.bytes).map_err(|_| forged())?;
         self.public.verify_strict(text.as_bytes(), &parsed).map_err(|_| forged())?;
@@ -115,10 +156,7 @@ impl VerifyingKey {
 
 impl std::fmt::Display for VerifyingKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let id = hex(&key_id(&self.name, &self.public));
-        let mut key = vec![ALGORITHM];
-        key.extend(self.public.as_bytes());
-        write!(f, "{}+{id}+{}", self.name, STANDARD.encode(key))
+        f.write_str(&encode_key(TYPE, &self.name, &self.public))
     }
 }
 
@@ -126,23 +164,8 @@ impl std::str::FromStr for VerifyingKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<VerifyingKey, NoteError> {
-        let mut parts = text.trim().splitn(3, '+');
-        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(NoteError::Key("it has not three parts"));
-        };
-        check_name(name)?;
-        let key = STANDARD.decode(key).map_err(|_| NoteError::Key("the key is not base64"))?;
-        let Some((&ALGORITHM, bytes)) = key.split_first() else {
-            return Err(NoteError::Key("it is of another algorithm than Ed25519"));
-        };
-        let bytes: [u8; 32] = bytes.try_into().map_err(|_| NoteError::Key("the key has not 32 bytes"))?;
-        let public = Public::from_bytes(&bytes).map_err(|_| NoteError::Key("the key is no point of the curve"))?;
-        let key = VerifyingKey { name: name.to_owned(), public };
-        if id == hex(&key_id(name, &public)) {
-            Ok(key)
-        } else {
-            Err(NoteError::Key("its identifier is not that of the key"))
-        }
+        let (name, public) = decode_key(TYPE, text)?;
+        Ok(VerifyingKey { name, public })
     }
 }
 
