@@ -7,6 +7,12 @@ use countersign_e2e::outside;
 use countersign_e2e::{Namespace, SOON, SYSTEM, User, forwarded_get, kubectl, root, sql, wait_until};
 use serde_json::{Value, json};
 
+/// What was spent in a namespace of that name stays spent, so each run has its own.
+fn fresh(name: &str) -> Namespace {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Namespace::new(&format!("{name}-{}", now.as_secs()))
+}
+
 fn sample(name: &str) -> String {
     root().join("config/samples/budgets").join(name).to_str().unwrap().to_owned()
 }
@@ -47,7 +53,7 @@ fn books_are_even() {
 
 #[test]
 fn bulk_work_leaves_people_their_part_and_archives_are_made_smaller_where_money_is_short() {
-    let ns = Namespace::new("spending");
+    let ns = fresh("spending");
     kubectl(&["apply", "-f", &sample("skills.yaml")]);
     ns.kubectl(&["apply", "-f", &sample("agents.yaml"), "-f", &sample("policy.yaml")]);
     // A Policy is to be known before work is judged by it.
@@ -64,7 +70,8 @@ fn bulk_work_leaves_people_their_part_and_archives_are_made_smaller_where_money_
     ns.apply(&task("more-figures", "batch-agent", "batch-compute", &numbers(), &json!({})));
     let message = ns.wait_for("more-figures", "Rejected");
     assert!(
-        message.contains("the namespace e2e-spending has spent 0.75") && message.contains("low priority may use 1.2"),
+        message.contains(&format!("the namespace {} has spent 0.75", ns.name))
+            && message.contains("low priority may use 1.2"),
         "{message}"
     );
     assert_eq!(
@@ -101,8 +108,11 @@ fn bulk_work_leaves_people_their_part_and_archives_are_made_smaller_where_money_
     ));
     assert!(output.contains("\"errors\":2"), "{output}");
     // The record has each with the numbers that it was decided on.
-    let decisions = sql("select verdict || ' ' || skill || ' ' || (lines -> 0 ->> 'spent') from budget_decisions
-         where namespace = 'e2e-spending' and step = 'only' order by id");
+    let decisions = sql(&format!(
+        "select verdict || ' ' || skill || ' ' || (lines -> 0 ->> 'spent') from budget_decisions
+         where namespace = '{}' and step = 'only' order by id",
+        ns.name
+    ));
     let expected = "Rejected batch-compute 0.75\nRejected batch-compute 0.75\nAllowed price-oracle 0.75\nDowngraded log-archive-summary 0.8";
     assert_eq!(decisions, expected);
     let told = sql(&format!(
@@ -117,7 +127,7 @@ fn bulk_work_leaves_people_their_part_and_archives_are_made_smaller_where_money_
 
 #[test]
 fn what_does_not_fit_waits_and_starts_when_its_limit_is_raised() {
-    let ns = Namespace::new("waiting-for-money");
+    let ns = fresh("waiting-for-money");
     let agent = |daily: &str| {
         json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Agent", "metadata": {"name": "poor"},
                "spec": {"allowedSkills": ["log-archive-summary"], "budget": {"daily": daily}}})
@@ -148,7 +158,7 @@ fn what_does_not_fit_waits_and_starts_when_its_limit_is_raised() {
 
 #[test]
 fn people_are_told_at_50_80_and_100_percent_by_condition_event_and_webhook() {
-    let ns = Namespace::new("alerts");
+    let ns = fresh("alerts");
     let agent = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Agent", "metadata": {"name": "spender"},
         "spec": {"allowedSkills": ["log-archive-summary"], "budget": {"daily": "0.04"}}});
     ns.apply(&agent.to_string());
@@ -181,7 +191,7 @@ fn people_are_told_at_50_80_and_100_percent_by_condition_event_and_webhook() {
     // The receiver checks their signatures, and keeps each once.
     let told = || -> Vec<i64> {
         let alarms = outside::received().into_iter().map(|entry| entry["alarm"].clone());
-        let ours = alarms.filter(|alarm| alarm["data"]["subject"] == "e2e-alerts/spender");
+        let ours = alarms.filter(|alarm| alarm["data"]["subject"] == format!("{}/spender", ns.name));
         let mut percents: Vec<i64> = ours.filter_map(|alarm| alarm["data"]["percent"].as_i64()).collect();
         percents.sort_unstable();
         percents
@@ -193,7 +203,7 @@ fn people_are_told_at_50_80_and_100_percent_by_condition_event_and_webhook() {
 /// Each as a person with `kubectl` and the rights that it takes to try.
 #[test]
 fn budgets_cannot_be_got_around() {
-    let ns = Namespace::new("thieves");
+    let ns = fresh("thieves");
     ns.kubectl(&["apply", "-f", &sample("agents.yaml")]);
     let mallory = User::new("mallory", &[]);
     ns.grant("countersign-operator", "mallory");
