@@ -312,6 +312,16 @@ fn denied(rules: &[RuleDecision]) -> Judgement {
 
 /// What a Policy rule sees.
 fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Variables {
+    variables_but_step(case, name, contract).with("step", step_variable(case.step, case.attempt, input))
+}
+
+/// What a Policy rule sees as `step`.
+pub(crate) fn step_variable(step: &Step, attempt: u32, input: &Map<String, Value>) -> Value {
+    json!({"name": step.name, "input": input, "attempt": attempt, "approval": step.approval})
+}
+
+/// What a Policy rule sees beside it, which is the same for every step with this Skill.
+pub(crate) fn variables_but_step(case: &Case<'_>, name: &str, contract: &SkillSpec) -> Variables {
     let spec = &case.task.spec;
     let priority = priority(spec.priority, case.agent.map(|agent| agent.priority));
     let cost = contract.cost.as_ref().map(|cost| &cost.ceiling);
@@ -330,15 +340,6 @@ fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &M
                 "goal": spec.goal,
                 "priority": priority,
                 "parameters": case.plan.parameters,
-            }),
-        )
-        .with(
-            "step",
-            json!({
-                "name": case.step.name,
-                "input": input,
-                "attempt": case.attempt,
-                "approval": case.step.approval,
             }),
         )
         .with(

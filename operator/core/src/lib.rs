@@ -23,6 +23,7 @@ mod problem;
 pub mod record;
 pub mod sandbox;
 pub mod schema;
+pub mod simulate;
 pub mod status;
 pub mod template;
 pub mod time;

@@ -128,6 +128,23 @@ impl Template {
         self.union(|expression| expression.dynamic().clone())
     }
 
+    /// The same without these members of the outermost object.
+    #[must_use]
+    pub fn without(&self, members: &BTreeSet<String>) -> Self {
+        let node = match &self.0 {
+            Node::Object(all) => {
+                let kept = all.iter().filter(|(key, _)| !members.contains(key)).cloned();
+                Node::Object(kept.collect())
+            }
+            Node::Constant(Value::Object(all)) => {
+                let kept = all.iter().filter(|(key, _)| !members.contains(*key));
+                Node::Constant(Value::Object(kept.map(|(key, value)| (key.clone(), value.clone())).collect()))
+            }
+            other @ (Node::Constant(_) | Node::Value(_) | Node::Text(_) | Node::List(_)) => other.clone(),
+        };
+        Self(node)
+    }
+
     fn union(&self, paths: impl Fn(&Expression) -> BTreeSet<Path>) -> BTreeSet<Path> {
         self.expressions().into_iter().flat_map(|(_, expression)| paths(expression)).collect()
     }

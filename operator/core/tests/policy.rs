@@ -113,3 +113,21 @@ fn the_digest_is_of_what_bears_on_the_namespace() {
     assert_ne!(base, set(&[deny("team"), allow.clone()]).digest("team"));
     assert_eq!(set(&[deny("team"), allow.clone()]).digest("team"), set(&[allow, deny("team")]).digest("team"));
 }
+
+#[test]
+fn a_policy_that_is_tried_takes_the_place_of_its_own() {
+    let rules = |effect: &str| json!({"rules": [rule("r", "true", effect)]});
+    let all = set(&[(OPS, "p", rules("Allow")), ("team", "q", rules("Deny"))]);
+    let with = |namespace: &str, name: &str, effect: &str| {
+        let spec: PolicySpec = serde_json::from_value(rules(effect)).unwrap();
+        all.with(OPS, [(namespace.to_owned(), name.to_owned(), spec)])
+    };
+    assert_eq!(judge(&all).effect, Effect::Deny);
+    assert_eq!(judge(&with("team", "q", "Allow")).effect, Effect::Allow, "replaced");
+    assert_eq!(judge(&with("team", "p", "Allow")).effect, Effect::Deny, "another of its name elsewhere");
+    assert_eq!(judge(&with("other", "q", "Deny")).rules.len(), 2, "of no concern here");
+    assert_eq!(judge(&with(OPS, "z", "RequireApproval")).rules.len(), 3, "added");
+    assert_eq!(with("other", "q", "Deny").digest("team"), all.digest("team"));
+    assert_ne!(with("team", "q", "Allow").digest("team"), all.digest("team"));
+    assert_ne!(all.digest("team"), all.digest("other"));
+}

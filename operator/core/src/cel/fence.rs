@@ -80,6 +80,19 @@ impl Fence {
         Self { pool: Arc::default(), limit }
     }
 
+    /// Does something that parses and evaluates a great deal, on one of the threads: what it evaluates has its own limits
+    /// as ever, and costs no change of threads. All of it has this limit.
+    ///
+    /// # Errors
+    /// It did not end in time, or there is no thread for it.
+    pub fn within<T: Send + 'static>(
+        &self,
+        limit: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, EvalError> {
+        self.pool.run(limit, job).map_err(|overrun| failed(overrun, limit))
+    }
+
     /// The value of an expression, as JSON. An `int` or a `double` becomes a number, a map with
     /// string keys an object.
     ///
@@ -96,10 +109,7 @@ impl Fence {
         // cannot reach overruns.
         match self.pool.run(limit + limit / 2, job) {
             Ok(result) => result,
-            Err(Overrun::Timeout) => Err(EvalError::Timeout(limit)),
-            Err(Overrun::Saturated) => Err(EvalError::Saturated),
-            Err(Overrun::Panicked(message)) => Err(EvalError::Failed(format!("the interpreter stopped: {message}"))),
-            Err(Overrun::NoThread(_)) => Err(EvalError::Saturated),
+            Err(overrun) => Err(failed(overrun, limit)),
         }
     }
 
@@ -122,6 +132,14 @@ impl Fence {
     #[cfg(test)]
     pub(super) fn abandoned(&self) -> usize {
         self.pool.abandoned()
+    }
+}
+
+fn failed(overrun: Overrun, limit: Duration) -> EvalError {
+    match overrun {
+        Overrun::Timeout => EvalError::Timeout(limit),
+        Overrun::Saturated | Overrun::NoThread(_) => EvalError::Saturated,
+        Overrun::Panicked(message) => EvalError::Failed(format!("the interpreter stopped: {message}")),
     }
 }
 
@@ -297,6 +315,28 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn what_is_done_within_keeps_every_limit() {
+        let fence = Fence::with_limit(Duration::from_millis(100));
+        let vocabulary = Vocabulary::new(["task"]);
+        let list = "task.l.all(a, task.l.all(b, a + b >= 0))";
+        let (cheap, dear) = (Expression::parse("1 + 1", &vocabulary), Expression::parse(list, &vocabulary));
+        let (cheap, dear) = (cheap.unwrap(), dear.unwrap());
+        let numbers: Vec<u32> = (0..20_000).collect();
+        let variables = Variables::new().with("task", json!({"l": numbers}));
+        let inner = fence.clone();
+        let found = fence.within(Duration::from_secs(60), move || {
+            [cheap, dear].map(|expression| inner.evaluate(&expression, &variables))
+        });
+        let [cheap, dear] = found.unwrap();
+        assert_eq!(cheap, Ok(json!(2)));
+        assert!(matches!(dear, Err(EvalError::Timeout(_) | EvalError::TooExpensive)), "{dear:?}");
+        let (held, hold) = std::sync::mpsc::channel::<()>();
+        let late = fence.within(Duration::from_millis(1), move || hold.recv());
+        assert_eq!(late, Err(EvalError::Timeout(Duration::from_millis(1))));
+        drop(held);
     }
 
     proptest! {

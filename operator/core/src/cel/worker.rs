@@ -4,6 +4,7 @@
 //! ends with the job; the number of such threads is bounded, and beyond it nothing is started.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -21,6 +22,10 @@ type Job = Box<dyn FnOnce() + Send>;
 const RUNNING: u8 = 0;
 const DONE: u8 = 1;
 const ABANDONED: u8 = 2;
+
+thread_local! {
+    static ON_WORKER: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Why a job gave no result.
 #[derive(Debug)]
@@ -43,12 +48,17 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// Runs `job` on a worker and waits for it, at most for `limit`.
+    /// Runs `job` on a worker and waits for it, at most for `limit`. What is on a worker already stays there, within
+    /// the limit of the job that it is part of.
     pub(super) fn run<T: Send + 'static>(
         &self,
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Overrun> {
+        if ON_WORKER.get() {
+            return catch_unwind(AssertUnwindSafe(job))
+                .map_err(|panic| Overrun::Panicked(panic_message(panic.as_ref())));
+        }
         if self.abandoned.load(Ordering::SeqCst) >= MAX_ABANDONED {
             return Err(Overrun::Saturated);
         }
@@ -117,6 +127,7 @@ fn claim(state: &AtomicU8, end: u8) -> bool {
 fn spawn() -> std::io::Result<Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>();
     thread::Builder::new().name("cel".to_owned()).stack_size(STACK_BYTES).spawn(move || {
+        ON_WORKER.set(true);
         for job in jobs {
             job();
         }
@@ -154,6 +165,21 @@ mod tests {
         let panicked: Result<(), _> = pool.run(LONG, || panic!("as {}", "asked"));
         assert!(matches!(panicked, Err(Overrun::Panicked(message)) if message == "as asked"));
         assert_eq!(pool.run(LONG, || thread::current().id()).unwrap(), first);
+    }
+
+    #[test]
+    fn what_is_on_a_worker_stays_there() {
+        let pool = Arc::new(Pool::default());
+        let inner = Arc::clone(&pool);
+        let (outside, inside, panicked) = pool
+            .run(LONG, move || {
+                let inside = inner.run(LONG, || thread::current().id());
+                let panicked: Result<(), _> = inner.run(LONG, || panic!("as asked"));
+                (thread::current().id(), inside.unwrap(), panicked)
+            })
+            .unwrap();
+        assert_eq!(outside, inside);
+        assert!(matches!(panicked, Err(Overrun::Panicked(message)) if message == "as asked"));
     }
 
     #[test]

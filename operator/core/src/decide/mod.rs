@@ -16,6 +16,7 @@ mod view;
 mod wake;
 
 pub(crate) use launch::satisfied;
+pub(crate) use request::MOST_STEPS;
 
 use jiff::{SignedDuration, Timestamp};
 

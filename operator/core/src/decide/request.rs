@@ -16,7 +16,7 @@ use crate::plan::CompiledStep;
 use crate::record::{Change, Covered, TaskRecord};
 
 /// How many steps one signature can be for; more than that nobody reads.
-const MOST_STEPS: usize = 32;
+pub(crate) const MOST_STEPS: usize = 32;
 
 /// What is put to people; nothing where nobody knows who asked for the work, which the judge refuses before.
 pub(super) fn ask(

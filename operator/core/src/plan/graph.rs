@@ -1,38 +1,65 @@
 //! Whether a list of steps is a Plan: unique names, known needs, no cycle, expressions that compile and
 //! name only what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use countersign_crds::{Retry, Step};
 use serde_json::{Map, Value};
 
-use super::step::{CompiledStep, ancestors};
+use super::step::CompiledStep;
 use crate::problem::Problem;
 use crate::time::GoDuration;
 
 /// Everything that is wrong with these steps. `field` is the path of the list; `parameters` are given
 /// where the Task is known.
 pub fn check_steps(steps: &[Step], field: &str, parameters: Option<&Map<String, Value>>) -> Vec<Problem> {
+    compile_steps(steps, field, parameters).err().unwrap_or_default()
+}
+
+/// The steps of a Plan in which nothing is wrong, compiled, in their order.
+pub(crate) fn compile_steps(
+    steps: &[Step],
+    field: &str,
+    parameters: Option<&Map<String, Value>>,
+) -> Result<Vec<CompiledStep>, Vec<Problem>> {
     let mut problems = check_names(steps, field);
     if problems.is_empty() {
         problems.extend(check_cycle(steps, field));
     }
     if !problems.is_empty() {
         // Without a sound graph "comes before" means nothing.
-        return problems;
+        return Err(problems);
     }
-    let before = ancestors(steps);
+    let needs: BTreeMap<&str, &[String]> = steps.iter().map(|s| (s.name.as_str(), s.needs.as_slice())).collect();
+    let mut all = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         let field = at(field, index, step);
         problems.extend(check_durations(step, &field));
         match CompiledStep::compile(step, &field) {
             Ok(compiled) => {
-                problems.extend(compiled.check_references(&field, &before[step.name.as_str()], parameters));
+                let before = |name: &str| comes_before(&needs, step, name);
+                problems.extend(compiled.check_references(&field, &before, parameters));
+                all.push(compiled);
             }
             Err(more) => problems.extend(more),
         }
     }
-    problems
+    if problems.is_empty() { Ok(all) } else { Err(problems) }
+}
+
+/// Whether a step has to end before this one starts. The nearest are looked at first: it is mostly one of them.
+fn comes_before(needs: &BTreeMap<&str, &[String]>, step: &Step, name: &str) -> bool {
+    let mut seen = BTreeSet::new();
+    let mut open: VecDeque<&str> = step.needs.iter().map(String::as_str).collect();
+    while let Some(before) = open.pop_front() {
+        if before == name {
+            return true;
+        }
+        if seen.insert(before) {
+            open.extend(needs.get(before).into_iter().flat_map(|needs| needs.iter().map(String::as_str)));
+        }
+    }
+    false
 }
 
 /// `spec.steps[2] (check_balance)`: the index finds it in the file, the name in the head.

@@ -7,7 +7,7 @@ mod step;
 
 pub use graph::check_steps;
 pub use outputs::wanted_outputs;
-pub(crate) use select::check_schema;
+pub(crate) use select::{Chosen, check_schema, choose, source};
 pub use select::{Selection, select};
 pub use step::CompiledStep;
 pub(crate) use step::{ancestors, task_value, variables};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_crds::{PlanTemplate, SkillSpec, Step, StepApproval};
 use serde_json::{Map, Value, json};
 
-use super::graph::{at, check_steps};
+use super::graph::{at, compile_steps};
 use super::step::{CompiledStep, task_value, variables};
 use crate::cel::Fence;
 use crate::digest::{self, Digest};
@@ -34,44 +34,50 @@ pub enum Selection {
     },
 }
 
+/// A Plan that can be stamped, with its steps compiled.
+pub(crate) struct Chosen {
+    pub plan: RecordedPlan,
+    pub compiled: Vec<CompiledStep>,
+}
+
 /// Chooses the Task's Plan and checks it against what is installed.
 pub fn select(task: &TaskView, observed: &Observed, fence: &Fence) -> Selection {
-    let (source, template) = match source(task, &observed.template) {
-        Ok(found) => found,
-        Err(selection) => return selection,
-    };
+    match choose(task, observed, fence) {
+        Ok(Chosen { plan, compiled: _ }) => Selection::Stamp(Box::new(plan)),
+        Err(selection) => selection,
+    }
+}
+
+/// As [`select`]; what is refused or waited for is the error.
+pub(crate) fn choose(task: &TaskView, observed: &Observed, fence: &Fence) -> Result<Chosen, Selection> {
+    let (source, template) = source(task, &observed.template)?;
     let parameters = &task.spec.parameters;
     if let Err(error) = crate::json::strict::check(&Value::Object(parameters.clone())) {
         let message = format!("spec.parameters: {error}");
-        return Selection::Refuse { reason: "InvalidParameters", message };
+        return Err(Selection::Refuse { reason: "InvalidParameters", message });
     }
-    let problems = check_steps(&template.steps, "steps", Some(parameters));
-    if !problems.is_empty() {
-        return refuse(&source, &problems);
-    }
+    let compiled = compile_steps(&template.steps, "steps", Some(parameters));
+    let compiled = compiled.map_err(|problems| refuse(&source, &problems))?;
     if let Some(agent) = &task.spec.agent_ref
         && observed.agent.is_none()
     {
         let message = format!("spec.agentRef: there is no Agent {:?} in this namespace; create it", agent.name);
-        return Selection::Wait { reason: "AgentNotFound", message };
+        return Err(Selection::Wait { reason: "AgentNotFound", message });
     }
     if let Some(problem) = missing_skill(&template.steps, &observed.skills) {
-        return Selection::Wait { reason: "SkillNotInstalled", message: format!("{source}: {problem}") };
+        return Err(Selection::Wait { reason: "SkillNotInstalled", message: format!("{source}: {problem}") });
     }
-    let digest = match digest_of(&template) {
-        Ok(digest) => digest,
-        Err(error) => {
-            return Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {error}") };
-        }
-    };
+    let digest = digest_of(&template)
+        .map_err(|error| Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {error}") })?;
     let name = names::plan(&task.uid, &task.name);
-    let problems = check_static_inputs(task, &template.steps, &observed.skills, (&name, digest), fence);
+    let steps = template.steps.iter().zip(&compiled);
+    let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), fence);
     if !problems.is_empty() {
-        return refuse(&source, &problems);
+        return Err(refuse(&source, &problems));
     }
     let PlanTemplate { parallelism, steps } = template;
     let plan = RecordedPlan { name, digest, source, parallelism, steps, parameters: parameters.clone() };
-    Selection::Stamp(Box::new(plan))
+    Ok(Chosen { plan, compiled })
 }
 
 /// SHA-256 over RFC 8785 JSON of a Plan's content.
@@ -84,7 +90,8 @@ fn refuse(source: &str, problems: &[Problem]) -> Selection {
     Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {}", problem::join(problems)) }
 }
 
-fn source(task: &TaskView, lookup: &TemplateLookup) -> Result<(String, PlanTemplate), Selection> {
+/// The Plan's content, and in words where it comes from.
+pub(crate) fn source(task: &TaskView, lookup: &TemplateLookup) -> Result<(String, PlanTemplate), Selection> {
     if let Some(plan) = &task.spec.plan {
         return Ok(("inline plan".to_owned(), plan.clone()));
     }
@@ -132,28 +139,29 @@ fn missing_skill(steps: &[Step], skills: &BTreeMap<String, SkillSpec>) -> Option
 }
 
 /// Inputs that need no other step's output are known now, and so is whether the Skill takes them.
-fn check_static_inputs(
+fn check_static_inputs<'a>(
     task: &TaskView,
-    steps: &[Step],
+    steps: impl Iterator<Item = (&'a Step, &'a CompiledStep)>,
     skills: &BTreeMap<String, SkillSpec>,
     (plan, digest): (&str, Digest),
     fence: &Fence,
 ) -> Vec<Problem> {
     let view = task_value(&task.namespace, &task.name, &task.spec.parameters);
-    let digest = digest.to_string();
+    let variables = variables(view, (plan, &digest.to_string()), std::iter::empty());
+    // Many steps use the same few Skills.
+    let mut schemas: BTreeMap<&str, Result<Schema, String>> = BTreeMap::new();
     let mut problems = Vec::new();
-    for (index, step) in steps.iter().enumerate() {
-        let field = at("steps", index, step);
-        let Ok(compiled) = CompiledStep::compile(step, &field) else { continue };
+    for (index, (step, compiled)) in steps.enumerate() {
         // A step that may be skipped may also have an input that makes no sense then.
         if !compiled.input_is_static() || step.when.is_some() {
             continue;
         }
-        let variables = variables(view.clone(), (plan, &digest), std::iter::empty());
+        let field = at("steps", index, step);
         match compiled.input.resolve(fence, &variables) {
             Ok(input) => {
-                let schema = skills.get(&step.skill).map(|skill| &skill.input);
-                problems.extend(schema.into_iter().flat_map(|schema| check_schema(schema, &input, &field)));
+                let Some(skill) = skills.get(&step.skill) else { continue };
+                let schema = schemas.entry(&step.skill).or_insert_with(|| compile_schema(&skill.input));
+                problems.extend(violations(schema, &input, &field));
             }
             Err(error) => problems.push(Problem::new(&field, error.to_string())),
         }
@@ -163,7 +171,15 @@ fn check_static_inputs(
 
 /// How a value breaks a Skill's schema, with paths below `field`.
 pub(crate) fn check_schema(schema: &Map<String, Value>, value: &Value, field: &str) -> Vec<Problem> {
-    match Schema::compile(&json!(schema)) {
+    violations(&compile_schema(schema), value, field)
+}
+
+fn compile_schema(schema: &Map<String, Value>) -> Result<Schema, String> {
+    Schema::compile(&json!(schema)).map_err(|error| error.to_string())
+}
+
+fn violations(schema: &Result<Schema, String>, value: &Value, field: &str) -> Vec<Problem> {
+    match schema {
         Err(error) => vec![Problem::new(field, format!("the Skill's schema does not compile: {error}"))],
         Ok(schema) => match schema.validate(value) {
             Ok(()) => Vec::new(),

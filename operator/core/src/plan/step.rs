@@ -54,7 +54,7 @@ impl CompiledStep {
     pub fn check_references(
         &self,
         field: &str,
-        before: &BTreeSet<&str>,
+        before: &dyn Fn(&str) -> bool,
         parameters: Option<&Map<String, Value>>,
     ) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -89,11 +89,11 @@ impl CompiledStep {
     }
 }
 
-fn complain_step(path: &Path, before: &BTreeSet<&str>) -> Option<String> {
+fn complain_step(path: &Path, before: &dyn Fn(&str) -> bool) -> Option<String> {
     let [_, step, rest @ ..] = path.segments() else {
         return Some("steps is used as a whole; write steps.NAME.output".to_owned());
     };
-    if !before.contains(step.as_str()) {
+    if !before(step) {
         return Some(format!("{path}: step {step:?} does not come before this one; add it to needs"));
     }
     match rest.first().map(String::as_str) {

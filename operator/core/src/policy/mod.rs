@@ -2,9 +2,11 @@
 //!
 //! Deny > RequireApproval > Downgrade > Allow; no match denies, and so does every error.
 
+mod partial;
 mod set;
 mod verdict;
 
+pub(crate) use partial::{NOT_KNOWN, OpenRule};
 pub use set::{PolicySet, compile_rule};
 pub use verdict::Verdict;
 

@@ -1,5 +1,8 @@
 //! The Policies of the cluster, compiled once when they change.
 
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
 use countersign_crds::{EgressLimit, PolicyBudget, PolicyMode, PolicySpec, Rule};
 use serde_json::json;
 
@@ -12,7 +15,11 @@ use crate::time::GoDuration;
 /// Every Policy that there is, ready to judge.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
+    /// By name.
     policies: Vec<CompiledPolicy>,
+    /// For each namespace that has a Policy of its own, and for all others: computed once, when it is asked for.
+    digests: BTreeMap<String, OnceLock<Digest>>,
+    elsewhere: OnceLock<Digest>,
 }
 
 #[derive(Clone, Debug)]
@@ -33,18 +40,36 @@ impl PolicySet {
         operator_namespace: &str,
         policies: impl IntoIterator<Item = (String, String, PolicySpec)>,
     ) -> PolicySet {
-        let mut policies: Vec<CompiledPolicy> = policies
-            .into_iter()
-            .map(|(namespace, name, spec)| CompiledPolicy {
-                name: format!("{namespace}/{name}"),
-                binds_cluster: namespace == operator_namespace,
-                namespace,
-                rules: spec.rules.iter().map(|rule| compile_rule(rule, "match").map_err(|p| p.to_string())).collect(),
-                spec,
-            })
-            .collect();
+        let policies = policies.into_iter();
+        PolicySet::of(
+            policies.map(|(namespace, name, spec)| compile(operator_namespace, namespace, &name, spec)).collect(),
+        )
+    }
+
+    pub(super) fn of(mut policies: Vec<CompiledPolicy>) -> PolicySet {
         policies.sort_by(|a, b| a.name.cmp(&b.name));
-        PolicySet { policies }
+        let digests = policies.iter().map(|policy| (policy.namespace.clone(), OnceLock::new())).collect();
+        PolicySet { policies, digests, elsewhere: OnceLock::new() }
+    }
+
+    /// The same with these Policies added, each in the place of the one of its namespace and name.
+    #[must_use]
+    pub fn with(
+        &self,
+        operator_namespace: &str,
+        policies: impl IntoIterator<Item = (String, String, PolicySpec)>,
+    ) -> PolicySet {
+        let policies = policies.into_iter();
+        let added: BTreeMap<String, CompiledPolicy> = policies
+            .map(|(namespace, name, spec)| compile(operator_namespace, namespace, &name, spec))
+            .map(|policy| (policy.name.clone(), policy))
+            .collect();
+        let kept = self.policies.iter().filter(|policy| !added.contains_key(&policy.name)).cloned();
+        PolicySet::of(kept.chain(added.values().cloned()).collect())
+    }
+
+    pub(super) fn all(&self) -> &[CompiledPolicy] {
+        &self.policies
     }
 
     /// The Policies that bear on a namespace.
@@ -72,11 +97,26 @@ impl PolicySet {
     /// SHA-256 over RFC 8785 JSON of all that bears on a namespace, so that a signature is bound to the
     /// rules that it was given under.
     pub fn digest(&self, namespace: &str) -> Digest {
+        let known = self.digests.get(namespace).unwrap_or(&self.elsewhere);
+        *known.get_or_init(|| self.compute_digest(namespace))
+    }
+
+    fn compute_digest(&self, namespace: &str) -> Digest {
         // A budget is held against the price when an attempt is decided, whatever it was when people signed.
         let spec = |policy: &CompiledPolicy| PolicySpec { budget: None, ..policy.spec.clone() };
         let all: Vec<_> = self.applying(namespace).map(|p| json!({"policy": p.name, "spec": spec(p)})).collect();
         // A Policy's spec holds strings and enums only, so it always has a canonical form.
         digest::of_json(&json!(all)).unwrap_or_else(|_| Digest::of_bytes(json!(all).to_string()))
+    }
+}
+
+fn compile(operator_namespace: &str, namespace: String, name: &str, spec: PolicySpec) -> CompiledPolicy {
+    CompiledPolicy {
+        name: format!("{namespace}/{name}"),
+        binds_cluster: namespace == operator_namespace,
+        namespace,
+        rules: spec.rules.iter().map(|rule| compile_rule(rule, "match").map_err(|p| p.to_string())).collect(),
+        spec,
     }
 }
 

@@ -112,6 +112,20 @@ fn references_are_those_of_all_expressions() {
 }
 
 #[test]
+fn members_can_be_left_out() {
+    let fence = Fence::with_limit(Duration::from_secs(60));
+    let left_out = |members: &[&str], template: Value| {
+        let members = members.iter().map(|member| (*member).to_owned()).collect();
+        parse(template).unwrap().without(&members).resolve(&fence, &variables()).unwrap()
+    };
+    let mixed = json!({"a": "${steps.gone.output}", "b": "${task.parameters.to}", "c": {"a": 1}});
+    assert_eq!(left_out(&["a"], mixed.clone()), json!({"b": "0xab", "c": {"a": 1}}), "of the outermost object only");
+    assert_eq!(left_out(&["a", "b", "c"], mixed), json!({}));
+    assert_eq!(left_out(&["a"], json!({"a": 1, "b": 2})), json!({"b": 2}), "of what has no expression too");
+    assert_eq!(left_out(&["a"], json!(["a"])), json!(["a"]));
+}
+
+#[test]
 fn size_and_number_are_bounded() {
     let many: Vec<_> = (0..=MAX_EXPRESSIONS).map(|_| "${1}").collect();
     let error = parse(json!(many)).unwrap_err();

@@ -1,0 +1,124 @@
+//! What is known of a step before anything has run: the outputs of the steps before it are not.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use countersign_crds::Step;
+use serde_json::{Map, Value};
+
+use crate::cel::{Fence, Path, Variables};
+use crate::json::path::Segment;
+use crate::observed::TaskView;
+use crate::plan::{CompiledStep, task_value, variables};
+use crate::record::RecordedPlan;
+
+/// What a Plan's expressions can see now.
+pub(super) struct Sight<'a> {
+    task: &'a TaskView,
+    plan: &'a RecordedPlan,
+    fence: &'a Fence,
+    /// Without any output.
+    bare: Variables,
+}
+
+/// What is known of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Known {
+    pub when: When,
+    /// The members of the input that are known; `None` where an expression fails, which the judge then says.
+    pub input: Option<Map<String, Value>>,
+    /// The members that are not.
+    pub open: BTreeSet<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// It runs, as far as its `when` goes.
+    True,
+    False,
+    /// It refers to what other steps return.
+    Open,
+    /// It fails, which the judge then says.
+    Fails,
+}
+
+impl Known {
+    /// Whether nothing that an earlier step returns bears on it.
+    pub fn whole(&self) -> bool {
+        self.when != When::Open && self.open.is_empty()
+    }
+
+    /// What is not known, for people.
+    pub fn missing(&self) -> Vec<String> {
+        let when = (self.when == When::Open).then(|| "when".to_owned());
+        when.into_iter().chain(self.open.iter().map(|member| format!("input.{member}"))).collect()
+    }
+
+    /// The step, with as much of it as is known.
+    pub fn part_of(&self, step: &Step) -> Step {
+        let mut part = step.clone();
+        part.input.retain(|member, _| !self.open.contains(member));
+        part.when = part.when.filter(|_| self.when != When::Open);
+        part
+    }
+
+    /// Whether what a rule reads there is not known.
+    pub fn is_open(&self, path: &Path) -> bool {
+        match path.segments() {
+            _ if self.open.is_empty() => false,
+            [root] => root == "step",
+            [root, input] => root == "step" && input == "input",
+            [root, input, member, ..] => root == "step" && input == "input" && self.open.contains(member),
+            [] => false,
+        }
+    }
+}
+
+impl<'a> Sight<'a> {
+    pub fn new(task: &'a TaskView, plan: &'a RecordedPlan, fence: &'a Fence) -> Sight<'a> {
+        let mut sight = Sight { task, plan, fence, bare: Variables::new() };
+        sight.bare = sight.variables(BTreeSet::new());
+        sight
+    }
+
+    /// The output of a step that is skipped is null.
+    fn variables(&self, skipped: BTreeSet<String>) -> Variables {
+        let task = task_value(&self.task.namespace, &self.task.name, &self.plan.parameters);
+        let outputs = skipped.into_iter().map(|step| (step, Arc::new(Value::Null)));
+        variables(task, (&self.plan.name, &self.plan.digest.to_string()), outputs)
+    }
+
+    /// `is_skipped` says of a step that comes before whether it certainly is; then its output is known, and null.
+    pub fn look(&self, compiled: &CompiledStep, is_skipped: &dyn Fn(&str) -> bool) -> Known {
+        let referenced = compiled.referenced_steps();
+        let (skipped, not_known): (BTreeSet<String>, BTreeSet<String>) =
+            referenced.into_iter().partition(|step| is_skipped(step));
+        let variables = if skipped.is_empty() { self.bare.clone() } else { self.variables(skipped) };
+        let refers =
+            |path: &Path| matches!(path.as_strs().as_slice(), ["steps", step, ..] if not_known.contains(*step));
+        let when = match &compiled.when {
+            None => When::True,
+            Some(when) if when.references().iter().any(refers) => When::Open,
+            Some(when) => match self.fence.evaluate_bool(when, &variables) {
+                Ok(true) => When::True,
+                Ok(false) => When::False,
+                Err(_) => When::Fails,
+            },
+        };
+        let expressions = if not_known.is_empty() { Vec::new() } else { compiled.input.expressions() };
+        let open: BTreeSet<String> = expressions
+            .into_iter()
+            .filter(|(_, expression)| expression.references().iter().any(refers))
+            .filter_map(|(path, _)| match path.segments().get(1) {
+                Some(Segment::Key(member)) => Some(member.clone()),
+                Some(Segment::Index(_)) | None => None,
+            })
+            .collect();
+        let template = if open.is_empty() { &compiled.input } else { &compiled.input.without(&open) };
+        let input = match template.resolve(self.fence, &variables) {
+            Ok(Value::Object(input)) => Some(input),
+            Ok(_) | Err(_) => None,
+        };
+        Known { when, input, open }
+    }
+}

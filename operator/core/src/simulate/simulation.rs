@@ -1,0 +1,297 @@
+//! What a simulation says.
+
+use countersign_crds::{ApprovalScope, BudgetVerdict, Effect, EffectClass, PolicyMode, RiskClass};
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::compare::Comparison;
+use crate::budget::{Scope, Window};
+use crate::digest::Digest;
+use crate::money::Money;
+
+/// Within a version members are added, never taken away or altered.
+pub const VERSION: u32 = 1;
+
+/// What would become of a Task if it were created now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Simulation {
+    pub version: u32,
+    pub at: Timestamp,
+    pub namespace: String,
+    pub task: String,
+    /// Whether it would come to a good end, if every attempt succeeded and whoever is asked signed.
+    pub feasible: bool,
+    /// What keeps it from that.
+    pub obstacles: Vec<Obstacle>,
+    /// Left out where no Plan can be made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanOutline>,
+    pub cost: CostRange,
+    pub duration: DurationRange,
+    /// In the Plan's order.
+    pub steps: Vec<StepOutlook>,
+    /// In the order in which they are asked for.
+    pub approvals: Vec<ApprovalOutlook>,
+    /// Every limit that bears on it.
+    pub budgets: Vec<BudgetOutlook>,
+    pub irreversible_steps: Vec<String>,
+    pub risks: Vec<Risk>,
+    /// Where changed Policies are tried: what would be different. All the rest is as it would be with them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comparison: Option<Comparison>,
+}
+
+/// Why it would not come to a good end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Obstacle {
+    /// Left out where it is the Task as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// CamelCase, for machines.
+    pub reason: String,
+    pub message: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanOutline {
+    /// `plan NAMESPACE/NAME`, `inline plan` or `generic plan`.
+    pub source: String,
+    pub digest: Digest,
+    pub steps: u32,
+    pub parallelism: u32,
+}
+
+/// Of the steps that would run, all together, in the currency of the budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CostRange {
+    /// What is owed in any case; a step whose `when` is not known yet counts nothing.
+    pub minimum: Money,
+    /// With one attempt each; a step whose `when` is not known yet counts in full.
+    pub expected: Money,
+    /// With every attempt that is possible, each at its ceiling, as far as the budgets let it.
+    pub maximum: Money,
+    /// Whether there is no step whose price is not known.
+    pub complete: bool,
+}
+
+/// Without the time that people take to sign.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DurationRange {
+    /// Where half of the attempts of each Skill are done sooner.
+    pub p50_seconds: f64,
+    /// Where every step takes as long as one attempt in twenty of its Skill.
+    pub p95_seconds: f64,
+    /// The steps that each waited for the one before, up to the last to end.
+    pub critical_path: Vec<String>,
+}
+
+/// What would become of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepOutlook {
+    pub name: String,
+    /// The Skill that would run.
+    pub skill: String,
+    /// The Plan's own, where another takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub downgraded_from: Option<String>,
+    pub effect: EffectClass,
+    pub irreversible: bool,
+    pub decision: StepDecision,
+    /// Whether all that the decision rests on is known now.
+    pub certain: bool,
+    /// What is not: `when`, or members of `input`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_known: Vec<String>,
+    /// The rules that cannot be judged for that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undetermined: Vec<Reason>,
+    /// The rules that matched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// Why it would not run, where it would not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// What would be decided about its price; left out where it has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<BudgetOutcome>,
+    pub cost: StepCost,
+    pub duration: StepDuration,
+    /// When it would start, counted from now.
+    pub starts_after_seconds: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StepDecision {
+    Allow,
+    RequireApproval,
+    Deny,
+    /// Its `when` is false.
+    Skip,
+    /// It can never run as it stands.
+    Invalid,
+    /// Something that somebody can still install is missing.
+    Wait,
+    /// Only rules that cannot be judged yet could allow it.
+    Undetermined,
+}
+
+/// A rule, and what it says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    /// `NAMESPACE/NAME`; `plan`, `agent`, `budget` or `default` where it is none of a Policy.
+    pub policy: String,
+    pub rule: String,
+    pub effect: Effect,
+    pub mode: PolicyMode,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetOutcome {
+    pub verdict: BudgetVerdict,
+    /// The most that an attempt may cost, which is what has to fit.
+    pub amount: Money,
+    /// Where it is deferred: when the window begins in which it may fit. Without it, it waits for something that is
+    /// held to be given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepCost {
+    pub minimum: Money,
+    pub expected: Money,
+    pub maximum: Money,
+    /// How many attempts are possible.
+    pub attempts: u32,
+    pub source: CostSource,
+}
+
+/// What an expected cost rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum CostSource {
+    /// The mean of the Skill's last attempts.
+    History,
+    /// The Skill's own prices, with one call.
+    Contract,
+    /// It cannot cost anything, or would not run.
+    Free,
+    /// It can spend, and does not say how much.
+    NotKnown,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct StepDuration {
+    pub p50_seconds: f64,
+    pub p95_seconds: f64,
+    pub source: DurationSource,
+}
+
+/// What a duration rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DurationSource {
+    /// The Skill's last attempts.
+    History,
+    /// What the Skill says that it usually takes, and its timeout.
+    Contract,
+    /// Its timeout, for want of anything better.
+    Timeout,
+    /// It would not run.
+    None,
+}
+
+/// Signatures that will be asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovalOutlook {
+    /// What they are for.
+    pub steps: Vec<String>,
+    /// How many different people must sign.
+    pub count: u32,
+    /// Groups of which each must be represented among them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// The service accounts whose signature counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<String>,
+    pub risk: RiskClass,
+    pub scope: ApprovalScope,
+    pub expires_after_seconds: u64,
+    /// In words: who may sign.
+    pub from: String,
+}
+
+/// How a limit stands before and after, at the expected cost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BudgetOutlook {
+    pub scope: Scope,
+    /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; the Task's name.
+    pub subject: String,
+    pub window: Window,
+    pub starts_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_at: Option<Timestamp>,
+    pub limit: Money,
+    /// What this work may fill it to, where low priority leaves something to the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cap: Option<Money>,
+    pub spent_before: Money,
+    pub held_before: Money,
+    pub spent: Money,
+    pub held: Money,
+    /// What of it this work could still use afterwards.
+    pub left: Money,
+}
+
+/// What somebody should know before they ask for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Risk {
+    pub kind: RiskKind,
+    /// The steps that it is of; none where it is of the Task as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<String>,
+    pub message: String,
+}
+
+/// In the order in which they are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum RiskKind {
+    /// What it does cannot be undone.
+    Irreversible,
+    /// A budget binds it, and a Skill does not say what it costs.
+    UnknownPrice,
+    /// A Skill goes outside and may spend there without bound.
+    EgressWithoutCeiling,
+    /// What its sandboxes can reach beside the broker is open, or was not tried.
+    NetworkNotEnforced,
+    /// A budget is used up to 80 percent or more.
+    BudgetScarce,
+    /// A step has to wait for its budget.
+    Deferred,
+    /// The Task's deadline may pass before its end.
+    Deadline,
+    /// Signatures must be there within the hour.
+    ApprovalExpiresSoon,
+    /// Something that a decision rests on is not known before other steps have run.
+    InputNotKnown,
+    /// A retry that is asked for is not made, as the Skill is not idempotent.
+    NotRetried,
+    /// A Skill has not run before, so its estimate is its own word.
+    NoHistory,
+}
