@@ -42,6 +42,10 @@ crds: ## Writes the CustomResourceDefinitions into their chart.
 events: ## Writes the schema of the log's events, if it only adds to what there was.
 	COUNTERSIGN_WRITE_EVENTS=1 cargo test -q --test events
 
+.PHONY: simulation-schema
+simulation-schema: ## Writes the schema of what simulations answer.
+	COUNTERSIGN_WRITE_SIMULATION=1 cargo test -q -p countersign-core --test simulate committed
+
 .PHONY: queries
 queries: ## Checks every SQL query against a scratch database and remembers what it learnt.
 	e2e/cluster/postgres.sh start

@@ -31,15 +31,12 @@ pub(super) fn outlook(task: &TaskView, plan: &RecordedPlan, steps: &[Passed], or
         covered[*index] = true;
         let (mut ask, mut risk, mut of) = (ask.clone(), risk, vec![*index]);
         if ask.scope == ApprovalScope::Plan {
-            for other in 0..steps.len() {
-                if of.len() >= MOST_STEPS {
-                    break;
-                }
+            for (other, covered) in covered.iter_mut().enumerate().filter(|(_, covered)| !**covered) {
                 let known = steps.get(other).is_some_and(|step| step.known.whole());
-                let Some((theirs, its)) = asks(other).filter(|_| known && !covered[other]) else { continue };
+                let Some((theirs, its)) = asks(other).filter(|_| known && of.len() < MOST_STEPS) else { continue };
                 if theirs.scope == ApprovalScope::Plan {
                     (ask, risk) = (ask.and(theirs), risk.max(its));
-                    covered[other] = true;
+                    *covered = true;
                     of.push(other);
                 }
             }

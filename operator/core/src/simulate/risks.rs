@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Inputs;
 use super::simulation::{ApprovalOutlook, BudgetOutlook, DurationSource, Risk, RiskKind, StepDecision, StepOutlook};
 use super::walk::{Passed, Walked};
-use crate::budget::{Window, price};
+use crate::budget::{Scope, Window, price};
 use crate::observed::{Network, TaskView};
 use crate::record::RecordedPlan;
 
@@ -79,7 +79,7 @@ fn prices(grounds: &Grounds<'_>) -> Vec<Risk> {
     let skills = &grounds.inputs.observed.skills;
     let mut unpriced: BTreeMap<(&str, RiskKind), Vec<String>> = BTreeMap::new();
     for (step, passed) in grounds.steps.iter().zip(&grounds.walked.steps) {
-        if !skills.get(&step.skill).is_some_and(|contract| price(contract).is_err()) {
+        if skills.get(&step.skill).is_none_or(|contract| price(contract).is_ok()) {
             continue;
         }
         let refused = step.reasons.iter().any(|reason| reason.policy == "budget");
@@ -128,9 +128,11 @@ fn scarce(budget: &BudgetOutlook) -> Option<Risk> {
         Window::Month => " of the month",
         Window::Total => "",
     };
-    let whose = match budget.subject.as_str() {
-        "" => "the cluster".to_owned(),
-        subject => format!("the {} {subject}", budget.scope.as_str()),
+    let whose = match budget.scope {
+        Scope::Cluster => "the cluster".to_owned(),
+        Scope::Namespace => format!("the namespace {}", budget.subject),
+        Scope::Agent => format!("the Agent {}", budget.subject),
+        Scope::Task => "the Task".to_owned(),
     };
     let message = format!("the budget{when} of {whose} will be used up to {} percent", used * 100 / limit);
     Some(risk(RiskKind::BudgetScarce, Vec::new(), message))
