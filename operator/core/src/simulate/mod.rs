@@ -16,7 +16,7 @@ mod walk;
 
 pub use compare::{Comparison, Finding, StepDifference, compare};
 pub use estimate::History;
-pub use replay::{PastStep, PastTask, Replay, ReplayDifference, Surroundings, Trial, Unjudged, replay};
+pub use replay::{PastAttempt, PastStep, PastTask, Replay, ReplayDifference, Surroundings, Trial, Unjudged, replay};
 pub use simulation::*;
 
 use std::collections::{BTreeMap, BTreeSet};

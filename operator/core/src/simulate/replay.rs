@@ -1,6 +1,6 @@
 //! What changed Policies would have changed about steps that are on record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_crds::{AgentSpec, SkillSpec, Step};
@@ -38,12 +38,27 @@ pub struct PastStep {
     pub reason: Option<String>,
     /// When it was decided last.
     pub at: Timestamp,
-    /// Of its last attempt: the number, and what it was given.
-    pub attempt: Option<(u32, Map<String, Value>)>,
+    pub last: Option<PastAttempt>,
     /// What it returned, where another step's input rests on it.
     pub output: Option<Arc<Value>>,
     /// What its attempts cost.
     pub cost: Option<Money>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PastAttempt {
+    pub number: u32,
+    /// What it was given; `None` where that is not on record any more.
+    pub input: Option<Map<String, Value>>,
+}
+
+impl PastTask {
+    /// The steps whose outputs it takes to know what steps would be given that were never tried.
+    pub fn wanted_outputs(&self) -> BTreeSet<String> {
+        let untried = |step: &&Step| self.steps.get(&step.name).is_some_and(|past| past.last.is_none());
+        let compiled = self.plan.steps.iter().filter(untried).filter_map(|step| CompiledStep::compile(step, "").ok());
+        compiled.flat_map(|compiled| compiled.referenced_steps()).collect()
+    }
 }
 
 /// What steps are judged by, other than Policies: as it is today.
@@ -179,7 +194,8 @@ fn skipped(past: &PastStep) -> bool {
 
 /// The step as it was judged: with the input that it was given, or that it would be given.
 fn again(task: &PastTask, step: &Step, past: &PastStep) -> Result<Step, String> {
-    if let Some((_, input)) = &past.attempt {
+    if let Some(PastAttempt { number: _, input }) = &past.last {
+        let input = input.as_ref().ok_or("what it was given is not on record, or is too large")?;
         let input = input.iter().map(|(member, value)| (member.clone(), literal(value))).collect();
         return Ok(Step { input, when: None, ..step.clone() });
     }
@@ -221,13 +237,13 @@ impl Side<'_> {
         let budgets = Budgets::of(past.at, &task.task, agent, self.policies);
         let output = |(name, step): (&String, &PastStep)| Some((name.clone(), Arc::clone(step.output.as_ref()?)));
         let outputs =
-            if past.attempt.is_some() { BTreeMap::new() } else { task.steps.iter().filter_map(output).collect() };
+            if past.last.is_some() { BTreeMap::new() } else { task.steps.iter().filter_map(output).collect() };
         let judgement = self.judge.judge(&Case {
             task: &task.task,
             plan: &task.plan,
             request: &task.request,
             step,
-            attempt: past.attempt.as_ref().map_or(1, |(number, _)| *number),
+            attempt: past.last.as_ref().map_or(1, |last| last.number),
             outputs: &outputs,
             finished: &|_| false,
             skills,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use countersign_core::observed::TaskView;
 use countersign_core::record::{RecordedPlan, Request, StepOutcome};
-use countersign_core::simulate::{PastStep, PastTask, Replay, StepDecision, Surroundings, Trial, compare, replay};
+use countersign_core::simulate::{
+    PastAttempt, PastStep, PastTask, Replay, StepDecision, Surroundings, Trial, compare, replay,
+};
 use countersign_crds::BudgetVerdict;
 use jiff::SignedDuration;
 use serde_json::{Value, json};
@@ -78,12 +80,12 @@ fn past(name: &str, minute: i64, steps: &[Was]) -> PastTask {
         parameters: task.spec.parameters.clone(),
     };
     let step = |(index, (step, input, output, outcome)): (usize, &Was)| {
-        let attempt = input.as_ref().map(|input| (1, input.as_object().unwrap().clone()));
+        let last = input.as_ref().map(|input| PastAttempt { number: 1, input: input.as_object().cloned() });
         let past = PastStep {
             outcome: *outcome,
             reason: (*outcome == StepOutcome::Skipped).then(|| "WhenFalse".to_owned()),
             at: at(i64::try_from(index).unwrap()),
-            attempt,
+            last,
             output: output.clone().map(Arc::new),
             cost: None,
         };
@@ -127,10 +129,12 @@ fn recorded_steps_are_judged_again_with_what_they_were_given() {
             0,
             &[(one.clone(), Some(json!({"n": 11})), None, done), (two.clone(), None, None, StepOutcome::Open)],
         ),
+        // Erased since.
+        past("erased", 40, &[(one.clone(), Some(Value::Null), None, done)]),
         past("skipped", 30, &[(one, None, None, StepOutcome::Skipped), (two, None, None, StepOutcome::Open)]),
     ];
     let found = try_on(&tasks, strict());
-    assert_eq!((found.version, found.namespace.as_str(), found.tasks), (1, "team", 3));
+    assert_eq!((found.version, found.namespace.as_str(), found.tasks), (1, "team", 4));
     let differences: Vec<(&str, &str, StepDecision, StepOutcome)> =
         found.differences.iter().map(|d| (d.task.as_str(), d.step.as_str(), d.tried.decision, d.outcome)).collect();
     assert_eq!(
@@ -139,8 +143,9 @@ fn recorded_steps_are_judged_again_with_what_they_were_given() {
         "the oldest first"
     );
     let unjudged: Vec<(&str, &str)> = found.unjudged.iter().map(|u| (u.task.as_str(), u.step.as_str())).collect();
-    assert_eq!(unjudged, [("early", "two")], "what its input rests on is not on record");
+    assert_eq!(unjudged, [("early", "two"), ("erased", "one")]);
     assert!(found.unjudged[0].why.contains("\"one\" returned, which is not on record"));
+    assert!(found.unjudged[1].why.contains("what it was given is not on record"));
     assert_eq!(found.steps, 4);
     assert!(try_on(&tasks, allow()).differences.is_empty());
 }

@@ -3,6 +3,7 @@
 
 mod alerts;
 mod database;
+mod history;
 mod ledger;
 mod log;
 mod queries;
