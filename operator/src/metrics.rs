@@ -1,6 +1,7 @@
 //! What the operator counts. Names of objects never become labels; every label has a closed set of values.
 
 mod budgets;
+mod witness;
 
 use countersign_core::record::Change;
 use countersign_store::Books;
@@ -10,6 +11,8 @@ use prometheus::{
 };
 
 use self::budgets::Budgets;
+pub use self::witness::Submitted;
+use self::witness::Witnesses;
 
 #[derive(Clone)]
 pub struct Metrics {
@@ -27,6 +30,7 @@ pub struct Metrics {
     protected: IntGauge,
     api: IntCounterVec,
     budgets: Budgets,
+    witnesses: Witnesses,
 }
 
 const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -50,6 +54,7 @@ impl Metrics {
             protected: IntGauge::new("log_protected", "1 where PostgreSQL keeps the operator from changing the log")?,
             api: counter("api_requests_total", "Requests of readers, by route and status", &["path", "code"])?,
             budgets: Budgets::new(&registry)?,
+            witnesses: Witnesses::new(&registry)?,
             registry,
         };
         let Metrics {
@@ -67,6 +72,7 @@ impl Metrics {
             protected,
             api,
             budgets: _,
+            witnesses: _,
         } = &metrics;
         registry.register(Box::new(reconcile.clone()))?;
         registry.register(Box::new(transaction.clone()))?;
@@ -123,6 +129,15 @@ impl Metrics {
     /// `path` is a route, not what was asked for.
     pub fn api(&self, path: &str, code: u16) {
         self.api.with_label_values(&[path, &code.to_string()]).inc();
+    }
+
+    /// `witness` is its place in the settings.
+    pub fn submitted(&self, witness: usize, outcome: Submitted) {
+        self.witnesses.submitted(witness, outcome);
+    }
+
+    pub fn witness_lag(&self, witness: usize, entries: u64, seconds: i64) {
+        self.witnesses.lag(witness, entries, seconds);
     }
 
     pub fn leading(&self, leads: bool) {

@@ -1,8 +1,12 @@
 //! The operator's settings, from the environment. Each is read and checked once.
 
+pub mod witness;
+
 use std::path::PathBuf;
 
 use countersign_service::settings::{Secret, SettingError, Source, wrong};
+
+pub use self::witness::Witness;
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -26,6 +30,8 @@ pub struct Settings {
     pub require_network_policy: bool,
     /// Where there is none, Skills that go anywhere wait for it.
     pub broker: Option<Broker>,
+    /// Who cosigns the log's checkpoints.
+    pub witnesses: Vec<Witness>,
 }
 
 #[derive(Clone, Debug)]
@@ -78,6 +84,7 @@ impl Settings {
                 let secrets = secrets.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
                 Broker { service, secrets }
             }),
+            witnesses: witness::read(&source)?,
         })
     }
 }
@@ -138,6 +145,7 @@ mod tests {
             ("COUNTERSIGN_JOB_TTL_SECONDS", "1", "from 60 to 604800"),
             ("COUNTERSIGN_CONCURRENCY", "many", "from 1 to 1024"),
             ("COUNTERSIGN_USER_NAMESPACES", "yes", "neither true nor false"),
+            ("COUNTERSIGN_WITNESSES", "[{}]", "missing field `url`"),
         ] {
             let error = read(&[(variable, value)]).unwrap_err().to_string();
             assert!(error.starts_with(variable) && error.contains(fix), "{error}");

@@ -7,6 +7,7 @@ mod configuration;
 mod leader;
 mod sequencer;
 mod sweep;
+mod witness;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -22,7 +23,7 @@ use self::leader::Election;
 use self::sweep::sweep;
 use crate::look::context::Context;
 use crate::look::reconcile::{on_error, reconcile};
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::watch::trigger::Trigger;
 
 /// The name of the Lease.
@@ -39,7 +40,8 @@ pub fn lead_when_elected(
 ) -> impl FnOnce(oneshot::Receiver<()>) -> Leading + use<> {
     let election = Election::new(context.client.clone(), &settings.namespace, LEASE, &settings.pod_name);
     let (concurrency, replica) = (settings.concurrency, settings.pod_name.clone());
-    move |stopped| Box::pin(lead(context, trigger, election, concurrency, replica, stopped))
+    let witnesses = settings.witnesses.clone();
+    move |stopped| Box::pin(lead(context, trigger, election, concurrency, replica, witnesses, stopped))
 }
 
 async fn lead(
@@ -48,6 +50,7 @@ async fn lead(
     election: Election,
     concurrency: u16,
     replica: String,
+    witnesses: Vec<settings::Witness>,
     stopped: oneshot::Receiver<()>,
 ) -> anyhow::Result<()> {
     // The sender is dropped, never used; either way it means stop.
@@ -73,6 +76,7 @@ async fn lead(
         () = election.hold() => bail!("the lease was lost; ending at once, so that only its new holder acts"),
         () = sweep(&context, &trigger) => Ok(()),
         () = sequencer::run(&context) => Ok(()),
+        () = witness::run(&context, &witnesses) => Ok(()),
         () = canary::run(&context, &trigger) => Ok(()),
         () = budgets::run(&context) => Ok(()),
         () = books::run(&context) => Ok(()),

@@ -23,7 +23,7 @@ pub use books::{Books, OpenWindows, ReservationState};
 pub use error::{CommitError, StoreError};
 pub use history::Past;
 pub use ledger::{Differences, Unsettled, Untold};
-pub use log::{Erased, LogKeys, Sequenced, Snapshot};
+pub use log::{Erased, LogKeys, Sequenced, Snapshot, Witnessed};
 pub use options::StoreOptions;
 pub use queries::{Cursor, StepFilter, StepRow, TaskFilter, TaskRow};
 pub use roles::{Rights, Role};

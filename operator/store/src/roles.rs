@@ -15,7 +15,7 @@ const OPERATOR: [&str; 15] = [
     "grant usage on schema public to {role}",
     "grant select on all tables in schema public to {role}",
     "grant insert on tasks, plans, steps, approvals, signatures, attempts, outputs, log_entries, log_payloads,
-        log_pending, log_leaves, log_tiles, log_checkpoints, log_keys, configurations to {role}",
+        log_pending, log_leaves, log_tiles, log_checkpoints, log_cosignatures, log_keys, configurations to {role}",
     // To close one that was never opened.
     "grant insert on budgets, reservations, transfers, budget_decisions, alerts, sessions to {role}",
     "grant update (\"limit\", spent, held, alerted) on budgets to {role}",

@@ -54,11 +54,17 @@ impl Api {
         size.context("/log/checkpoint: is not a checkpoint")
     }
 
-    pub async fn export(&self, task: Option<TaskName>, since: Option<Timestamp>) -> anyhow::Result<Snapshot> {
+    pub async fn export(
+        &self,
+        task: Option<TaskName>,
+        since: Option<Timestamp>,
+        cosignatures: u32,
+    ) -> anyhow::Result<Snapshot> {
+        let asked = format!("exports?cosignatures={cosignatures}");
         let path = match (&task, since) {
-            (Some(TaskName { namespace, uid, .. }), _) => format!("/api/v1/namespaces/{namespace}/tasks/{uid}/exports"),
-            (None, Some(since)) => format!("/api/v1/exports?since={since}"),
-            (None, None) => "/api/v1/exports".to_owned(),
+            (Some(TaskName { namespace, uid, .. }), _) => format!("/api/v1/namespaces/{namespace}/tasks/{uid}/{asked}"),
+            (None, Some(since)) => format!("/api/v1/{asked}&since={since}"),
+            (None, None) => format!("/api/v1/{asked}"),
         };
         let Exported { checkpoint, size, keys, rotations, from } = self.json(Method::POST, &path).await?;
         let selection = task.map_or(Selected::All, Selected::Task);

@@ -2,7 +2,7 @@
 //!
 //! | file | what is in it |
 //! |---|---|
-//! | `checkpoint` | the signed checkpoint that everything is proved against (C2SP tlog-checkpoint) |
+//! | `checkpoint` | the signed checkpoint that everything is proved against (C2SP tlog-checkpoint), with cosignatures |
 //! | `log.key` | the log's public key, `NAME+HEX+BASE64` (C2SP signed-note) |
 //! | `entries.jsonl` | a line for each entry: `index`, `body` and `payload` in base64 (null where erased), and `proof` |
 //! | `rotations.jsonl` | where the key was ever changed: the entries that say so, each with its proof |

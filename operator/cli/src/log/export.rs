@@ -11,7 +11,7 @@ use super::bundle::{CHECKPOINT, ENTRIES, KEY, ROTATIONS};
 use super::page::{Selected, Snapshot};
 use super::source::Source;
 
-/// The whole log, or some entries with a proof for each, as of the newest checkpoint.
+/// The whole log, or some entries with a proof for each, as of the snapshot's checkpoint.
 pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyhow::Result<()> {
     let Snapshot { checkpoint, size, keys, rotations, selection, from } = snapshot;
     if folder.exists() {
@@ -40,7 +40,7 @@ pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyho
     if whole {
         tiles(source, *size, folder).await?;
     }
-    println!("{count} entries of {size}, as of the newest checkpoint, are in {}", folder.display());
+    println!("{count} of the {size} entries of the checkpoint are in {}", folder.display());
     Ok(())
 }
 

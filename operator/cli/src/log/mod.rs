@@ -10,11 +10,14 @@ mod failure;
 mod find;
 mod keys;
 mod page;
+mod quorum;
 mod rotate;
 mod source;
 #[cfg(test)]
 mod tamper;
 mod verify;
+#[cfg(test)]
+mod witnessed;
 
 use std::path::PathBuf;
 
@@ -26,6 +29,7 @@ use jiff::Timestamp;
 
 use self::api::Api;
 use self::page::Selected;
+use self::quorum::Demands;
 use self::source::Source;
 use crate::Connection;
 use crate::cluster::{self, Cluster};
@@ -53,6 +57,9 @@ pub struct Export {
     /// The whole log
     #[arg(long, group = "what")]
     all: bool,
+    /// As of the newest checkpoint that so many witnesses have cosigned; the newest of all where left out
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    cosignatures: u32,
     /// The folder to write; it must not exist
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
@@ -89,6 +96,9 @@ pub struct Verify {
     /// A file with the log's public key, from where you trust it; the export's own where left out
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// A file that says which witnesses must have cosigned (https://c2sp.org/tlog-policy), and which logs to trust
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Say where this SHA-256 stands in the log: that of an input, an output, a Plan, a payload or an entry
     #[arg(long, value_name = "HEX")]
     hash: Option<String>,
@@ -103,6 +113,9 @@ pub struct Consistency {
     /// A file with the log's public key, from where you trust it; the new export's own where left out
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// A file that says which witnesses must have cosigned the new export (https://c2sp.org/tlog-policy)
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
 }
 
 /// Where the record is.
@@ -156,13 +169,13 @@ pub async fn audit(arguments: Audit, connection: &Connection) -> anyhow::Result<
 }
 
 pub async fn export(arguments: Export, connection: &Connection) -> anyhow::Result<()> {
-    let Export { task, since, all: _, output, place } = arguments;
+    let Export { task, since, all: _, cosignatures, output, place } = arguments;
     let source = place.open(connection).await?;
     let task = match task {
         Some(task) => Some(source.task(namespace(connection), &task).await?),
         None => None,
     };
-    let snapshot = source.export(task, since).await?;
+    let snapshot = source.export(task, since, cosignatures).await?;
     export::write(&source, &snapshot, &output).await
 }
 
@@ -176,12 +189,14 @@ pub async fn rotate(arguments: Rotate, cluster: &Cluster) -> anyhow::Result<()> 
 }
 
 pub fn verify(arguments: &Verify) -> anyhow::Result<()> {
-    let Verify { folder, key, hash } = arguments;
+    let Verify { folder, key, policy, hash } = arguments;
     let bundle = bundle::read(folder)?;
-    let (key, trusted) = bundle.key(key.as_deref())?;
-    let proved = verify::verify(&bundle, &key).map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    println!("{proved}");
-    if !trusted {
+    let demands = Demands::read(&bundle, key.as_deref(), policy.as_deref())?;
+    println!("{}", demands.by_any_key(|key| verify::verify(&bundle, key))?);
+    if let Some(said) = demands.quorum(&bundle)? {
+        println!("{said}");
+    }
+    if !demands.trusted {
         println!(
             "The key came with the export itself; to know whose log it is, give the key that you trust with --key."
         );
@@ -193,10 +208,13 @@ pub fn verify(arguments: &Verify) -> anyhow::Result<()> {
 }
 
 pub fn consistency(arguments: &Consistency) -> anyhow::Result<()> {
-    let Consistency { old, new, key } = arguments;
+    let Consistency { old, new, key, policy } = arguments;
     let bundle = bundle::read(new)?;
-    let (key, _) = bundle.key(key.as_deref())?;
-    let said = consistency::check(&consistency::checkpoint(old)?, &bundle, &key);
-    println!("{}", said.map_err(|failure| anyhow::anyhow!("{failure}"))?);
+    let demands = Demands::read(&bundle, key.as_deref(), policy.as_deref())?;
+    let old = consistency::checkpoint(old)?;
+    println!("{}", demands.by_any_key(|key| consistency::check(&old, &bundle, key))?);
+    if let Some(said) = demands.quorum(&bundle)? {
+        println!("{said}");
+    }
     Ok(())
 }

@@ -25,10 +25,15 @@ impl Source {
     }
 
     /// Logs that entries are taken away, and says what to prove them against.
-    pub async fn export(&self, task: Option<TaskName>, since: Option<Timestamp>) -> anyhow::Result<Snapshot> {
+    pub async fn export(
+        &self,
+        task: Option<TaskName>,
+        since: Option<Timestamp>,
+        cosignatures: u32,
+    ) -> anyhow::Result<Snapshot> {
         match self {
-            Source::Api(api) => api.export(task, since).await,
-            Source::Database(store) => export(store, task, since).await,
+            Source::Api(api) => api.export(task, since, cosignatures).await,
+            Source::Database(store) => export(store, task, since, cosignatures).await,
         }
     }
 
@@ -77,9 +82,17 @@ pub async fn find_task(store: &Store, namespace: &str, task: &str) -> anyhow::Re
     found.with_context(|| format!("no Task of the name or uid {task:?} is on record in namespace {namespace}"))
 }
 
-async fn export(store: &Store, task: Option<TaskName>, since: Option<Timestamp>) -> anyhow::Result<Snapshot> {
-    let Some(snapshot) = store.snapshot(task.as_ref(), since).await? else {
-        bail!("the log has no checkpoint yet; is an operator running?");
+async fn export(
+    store: &Store,
+    task: Option<TaskName>,
+    since: Option<Timestamp>,
+    cosignatures: u32,
+) -> anyhow::Result<Snapshot> {
+    let Some(snapshot) = store.snapshot(task.as_ref(), since, cosignatures).await? else {
+        match cosignatures {
+            0 => bail!("the log has no checkpoint yet; is an operator running?"),
+            more => bail!("--cosignatures: {more} witnesses have not cosigned any checkpoint together; ask for fewer"),
+        }
     };
     let countersign_store::Snapshot { checkpoint, size, keys, rotations, selection, from } = snapshot;
     let by = store.identity().await?;

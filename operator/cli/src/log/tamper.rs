@@ -14,11 +14,11 @@ use super::consistency;
 use super::failure::Failure;
 use super::verify::{Extent, verify};
 
-fn key() -> SigningKey {
+pub fn key() -> SigningKey {
     SigningKey::new("countersign.dev/log/test", [7; 32]).unwrap()
 }
 
-fn sealed(n: u64) -> Sealed {
+pub fn sealed(n: u64) -> Sealed {
     let task = TaskName { namespace: "ns".into(), name: format!("task-{}", n % 3), uid: format!("uid-{}", n % 3) };
     let at = "2026-11-21T00:00:00Z".parse().unwrap();
     let salt = [u8::try_from(n % 251).unwrap(); 16];
@@ -26,10 +26,15 @@ fn sealed(n: u64) -> Sealed {
 }
 
 /// An export of a log of this size: of all of it, or of one of its three Tasks.
-fn bundle(size: u64, task: Option<u64>) -> Bundle {
+pub fn bundle(size: u64, task: Option<u64>) -> Bundle {
+    bundle_of(size, task, sealed)
+}
+
+/// The same of a log that holds these entries.
+pub fn bundle_of(size: u64, task: Option<u64>, entry: impl Fn(u64) -> Sealed) -> Bundle {
     let (mut frontier, mut tiles, mut lines) = (Frontier::default(), Tiles::new(), Vec::new());
     for index in 0..size {
-        let Sealed { body, payload } = sealed(index);
+        let Sealed { body, payload } = entry(index);
         frontier.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
         lines.push(Line { index, body, payload: Some(payload), proof: None });
     }
@@ -207,7 +212,7 @@ fn numbered(secret: u8) -> SigningKey {
 }
 
 /// A log of 30 whose key was changed at the 10th and the 20th entry: the whole of it, or one Task's entries.
-fn rotated(task: Option<u64>) -> Bundle {
+pub fn rotated(task: Option<u64>) -> Bundle {
     let (mut frontier, mut tiles, mut lines, mut rotations) =
         (Frontier::default(), Tiles::new(), Vec::new(), Vec::new());
     for index in 0..30 {

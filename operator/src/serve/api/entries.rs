@@ -41,8 +41,11 @@ pub struct Entries {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Since {
+pub struct Wanted {
     since: Option<String>,
+    /// How many witnesses are to have cosigned the checkpoint.
+    #[serde(default)]
+    cosignatures: u32,
 }
 
 /// What an export is made against.
@@ -110,20 +113,21 @@ async fn read(shared: &Shared, selection: &Selection, asked: Asked) -> Result<Js
 pub async fn export_all(
     State(shared): Served,
     Extension(caller): Extension<Caller>,
-    Query(Since { since }): Query<Since>,
+    Query(Wanted { since, cosignatures }): Query<Wanted>,
 ) -> Result<(StatusCode, Json<Exported>), Problem> {
     caller.may_read(None).await?;
     let since = page::instant("since", since.as_deref())?;
-    export(&shared, &caller, None, since).await
+    export(&shared, &caller, None, since, cosignatures).await
 }
 
 pub async fn export_task(
     State(shared): Served,
     Extension(caller): Extension<Caller>,
     Path((namespace, task)): Path<(String, String)>,
+    Query(tiles::Wanted { cosignatures }): Query<tiles::Wanted>,
 ) -> Result<(StatusCode, Json<Exported>), Problem> {
     let task = named(&shared, &caller, &namespace, &task).await?;
-    export(&shared, &caller, Some(task), None).await
+    export(&shared, &caller, Some(task), None, cosignatures).await
 }
 
 /// Logs the export before anything is given, and says what to make it against.
@@ -132,9 +136,11 @@ async fn export(
     caller: &Caller,
     task: Option<TaskName>,
     since: Option<Timestamp>,
+    cosignatures: u32,
 ) -> Result<(StatusCode, Json<Exported>), Problem> {
     let store = &shared.store;
-    let snapshot = store.snapshot(task.as_ref(), since).await?.ok_or_else(tiles::no_checkpoint)?;
+    let snapshot = store.snapshot(task.as_ref(), since, cosignatures).await?;
+    let snapshot = snapshot.ok_or_else(|| tiles::no_checkpoint(cosignatures))?;
     let Snapshot { checkpoint, size, keys, rotations, selection, from } = snapshot;
     let at = clock::now();
     store.tell(task.as_ref(), &Event::Export { by: caller.identity(), selection, size, at }).await?;

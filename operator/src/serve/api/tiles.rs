@@ -6,27 +6,45 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use countersign_core::event::Selection;
 use countersign_core::tlog::{TILE_WIDTH, Tile, parse_index};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Served;
 use super::access::Caller;
+use super::page::Query;
 use super::problem::Problem;
 
 /// What a path names never changes.
 const FOR_EVER: &str = "max-age=31536000, immutable";
 
-pub async fn checkpoint(State(shared): Served) -> Result<Response, Problem> {
-    let (_, note) = newest(&shared.store).await?;
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    /// How many witnesses are to have cosigned it.
+    #[serde(default)]
+    pub cosignatures: u32,
+}
+
+pub async fn checkpoint(
+    State(shared): Served,
+    Query(Wanted { cosignatures }): Query<Wanted>,
+) -> Result<Response, Problem> {
+    let found = shared.store.cosigned_checkpoint(cosignatures).await?;
+    let (_, note) = found.ok_or_else(|| no_checkpoint(cosignatures))?;
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, note).into_response())
 }
 
 pub async fn newest(store: &countersign_store::Store) -> Result<(u64, String), Problem> {
-    store.checkpoint().await?.ok_or_else(no_checkpoint)
+    store.checkpoint().await?.ok_or_else(|| no_checkpoint(0))
 }
 
-pub fn no_checkpoint() -> Problem {
-    Problem::not_found("the log has no checkpoint yet")
+pub fn no_checkpoint(cosignatures: u32) -> Problem {
+    Problem::not_found(match cosignatures {
+        0 => "the log has no checkpoint yet".to_owned(),
+        more => format!(
+            "cosignatures: {more} witnesses have not cosigned any checkpoint together; ask for fewer, or see the chart's witnesses"
+        ),
+    })
 }
 
 #[derive(Serialize)]

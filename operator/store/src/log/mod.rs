@@ -1,11 +1,13 @@
 //! The log: entries in the transaction of their change, put in order by one sequencer.
 
 mod configuration;
+mod cosignatures;
 mod erase;
 mod read;
 mod sequence;
 mod write;
 
+pub use cosignatures::Witnessed;
 pub use erase::Erased;
 pub use read::Snapshot;
 pub use sequence::{LogKeys, Sequenced};

@@ -2,7 +2,7 @@
 
 use countersign_core::event::Selection;
 use countersign_core::tlog::entry::TaskName;
-use countersign_core::tlog::{Hash, Line, Tile, TileStore, Tiles, inclusion};
+use countersign_core::tlog::{Hash, Line, Tile, TileStore, Tiles, consistency, inclusion};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -14,7 +14,7 @@ use crate::values::micros;
 /// What an export is made of, and against which checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The newest one, as it was signed.
+    /// As it was signed, with the cosignatures that there are.
     pub checkpoint: String,
     pub size: u64,
     /// The public keys that signed, the first one first.
@@ -33,11 +33,9 @@ struct Row {
 }
 
 impl Store {
-    /// The newest checkpoint, as it was signed: size and note.
+    /// The newest checkpoint, with the cosignatures that there are: size and note.
     pub async fn checkpoint(&self) -> Result<Option<(u64, String)>, StoreError> {
-        let row = sqlx::query!("select size, note from log_checkpoints order by size desc limit 1");
-        let row = row.fetch_optional(&self.pool).await?;
-        row.map(|row| Ok((unsigned(row.size)?, row.note))).transpose()
+        self.cosigned_checkpoint(0).await
     }
 
     /// The public keys that signed, as text, the first one first.
@@ -101,14 +99,15 @@ impl Store {
         rows.into_iter().map(Line::try_from).collect()
     }
 
-    /// What an export of a Task, or of everything since then, is made of; `None` of a log without checkpoints. It
-    /// stays what it is while the log goes on.
+    /// What an export of a Task, or of everything since then, is made of, as of the newest checkpoint that so many
+    /// `witnesses` have cosigned; `None` where there is no such checkpoint. It stays what it is while the log goes on.
     pub async fn snapshot(
         &self,
         task: Option<&TaskName>,
         since: Option<Timestamp>,
+        witnesses: u32,
     ) -> Result<Option<Snapshot>, StoreError> {
-        let Some((size, checkpoint)) = self.checkpoint().await? else { return Ok(None) };
+        let Some((size, checkpoint)) = self.cosigned_checkpoint(witnesses).await? else { return Ok(None) };
         let (selection, from) = match (task, since) {
             (Some(task), _) => (Selection::Task(task.uid.clone()), 0),
             (None, None) => (Selection::All, 0),
@@ -170,6 +169,19 @@ impl Store {
                     }
                     asked.fetch(&mut connection).await?;
                 }
+            }
+        }
+    }
+
+    /// The proof that the tree of `old` entries is the beginning of that of `new`.
+    pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let mut asked = Asked::default();
+        loop {
+            match consistency(&mut asked, old, new) {
+                Ok(proof) if asked.missing.is_empty() => return Ok(proof),
+                Err(error) if asked.missing.is_empty() => return Err(StoreError::Corrupt(error.to_string())),
+                Ok(_) | Err(_) => asked.fetch(&mut connection).await?,
             }
         }
     }

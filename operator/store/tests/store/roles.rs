@@ -1,7 +1,7 @@
 //! The operator's role in PostgreSQL: enough for its work, and not enough to change what was recorded.
 
 use countersign_core::event::Event;
-use countersign_core::tlog::SigningKey;
+use countersign_core::tlog::{CosigningKey, SigningKey};
 use countersign_store::{LogKeys, Rights, Role, Store};
 
 use crate::database::{Database, open};
@@ -51,6 +51,9 @@ async fn the_operators_role_works_and_cannot_change_what_was_recorded() {
     store.sequence(&keys, now, 10).await.unwrap().unwrap();
     keys.next = Some(key(8));
     while store.sequence(&keys, now, 10).await.unwrap().is_some() {}
+    let witness = CosigningKey::new("witness.test", [1; 32]).unwrap().witness_key();
+    let (size, _) = store.checkpoint().await.unwrap().unwrap();
+    store.keep_cosignature(&witness, size, "a line", now).await.unwrap();
     let lead = Event::Lead { replica: "r".into(), version: "1".into(), runner_image: "i".into(), at: now };
     store.tell(None, &lead).await.unwrap();
 
@@ -67,6 +70,8 @@ async fn the_operators_role_works_and_cannot_change_what_was_recorded() {
         "update log_checkpoints set note = 'x'",
         "delete from log_checkpoints",
         "delete from log_keys",
+        "update log_cosignatures set line = 'x'",
+        "delete from log_cosignatures",
         "update signatures set signer = 'x'",
         "delete from signatures",
         "update attempts set digest = 'x'",

@@ -1,0 +1,73 @@
+//! What a reader demands of an export beyond its proofs: a key that it trusts, and witnesses that have cosigned.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use countersign_core::tlog::VerifyingKey;
+use countersign_core::tlog::policy::{Policy, Reached};
+use jiff::Timestamp;
+
+use super::bundle::Bundle;
+use super::failure::Failure;
+
+pub struct Demands {
+    /// The log's key must be one of these, or follow from one of them.
+    keys: Vec<VerifyingKey>,
+    /// Whether they come from outside the export.
+    pub trusted: bool,
+    policy: Option<(PathBuf, Policy)>,
+}
+
+impl Demands {
+    /// By `--key` and `--policy`; by the export's own key where neither names one.
+    pub fn read(bundle: &Bundle, key: Option<&Path>, policy: Option<&Path>) -> anyhow::Result<Demands> {
+        let (key, trusted) = bundle.key(key)?;
+        let Some(file) = policy else { return Ok(Demands { keys: vec![key], trusted, policy: None }) };
+        let named = || file.display().to_string();
+        let policy = Policy::parse(&std::fs::read(file).with_context(named)?).with_context(named)?;
+        let (keys, trusted) = match (policy.logs.as_slice(), trusted) {
+            ([], trusted) => (vec![key], trusted),
+            (logs, true) if logs.contains(&key) => (vec![key], true),
+            (_, true) => bail!("{}: it lists other logs than the one of --key; add `log {key}`", named()),
+            (logs, false) => {
+                let ours: Vec<VerifyingKey> = logs.iter().filter(|log| log.name() == key.name()).cloned().collect();
+                if ours.is_empty() {
+                    bail!("{}: it lists no key of the log {}, which the export is of", named(), key.name());
+                }
+                (ours, true)
+            }
+        };
+        Ok(Demands { keys, trusted, policy: Some((file.to_owned(), policy)) })
+    }
+
+    /// What holds with one of the keys; why it does not with the first, where it holds with none.
+    pub fn by_any_key<T>(&self, check: impl Fn(&VerifyingKey) -> Result<T, Failure>) -> anyhow::Result<T> {
+        let mut failures = Vec::new();
+        for key in &self.keys {
+            match check(key) {
+                Ok(holds) => return Ok(holds),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        bail!("{}", failures.first().map_or_else(|| "there is no key to verify with".to_owned(), Failure::to_string))
+    }
+
+    /// Who has cosigned, where a policy demands it.
+    pub fn quorum(&self, bundle: &Bundle) -> anyhow::Result<Option<String>> {
+        let Some((file, policy)) = &self.policy else { return Ok(None) };
+        let reached = policy.check(&bundle.checkpoint);
+        let Reached { witnesses } = reached.with_context(|| format!("checkpoint: by {}", file.display()))?;
+        let said = witnesses.iter().map(|(name, time)| format!("{name} at {}", at(*time)));
+        let said: Vec<String> = said.collect();
+        Ok(Some(match said.as_slice() {
+            [] => format!("{} demands no cosignature.", file.display()),
+            said => format!("It is cosigned as {} demands, by {}.", file.display(), said.join(", ")),
+        }))
+    }
+}
+
+/// The witness's clock may say what no calendar has.
+fn at(seconds: u64) -> String {
+    let timestamp = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    timestamp.map_or_else(|| format!("second {seconds}"), |timestamp| timestamp.to_string())
+}
