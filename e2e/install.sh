@@ -26,7 +26,9 @@ TARGET=$(rustc -vV | sed -n 's/^host: //p')
 say "building the operator, the broker, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
 (cd "$ROOT" && cargo build --quiet --profile "$PROFILE" --workspace --bins)
 mkdir -p "$BIN"
-ln -sfn "$ROOT/target/$TARGET/$(folder)/kubectl-countersign" "$BIN/kubectl-countersign"
+for binary in kubectl-countersign countersign-witness; do
+  ln -sfn "$ROOT/target/$TARGET/$(folder)/$binary" "$BIN/$binary"
+done
 runner=$(image runner countersign-runner runner-image/Containerfile)
 operator=$(image operator countersign operator/Containerfile)
 broker=$(image broker countersign-broker operator/broker/Containerfile)
@@ -52,4 +54,8 @@ settings=("${postgres[@]}" "${outside[@]}" --set "runner.image=$runner" --set "i
   --set "image.digest=${operator#*@}" --set "broker.image.repository=${broker%@*}"
   --set "broker.image.digest=${broker#*@}" --set broker.replicas=1 "$@")
 helm upgrade --install countersign "$ROOT/charts/countersign" -n "$NAMESPACE" "${settings[@]}" --wait --timeout 3m >&2
+if [[ $(flavour) == local ]]; then
+  # The log has its key by now, or in a moment.
+  wait_for 60 "the log's key" "$ROOT/e2e/outside/outside.sh" witness
+fi
 say "installed"

@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# What lies outside of the sandboxes, for the demo and the tests: a real chain node, and a receiver of webhooks with a
-# certificate of its own CA. They listen on the node's address only.
-#   start            starts both, and gives the broker their Secrets
-#   stop             ends both
+# What lies outside of the sandboxes, for the demo and the tests: a real chain node, a receiver of webhooks with a
+# certificate of its own CA, and a witness of the log. They listen on the node's address only.
+#   start            starts the first two, makes the witness's key, and gives the broker its Secrets
+#   witness          starts the witness, or again, with every key that the log has signed with
+#   witness-stop     ends it
+#   policy           prints a policy that demands its cosignature
+#   stop             ends all
 #   ip               the address
 #   settings         what the chart is told of them, an argument a line
 #   alarms           what the receiver was sent, a line each
@@ -14,6 +17,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 OUTSIDE=$STATE/outside
 CHAIN_PORT=28545
 HOOKS_PORT=28443
+WITNESS_PORT=28680
 SYSTEM=countersign-system
 
 # Where pods find this machine.
@@ -59,10 +63,25 @@ rpc() {
   jq -r 'if .error then error(.error.message) else .result end' <<<"$answer"
 }
 
+witness_key() { sed -n 2p "$OUTSIDE/witness.key"; }
+
+# It knows the log by its public keys alone, which whoever starts it has to tell it.
+witness() {
+  local logs
+  mapfile -t logs < <("$CLUSTER_DIR/postgres.sh" psql -Atc "select public from log_keys order by id")
+  ((${#logs[@]})) || die "the log has no key yet"
+  stop witness 10
+  mkdir -p "$OUTSIDE/witness"
+  spawn witness "$BIN/countersign-witness" --listen "$(ip):$WITNESS_PORT" --key "$OUTSIDE/witness.key" \
+    --data "$OUTSIDE/witness" "${logs[@]/#/--log=}"
+  wait_for 30 "the witness" curl -sf --max-time 5 -o /dev/null "http://$(ip):$WITNESS_PORT/healthz"
+}
+
 start() {
   local packages anvil
   packages=$("$CLUSTER_DIR/../node/install.sh")
   certificate
+  [[ -f $OUTSIDE/witness.key ]] || (umask 077 && "$BIN/countersign-witness" generate-key "witness.countersign.demo" >"$OUTSIDE/witness.key")
   if ! alive chain; then
     anvil=$(find "$packages/node_modules/@foundry-rs" -path '*/bin/anvil' -type f -perm -u+x | head -1)
     spawn chain "$anvil" --silent --host "$(ip)" --port "$CHAIN_PORT" --chain-id 31337
@@ -82,12 +101,17 @@ settings() {
     --set "broker.hostAliases[0].ip=$(ip)" \
     --set 'broker.hostAliases[0].hostnames={chain.countersign.demo,hooks.countersign.demo}' \
     --set "alerts.webhook.url=https://hooks.countersign.demo:$HOOKS_PORT/alarms" \
-    --set 'alerts.webhook.addresses={10.0.0.0/8}' --set alerts.webhook.secret=demo-webhook
+    --set 'alerts.webhook.addresses={10.0.0.0/8}' --set alerts.webhook.secret=demo-webhook \
+    --set "witnesses[0].url=http://$(ip):$WITNESS_PORT" --set "witnesses[0].key=$(witness_key)"
 }
 
 case ${1:-} in
   start) start ;;
+  witness) witness ;;
+  witness-stop) stop witness 10 ;;
+  policy) printf 'witness outside %s\nquorum outside\n' "$(witness_key)" ;;
   stop)
+    stop witness 10
     stop receiver 5
     stop chain 5
     ;;
@@ -95,5 +119,5 @@ case ${1:-} in
   settings) settings ;;
   alarms) cat "$OUTSIDE/alarms" ;;
   rpc) rpc "${@:2}" ;;
-  *) die "outside.sh: start, stop, ip, settings, alarms or rpc" ;;
+  *) die "outside.sh: start, witness, witness-stop, policy, stop, ip, settings, alarms or rpc" ;;
 esac

@@ -14,3 +14,4 @@ mod network;
 mod reading;
 mod signing;
 mod tasks;
+mod witness;
