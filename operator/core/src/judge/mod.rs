@@ -1,26 +1,25 @@
 //! What may become of a step that could start now: its condition, its input, its contract, its judgement.
 
+mod prepare;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_crds::{
-    AgentSpec, BudgetVerdict, Effect, PolicyMode, RiskClass, SkillSpec, Step, StepApproval, Workspace,
-};
+use countersign_crds::{AgentSpec, BudgetVerdict, Effect, PolicyMode, RiskClass, SkillSpec, Step};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::approval::Ask;
 use crate::budget::{BudgetDecision, Later, Purse, Weighed, priority};
 use crate::cel::{Fence, Variables};
-use crate::digest::{self, Digest};
+use crate::digest::Digest;
 use crate::money::Money;
 use crate::observed::TaskView;
 use crate::plan::{CompiledStep, check_schema, task_value, variables};
 use crate::policy::{PolicySet, Verdict};
 use crate::problem;
 use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
-use crate::sandbox::needs_broker;
-use crate::time::GoDuration;
+use prepare::prepare;
 
 /// What [`crate::decide`] asks of each step that could start. The real one is [`PolicyJudge`]; the
 /// enumeration tests answer from a table.
@@ -358,123 +357,4 @@ pub(crate) fn variables_but_step(case: &Case<'_>, name: &str, contract: &SkillSp
         .with("agent", json!(agent))
         .with("cost", json!({"ceiling": cost, "micros": micros}))
         .with("request", json!(requester))
-}
-
-fn prepare(
-    case: &Case<'_>,
-    name: &str,
-    contract: &SkillSpec,
-    input: Map<String, Value>,
-    verdict: Verdict,
-    mut rules: Vec<RuleDecision>,
-    budget: Option<Box<BudgetDecision>>,
-) -> Early<Judgement> {
-    let timeout = timeout(case.step, contract).map_err(|message| invalid("InvalidStep", message))?;
-    let image = match &contract.image {
-        Some(image) => image.reference.clone(),
-        None => case.runner_image.to_owned(),
-    };
-    let policies = case.policies.digest(&case.task.namespace);
-    if needs_broker(contract) && !case.broker {
-        return Err(not_yet(format!(
-            "the Skill {name:?} has egress or a workspace, and no broker is installed; set broker.enabled in the chart"
-        )));
-    }
-    let secrets = secrets(case, contract)?;
-    let limits = case.policies.egress_limits(&case.task.namespace);
-    let workspace = if contract.workspace == Workspace::None { Vec::new() } else { (case.workspace)() };
-    let binding = json!({
-        "version": 1,
-        "task": case.task.uid,
-        "requester": case.request.requester.as_ref().map(|requester| &requester.user),
-        "step": case.step,
-        "input": input,
-        "skill": {"name": name, "spec": contract},
-        "image": image,
-        "runner": case.runner_image,
-        "secrets": secrets,
-        "workspace": workspace,
-        "policies": policies,
-        "attempt": case.attempt,
-    });
-    let number = |error: crate::json::strict::StrictError| invalid("InvalidInput", format!("input: {error}"));
-    let digest = digest::of_json(&binding).map_err(number)?;
-    let input_digest = digest::of_json(&Value::Object(input.clone())).map_err(number)?;
-    let plan_asks = case.step.approval == StepApproval::Always;
-    if plan_asks {
-        rules.push(RuleDecision {
-            policy: "plan".to_owned(),
-            rule: case.step.name.clone(),
-            effect: Effect::RequireApproval,
-            mode: PolicyMode::Enforce,
-            risk: RiskClass::default(),
-            message: Some("the step asks for a signature in any case".to_owned()),
-            saw: Map::new(),
-            policies,
-        });
-    }
-    let launch = Launch {
-        skill: name.to_owned(),
-        contract: contract.clone(),
-        input,
-        image,
-        timeout_seconds: timeout,
-        limits,
-        secrets,
-        workspace,
-    };
-    let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules, budget });
-    let policy_asks = verdict.effect == Effect::RequireApproval;
-    if !plan_asks && !policy_asks {
-        return Ok(Judgement::Permitted(prepared));
-    }
-    if case.request.requester.is_none() {
-        return Err(Judgement::Denied { message: UNKNOWN_REQUESTER.to_owned(), rules: prepared.rules, budget: None });
-    }
-    let ask = match (policy_asks, plan_asks) {
-        (true, false) => verdict.ask,
-        (true, true) => verdict.ask.and_for_each_step(),
-        (false, _) => Ask::default(),
-    };
-    if ask.required.groups.len() > MOST_GROUPS {
-        let message = format!(
-            "its rules together ask for {} groups; at most {MOST_GROUPS} can be represented, so ask for fewer",
-            ask.required.groups.len()
-        );
-        return Err(Judgement::Denied { message, rules: prepared.rules, budget: None });
-    }
-    Ok(Judgement::NeedsApproval { prepared, ask })
-}
-
-/// What the broker will show for it: each Secret as it is now, so that a signature does not outlive it.
-fn secrets(case: &Case<'_>, contract: &SkillSpec) -> Early<BTreeMap<String, String>> {
-    let names = contract.egress.iter().filter_map(|egress| egress.credential.as_ref()).map(|shown| &shown.secret);
-    let version = |name: &String| {
-        let version = case.secrets.get(name).ok_or_else(|| {
-            not_yet(format!(
-                "the Secret {name:?} is not there or not given to the broker; create it in the operator's namespace and list it in the chart's broker.secrets"
-            ))
-        })?;
-        Ok((name.clone(), version.clone()))
-    };
-    names.map(version).collect()
-}
-
-/// As many as an Approval's schema holds.
-const MOST_GROUPS: usize = 10;
-
-/// Without a requester nobody could be kept from signing for work of their own.
-const UNKNOWN_REQUESTER: &str = "it needs a signature, and nobody knows who asked for it: the Task was created while the operator's webhook was away; delete it and create it again";
-
-/// The step's own timeout can shorten the Skill's, never lengthen it.
-fn timeout(step: &Step, contract: &SkillSpec) -> Result<u32, String> {
-    let parse = |field: &str, text: &str| {
-        let least = GoDuration::from_secs(1);
-        let most = GoDuration::from_secs(24 * 60 * 60);
-        GoDuration::parse_within(text, least, most).map_err(|error| format!("{field}: {error}"))
-    };
-    let skill = parse("the Skill's timeout", &contract.timeout)?;
-    let step = step.timeout.as_deref().map(|text| parse("timeout", text)).transpose()?;
-    let seconds = step.map_or(skill, |step| step.min(skill)).get().as_secs();
-    u32::try_from(seconds).map_err(|error| error.to_string())
 }
