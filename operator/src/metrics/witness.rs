@@ -71,3 +71,28 @@ impl Witnesses {
         self.seconds.with_label_values(&[&witness]).set(seconds.max(0));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    #[test]
+    fn each_witness_is_told_of_by_its_place() {
+        let metrics = Metrics::new().unwrap();
+        assert!(!metrics.render().unwrap().contains("witness"), "there is none");
+        metrics.witness_lag(1, 7, 3);
+        // A clock that went back.
+        metrics.witness_lag(0, 0, -5);
+        metrics.submitted(1, Submitted::SplitView);
+        let text = metrics.render().unwrap();
+        for line in [
+            "countersign_witness_lag_entries{witness=\"1\"} 7",
+            "countersign_witness_lag_seconds{witness=\"1\"} 3",
+            "countersign_witness_lag_seconds{witness=\"0\"} 0",
+            "countersign_witness_submissions_total{outcome=\"split-view\",witness=\"1\"} 1",
+        ] {
+            assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+        }
+    }
+}

@@ -12,13 +12,21 @@ use serde::Deserialize;
 
 const NAME: &str = "COUNTERSIGN_WITNESSES";
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Witness {
     /// Its submission prefix, without a slash at the end.
     pub url: String,
     pub key: WitnessKey,
     /// Whose certificates are trusted: the public ones, or those of its own CA.
     pub tls: ClientConfig,
+}
+
+impl std::fmt::Debug for Witness {
+    /// Without all the certificates.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Witness { url, key, tls: _ } = self;
+        write!(f, "{url} {key}")
+    }
 }
 
 #[derive(Deserialize)]

@@ -3,13 +3,15 @@
 //!
 //! | path | what | who |
 //! |---|---|---|
-//! | `/log/checkpoint`, `/log/tile/…` | the newest signed checkpoint, and the tree's hashes | whoever the API server knows |
+//! | `/log/checkpoint`, `/log/tile/…` | the newest signed checkpoint (`?cosignatures=N`: that N witnesses cosigned), and the tree's hashes | whoever the API server knows |
 //! | `/log/tile/entries/…` | entries without their payloads | who may list Tasks in all namespaces |
 //! | `/api/v1/keys` | the public keys that signed | whoever the API server knows |
 //! | `/api/v1/tasks`, `/steps`, `/entries` | of all namespaces | who may list Tasks in all namespaces |
 //! | `/api/v1/namespaces/NS/tasks`, `/steps`, `/tasks/NAME`, `/tasks/NAME/entries` | of one | who may list Tasks there |
 //! | `/api/v1/statistics/spend`, `/decisions`, `/reasons`, `/budgets` | sums of all namespaces | who may list Tasks in all namespaces |
 //! | `/api/v1/namespaces/NS/statistics/…` | the same of one | who may list Tasks there |
+//! | `POST /api/v1/namespaces/NS/simulations` | what would become of a Task | who may create Tasks there |
+//! | `POST /api/v1/namespaces/NS/simulations/replays` | what Policies would have changed of those on record | who may list Tasks there |
 //! | `POST …/exports` | logs that entries were taken away | as for the entries |
 //!
 //! Errors are problem details (RFC 9457).
@@ -19,6 +21,7 @@ mod entries;
 mod limit;
 mod page;
 mod problem;
+mod simulations;
 mod statistics;
 mod tasks;
 mod tiles;
@@ -36,6 +39,7 @@ use kube::Client;
 
 use self::limit::Limits;
 use self::problem::Problem;
+pub use self::simulations::Simulator;
 use crate::metrics::Metrics;
 
 const PORT: u16 = 8443;
@@ -68,6 +72,8 @@ pub fn router(shared: Shared) -> Router {
         .route("/tasks/{task}", get(tasks::one))
         .route("/tasks/{task}/entries", get(entries::of_task))
         .route("/tasks/{task}/exports", post(entries::export_task))
+        .route("/simulations", simulations::of_task())
+        .route("/simulations/replays", simulations::of_the_past())
         .route("/steps", get(tasks::steps));
     let api = Router::new()
         .nest("/namespaces/{namespace}", namespace)
