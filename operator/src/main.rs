@@ -1,6 +1,11 @@
 //! The operator. Every replica watches, serves admission and answers probes; the one that holds the lease
 //! also acts.
 
+#[cfg(test)]
+#[allow(dead_code, reason = "shared with the tests of the store, which use all of it")]
+#[path = "../store/tests/store/database.rs"]
+mod database;
+
 mod broker;
 mod clock;
 mod keys;
@@ -112,6 +117,7 @@ async fn operate() -> anyhow::Result<()> {
 
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
+    let simulator = Arc::new(serve::api::Simulator::new(Arc::clone(&context)));
     let leading = lead::lead_when_elected(context, trigger, &settings);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut leading = tokio::spawn(leading(stopped));
@@ -123,7 +129,8 @@ async fn operate() -> anyhow::Result<()> {
         acquire_timeout: Duration::from_secs(5),
     })?;
     let reading = serve::api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
-    let api = serve::api::serve(serve::api::router(reading), tls.clone());
+    let routes = serve::api::router(reading).layer(axum::Extension(simulator));
+    let api = serve::api::serve(routes, tls.clone());
     let shared = serve::admission::Shared { client, service_account: settings.service_account.clone(), seal, metrics };
     let webhook = serve::admission::serve(serve::admission::router(shared), tls);
     let mut probes = std::pin::pin!(probes);

@@ -7,6 +7,6 @@ mod events;
 pub mod guard;
 mod logs;
 pub mod networks;
-mod observe;
+pub mod observe;
 pub mod reconcile;
 mod report;

@@ -185,7 +185,7 @@ async fn check_gated(
 
 /// The template that the Task's `planRef` or `type` leads to: in its own namespace first, then in the
 /// operator's.
-async fn template(client: &Client, operator_namespace: &str, task: &TaskView) -> Result<TemplateLookup, Error> {
+pub async fn template(client: &Client, operator_namespace: &str, task: &TaskView) -> Result<TemplateLookup, Error> {
     if task.spec.plan.is_some() {
         return Ok(TemplateLookup::NotNeeded);
     }

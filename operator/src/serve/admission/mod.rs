@@ -1,7 +1,7 @@
 //! The admission webhook: stamps signatures and requesters, and refuses what can be known to be wrong.
 
 mod access;
-mod requester;
+pub mod requester;
 mod review;
 mod server;
 mod stamp;

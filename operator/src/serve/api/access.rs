@@ -13,6 +13,7 @@ use kube::{Api, Client};
 use super::Shared;
 use super::problem::Problem;
 use crate::rights;
+use crate::serve::admission::requester;
 
 /// Longer than any token; anything beyond is not passed on.
 const TOKEN_LIMIT: usize = 16 * 1024;
@@ -89,12 +90,26 @@ impl Caller {
         }
     }
 
+    /// The caller as whoever creates a Task is kept.
+    pub fn requester(&self) -> Option<Identity> {
+        requester::of(&self.user)
+    }
+
     /// Whether the caller may list Tasks in this namespace; in all of them where it is `None`.
     pub async fn may_read(&self, namespace: Option<&str>) -> Result<(), Problem> {
+        self.may("list", namespace).await
+    }
+
+    /// Whether the caller may create Tasks in this namespace.
+    pub async fn may_create(&self, namespace: &str) -> Result<(), Problem> {
+        self.may("create", Some(namespace)).await
+    }
+
+    async fn may(&self, verb: &str, namespace: Option<&str>) -> Result<(), Problem> {
         let attributes = ResourceAttributes {
             group: Some(GROUP.to_owned()),
             resource: Some("tasks".to_owned()),
-            verb: Some("list".to_owned()),
+            verb: Some(verb.to_owned()),
             namespace: namespace.map(str::to_owned),
             ..ResourceAttributes::default()
         };
@@ -102,11 +117,11 @@ impl Caller {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let place = namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
-                Err(Problem::forbidden(format!("{} may not list tasks of {GROUP} in {place}", self.name())))
+                Err(Problem::forbidden(format!("{} may not {verb} tasks of {GROUP} in {place}", self.name())))
             }
             Err(error) => {
-                tracing::warn!(%error, "a reader's rights were not asked");
-                Err(Problem::unavailable("the API server cannot be asked what you may read; try again"))
+                tracing::warn!(%error, "a caller's rights were not asked");
+                Err(Problem::unavailable("the API server cannot be asked what you may do; try again"))
             }
         }
     }
