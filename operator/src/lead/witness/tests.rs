@@ -1,10 +1,5 @@
 //! The record in a real PostgreSQL, before a real witness on loopback.
 
-// Its helpers are shared by tests that need more of them than these.
-#[allow(dead_code, reason = "shared")]
-#[path = "../../../store/tests/store/database.rs"]
-mod database;
-
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +9,8 @@ use countersign_store::LogKeys;
 use countersign_witness::metrics::Metrics;
 use countersign_witness::witness::Witness;
 
-use self::database::Database;
 use super::*;
+use crate::database::Database;
 
 fn log_key() -> SigningKey {
     SigningKey::new("countersign.test/log", [7; 32]).unwrap()

@@ -1,10 +1,6 @@
 //! The routes, with a real PostgreSQL behind them; only the API server, which says who reads and what they may, is a
 //! double.
 
-#[allow(dead_code, reason = "shared with the tests of the store")]
-#[path = "../../../../store/tests/store/database.rs"]
-mod database;
-
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response};
@@ -12,7 +8,7 @@ use kube::Client;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use self::database::Database;
+use crate::database::Database;
 use crate::metrics::Metrics;
 use crate::serve::api::{Shared, router};
 
