@@ -49,6 +49,8 @@ renders "bare" --set postgres.existingSecret=x --set starter.enabled=false --set
   --set networkPolicy.enabled=false --set podDisruptionBudget.enabled=false
 renders "a broker with credentials" --set postgres.existingSecret=x --set 'broker.secrets={price-api,mail}' \
   --set broker.trustedCA.secret=roots --set 'broker.refusedCIDRs={203.0.113.0/24}'
+renders "a witness of the log" --set postgres.existingSecret=x --set 'witnesses[0].url=https://witness.example.com' \
+  --set 'witnesses[0].key=witness.example.com/w1+00000000+BAAA'
 renders "no broker" --set postgres.existingSecret=x --set broker.enabled=false
 renders "alerts to a webhook" --set postgres.existingSecret=x --set alerts.webhook.url=https://hooks.example.com/x \
   --set alerts.webhook.secret=budget-alerts
