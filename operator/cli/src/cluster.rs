@@ -75,6 +75,15 @@ async fn config(context: Option<&str>) -> anyhow::Result<Config> {
     }
 }
 
+/// The namespace that is meant: the one that is given, or the context's own.
+pub async fn namespace(connection: &Connection) -> String {
+    if let Some(namespace) = &connection.namespace {
+        return namespace.clone();
+    }
+    // What needs no cluster has no context either.
+    config(connection.context.as_deref()).await.map_or_else(|_| "default".to_owned(), |config| config.default_namespace)
+}
+
 /// A client of the operator's API: who one is comes from the kubeconfig, and whom to trust from the cluster.
 pub async fn api(
     connection: &Connection,

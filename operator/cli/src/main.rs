@@ -1,12 +1,16 @@
 //! `kubectl countersign`: what waits for a signature, what it is for, and why a Task is where it is. It does nothing
 //! that kubectl could not do; it shows more before it does it.
 
+mod api;
 mod cluster;
 mod explain;
 mod log;
 mod pending;
 mod sign;
+mod simulate;
 mod text;
+
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -54,6 +58,8 @@ enum Command {
         /// The name of a Task or of an Approval
         name: String,
     },
+    /// What would become of a Task, without creating it; or what changed Policies would have changed
+    Simulate(simulate::Simulate),
     /// What was recorded of a Task, in order
     Audit(log::Audit),
     /// Write entries of the log with all that it takes to verify them offline
@@ -81,7 +87,7 @@ struct Signature {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     let Cli { connection, command } = Cli::parse();
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -96,11 +102,13 @@ async fn main() -> anyhow::Result<()> {
             sign::run(&cluster().await?, &name, false, reason, yes).await
         }
         Command::Explain { name } => explain::run(&cluster().await?, &name).await,
+        Command::Simulate(arguments) => return simulate::run(arguments, &connection).await,
         Command::Audit(arguments) => log::audit(arguments, &connection).await,
         Command::Export(arguments) => log::export(arguments, &connection).await,
         Command::Erase(arguments) => log::erase(arguments, &connection).await,
         Command::RotateKey(arguments) => log::rotate(arguments, &cluster().await?).await,
         Command::Verify(arguments) => log::verify(&arguments),
         Command::Consistency(arguments) => log::consistency(&arguments),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,15 +1,15 @@
 //! The operator's API, with the token that the kubeconfig gives.
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{EncodedLine, Hash, Line, Tile};
-use http::{Method, Request, StatusCode};
-use http_body_util::BodyExt;
+use http::Method;
 use jiff::Timestamp;
 use kube::Client;
-use kube::client::Body;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+
+use crate::api;
 
 use super::page::{PAGE, Page, Selected, Snapshot};
 
@@ -30,12 +30,6 @@ struct Exported {
 struct Entries {
     items: Vec<EncodedLine>,
     next: Option<u64>,
-}
-
-/// RFC 9457.
-#[derive(Deserialize)]
-struct Problem {
-    detail: String,
 }
 
 impl Api {
@@ -93,27 +87,8 @@ impl Api {
         serde_json::from_slice(&self.bytes(method, path).await?).with_context(|| format!("the API's answer to {path}"))
     }
 
-    /// Waits as long as the API says where it is asked too much.
     async fn bytes(&self, method: Method, path: &str) -> anyhow::Result<Vec<u8>> {
-        loop {
-            let request = Request::builder().method(method.clone()).uri(path).body(Body::empty())?;
-            let response =
-                self.client.send(request).await.with_context(|| format!("the API does not answer {path}"))?;
-            let status = response.status();
-            let after =
-                response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            let body = response.into_body().collect().await?.to_bytes();
-            match (status, after) {
-                (StatusCode::TOO_MANY_REQUESTS, Some(seconds)) => {
-                    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
-                }
-                (status, _) if status.is_success() => return Ok(body.to_vec()),
-                (status, _) => {
-                    let said = serde_json::from_slice::<Problem>(&body).map(|problem| problem.detail);
-                    bail!("{status}: {}", said.unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned()));
-                }
-            }
-        }
+        api::ask(&self.client, method, path, &[]).await
     }
 }
 

@@ -24,7 +24,6 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
 use countersign_store::{Store, StoreOptions};
-use http::Uri;
 use jiff::Timestamp;
 
 use self::api::Api;
@@ -32,7 +31,8 @@ use self::page::Selected;
 use self::quorum::Demands;
 use self::source::Source;
 use crate::Connection;
-use crate::cluster::{self, Cluster};
+use crate::api::Server;
+use crate::cluster::Cluster;
 
 #[derive(Args)]
 pub struct Audit {
@@ -121,30 +121,24 @@ pub struct Consistency {
 /// Where the record is.
 #[derive(Args)]
 struct Place {
-    /// The operator's API, such as https://localhost:8443 after `kubectl port-forward -n countersign-system svc/countersign 8443`
-    #[arg(long, env = "COUNTERSIGN_SERVER", value_name = "URL", conflicts_with = "url")]
-    server: Option<Uri>,
-    /// A file with the token to read with; the kubeconfig's own where left out
-    #[arg(long, env = "COUNTERSIGN_TOKEN_FILE", value_name = "FILE", requires = "server")]
-    token_file: Option<PathBuf>,
-    /// A file with the certificates to trust the API by; those of the operator's webhook where left out
-    #[arg(long, env = "COUNTERSIGN_CA_FILE", value_name = "FILE", requires = "server")]
-    ca_file: Option<PathBuf>,
+    #[command(flatten)]
+    server: Server,
     /// PostgreSQL instead: postgres://USER:PASSWORD@HOST:PORT/DATABASE; a role that can only read is enough
-    #[arg(long = "database", env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    #[arg(
+        long = "database",
+        env = "COUNTERSIGN_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL",
+        conflicts_with = "server"
+    )]
     url: Option<String>,
 }
 
 impl Place {
     async fn open(self, connection: &Connection) -> anyhow::Result<Source> {
-        let Place { server, token_file, ca_file, url } = self;
-        match (server, url) {
-            (Some(server), _) => {
-                let read = |path: PathBuf| std::fs::read_to_string(&path).with_context(|| path.display().to_string());
-                let token = token_file.map(read).transpose()?;
-                let ca = ca_file.map(read).transpose()?;
-                Ok(Source::Api(Box::new(Api::new(cluster::api(connection, server, token, ca).await?))))
-            }
+        let Place { server, url } = self;
+        match (server.open(connection).await?, url) {
+            (Some(client), _) => Ok(Source::Api(Box::new(Api::new(client)))),
             (None, Some(url)) => Ok(Source::Database(store(url)?)),
             (None, None) => bail!("say where the record is: --server URL, or --database URL"),
         }
