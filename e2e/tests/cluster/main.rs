@@ -13,5 +13,6 @@ mod manifests;
 mod network;
 mod reading;
 mod signing;
+mod simulate;
 mod tasks;
 mod witness;
