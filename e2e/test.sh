@@ -57,7 +57,7 @@ demo() {
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: witness::
+  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: witness:: budgets:: simulate::
 }
 
 gitops() {
