@@ -30,10 +30,10 @@ use crate::decide::Config;
 use crate::judge::PolicyJudge;
 use crate::money::Money;
 use crate::observed::{Network, Observed, TaskView};
-use crate::plan::{Chosen, CompiledStep, Selection, choose, source};
+use crate::plan::{Chosen, Selection, choose, source};
 use crate::record::RecordedPlan;
 use court::{Court, Says};
-use known::Sight;
+use known::{Sight, When};
 use walk::{Passed, Walked, walk};
 
 /// What a look at the new Task would see, and what its Skills did before.
@@ -80,7 +80,7 @@ fn simulate_as(
             let sight = Sight::new(task, &plan, judge.fence());
             let court = ready(Court::new(judge, inputs, task, &plan));
             let walked = walk(now, inputs, task, &plan, &compiled, sight, court);
-            tell(&mut simulation, inputs, task, &plan, &compiled, &walked);
+            tell(&mut simulation, inputs, task, &plan, &walked);
         }
         Err(Selection::Wait { reason, message } | Selection::Refuse { reason, message }) => {
             simulation.obstacles.push(Obstacle { step: None, reason: reason.to_owned(), message });
@@ -138,14 +138,7 @@ fn obstacles_to_all(now: Timestamp, inputs: &Inputs, task: &TaskView) -> Vec<Obs
     found.into_iter().map(|(reason, message)| Obstacle { step: None, reason: reason.to_owned(), message }).collect()
 }
 
-fn tell(
-    simulation: &mut Simulation,
-    inputs: &Inputs,
-    task: &TaskView,
-    plan: &RecordedPlan,
-    compiled: &[CompiledStep],
-    walked: &Walked,
-) {
+fn tell(simulation: &mut Simulation, inputs: &Inputs, task: &TaskView, plan: &RecordedPlan, walked: &Walked) {
     let now = simulation.at;
     simulation.plan = Some(PlanOutline {
         source: plan.source.clone(),
@@ -153,7 +146,6 @@ fn tell(
         steps: u32::try_from(plan.steps.len()).unwrap_or(u32::MAX),
         parallelism: plan.parallelism,
     });
-    debug_assert_eq!(compiled.len(), walked.steps.len());
     simulation.steps = plan
         .steps
         .iter()
@@ -244,6 +236,8 @@ fn obstacle((step, passed): (&StepOutlook, &Passed)) -> Option<Obstacle> {
         Some(Obstacle { step: Some(step.name.clone()), reason: reason.to_owned(), message })
     };
     match &passed.ruling.says {
+        // It may be skipped, and then nothing is lost.
+        _ if passed.known.when == When::Open => None,
         Says::Skip | Says::Permitted { .. } | Says::NeedsApproval { .. } => None,
         Says::Invalid { reason, message: _ } => of(reason),
         Says::Denied { .. } if passed.ruling.budget.is_some() => of("OverBudget"),

@@ -7,6 +7,7 @@ use countersign_crds::{EffectClass, SkillSpec};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Inputs;
+use super::known::When;
 use super::simulation::{ApprovalOutlook, BudgetOutlook, DurationSource, Risk, RiskKind, StepDecision, StepOutlook};
 use super::walk::{Passed, Walked};
 use crate::budget::{Scope, Window, price};
@@ -37,6 +38,7 @@ pub(super) fn risks(grounds: &Grounds<'_>) -> Vec<Risk> {
     risks.extend(network(grounds));
     risks.extend(grounds.budgets.iter().filter_map(scarce));
     risks.extend(deferred(grounds));
+    risks.extend(conditional(grounds));
     risks.extend(deadline(grounds));
     risks.extend(approvals(grounds));
     risks.extend(not_known(grounds));
@@ -156,6 +158,17 @@ fn deferred(grounds: &Grounds<'_>) -> Vec<Risk> {
         risk(RiskKind::Deferred, steps, message)
     };
     by_time.into_iter().map(say).collect()
+}
+
+/// What would be an obstacle if it were known that the step is reached.
+fn conditional(grounds: &Grounds<'_>) -> Vec<Risk> {
+    let may_be_skipped = grounds.steps.iter().zip(&grounds.walked.steps);
+    let fails = may_be_skipped.filter(|(_, passed)| passed.known.when == When::Open && !passed.runs());
+    let say = |(step, _): (&StepOutlook, &Passed)| {
+        let why = step.message.as_deref().unwrap_or_default();
+        risk(RiskKind::Conditional, vec![step.name.clone()], format!("if its when holds, it fails: {why}"))
+    };
+    fails.map(say).collect()
 }
 
 fn deadline(grounds: &Grounds<'_>) -> Option<Risk> {

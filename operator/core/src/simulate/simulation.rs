@@ -21,7 +21,7 @@ pub struct Simulation {
     pub at: Timestamp,
     pub namespace: String,
     pub task: String,
-    /// Whether it would come to a good end, if every attempt succeeded and whoever is asked signed.
+    /// Whether it would come to a good end, as far as is known: if every attempt succeeded and whoever is asked signed.
     pub feasible: bool,
     /// What keeps it from that.
     pub obstacles: Vec<Obstacle>,
@@ -284,6 +284,8 @@ pub enum RiskKind {
     BudgetScarce,
     /// A step has to wait for its budget.
     Deferred,
+    /// A step that may be skipped would not run if it were reached.
+    Conditional,
     /// The Task's deadline may pass before its end.
     Deadline,
     /// Signatures must be there within the hour.

@@ -129,6 +129,18 @@ fn later_steps_see_what_earlier_ones_hold_and_spend() {
 }
 
 #[test]
+fn a_large_plan_goes_on_window_after_window() {
+    let steps = 2000;
+    let mut bed = buys(steps, 100);
+    bed.budget(json!({"namespace": {"hourly": "2.2"}}));
+    let simulation = bed.simulate();
+    assert!(simulation.feasible);
+    // Each costs a tenth, and starts while one is free: the thirteenth of an hour is the last.
+    assert_eq!(simulation.budgets.len(), steps.div_ceil(13));
+    assert!(simulation.budgets.iter().all(|line| line.spent <= line.limit));
+}
+
+#[test]
 fn a_plan_that_runs_past_midnight_is_paid_from_two_days() {
     let mut bed = buys(3, 1);
     bed.now = "2026-11-21T23:59:45Z".parse().unwrap();

@@ -128,6 +128,20 @@ fn a_when_counts_as_far_as_it_is_known() {
 }
 
 #[test]
+fn what_fails_only_if_it_is_reached_is_a_risk() {
+    let mut bed = Bed::plan(json!([
+        {"name": "one", "skill": "echo"},
+        {"name": "two", "skill": "buy", "needs": ["one"], "when": "steps.one.output.x == 1"},
+    ]));
+    bed.rule(json!({"name": "no", "match": "step.name == 'two'", "effect": "Deny", "message": "never"}));
+    let simulation = bed.simulate();
+    assert!(simulation.feasible, "{:?}", simulation.obstacles);
+    assert_eq!(step(&simulation, "two").decision, StepDecision::Deny);
+    let [risk] = risks(&simulation, RiskKind::Conditional)[..] else { panic!("{:?}", simulation.risks) };
+    assert!(risk.steps == ["two"] && risk.message.contains("if its when holds") && risk.message.contains("never"));
+}
+
+#[test]
 fn what_the_step_before_returned_is_null_where_it_is_skipped() {
     let mut bed = Bed::plan(json!([
         {"name": "one", "skill": "echo", "when": "false"},
