@@ -126,3 +126,4 @@ TABLE
 say "the log: entries a second, sequencing, proofs, verification (about 2 min, and 4 to build)"
 COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url) cargo bench --quiet -p countersign-cli --bench log
 COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url) cargo bench --quiet -p countersign-store --bench budget
+cargo bench --quiet -p countersign-core --bench simulation
