@@ -57,7 +57,7 @@ demo() {
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: witness:: budgets:: simulate::
+  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: budgets:: simulate::
 }
 
 gitops() {
@@ -80,7 +80,7 @@ gvisor() {
 disruption() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet --workspace --test cluster -- --nocapture --test-threads 1 guard:: disruption:: network::
+  cargo test --quiet --workspace --test cluster -- --nocapture --test-threads 1 guard:: disruption:: network:: witness::
 }
 
 part "tools" tools
