@@ -9,6 +9,7 @@ mod approval;
 mod budget;
 mod egress;
 mod meta;
+mod payment;
 mod plan;
 mod policy;
 mod skill;
@@ -22,6 +23,7 @@ pub use approval::{
 pub use budget::{Budget, BudgetVerdict, CostStatus, PolicyBudget, WindowStatus};
 pub use egress::{Cost, Credential, CredentialScheme, Egress, EgressLimit, Method, Protocol};
 pub use meta::{Identity, LocalReference, OwnedReference, Priority, RiskClass};
+pub use payment::{Asset, PaymentContract, PaymentMode, PaymentState, PaymentStatus};
 pub use plan::{Plan, PlanSpec, PlanTemplate, Retry, Step, StepApproval};
 pub use policy::{ApprovalRequirement, ApprovalScope, Effect, Policy, PolicyMode, PolicySpec, Rule};
 pub use skill::{Builtin, BuiltinName, EffectClass, Image, OverBudget, Resources, Skill, SkillSpec, Workspace};

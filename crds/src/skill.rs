@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::egress::{Cost, Egress};
 use crate::meta::{duration, free_object};
+use crate::payment::PaymentContract;
 
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -31,8 +32,16 @@ use crate::meta::{duration, free_object};
     .message("a Skill of effect Read lists jsonRpc methods that are known to read only (eth_call, eth_getBalance, ...); change effect or egress"))]
 #[x_kube(validation = Rule::new("!has(self.expectedDuration) || duration(self.expectedDuration) <= duration(self.timeout)")
     .message("expectedDuration is at most timeout, after which an attempt is ended"))]
-#[x_kube(validation = Rule::new("!has(self.cost) || has(self.cost.perAttempt) || (has(self.egress) && self.egress.size() > 0)")
-    .message("without egress a Skill costs something by the attempt only: set cost.perAttempt, list egress, or leave cost out"))]
+#[x_kube(validation = Rule::new("!has(self.cost) || has(self.cost.perAttempt) || has(self.payment) || (has(self.egress) && self.egress.size() > 0)")
+    .message("without egress and payment a Skill costs something by the attempt only: set cost.perAttempt, list egress, or leave cost out"))]
+#[x_kube(validation = Rule::new("has(self.payment) == (has(self.builtin) && self.builtin.name in ['pay', 'onchain_action'])")
+    .message("payment goes with the built-ins pay and onchain_action, which need it"))]
+#[x_kube(validation = Rule::new("!has(self.payment) || self.effect == 'Irreversible' || (has(self.payment.mode) && self.payment.mode == 'Mock')")
+    .message("a payment cannot be taken back: set effect Irreversible, or payment.mode Mock"))]
+#[x_kube(validation = Rule::new("!has(self.payment) || self.idempotent")
+    .message("a payment is made once however often it is asked for: set idempotent true"))]
+#[x_kube(validation = Rule::new("!has(self.payment) || !has(self.egress) || self.egress.size() == 0")
+    .message("a Skill that pays goes nowhere itself; leave egress out"))]
 #[x_kube(validation = Rule::new("!has(self.overBudget) || self.overBudget == 'Defer' || has(self.cost)")
     .message("overBudget goes with cost; set cost, or leave overBudget out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -75,6 +84,9 @@ pub struct SkillSpec {
     pub calls_per_minute: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// What it may pay; nothing where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<PaymentContract>,
     /// How long an attempt usually takes: for people, and for estimates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "duration")]
@@ -185,6 +197,10 @@ pub enum BuiltinName {
     CheckBalance,
     /// One tool of a Model Context Protocol server.
     McpCall,
+    /// A payment of an asset by name, in whole units.
+    Pay,
+    /// A payment of an asset by its contract, in its smallest unit.
+    OnchainAction,
 }
 
 impl BuiltinName {
@@ -201,6 +217,8 @@ impl BuiltinName {
             BuiltinName::EmailSend => "email_send",
             BuiltinName::CheckBalance => "check_balance",
             BuiltinName::McpCall => "mcp_call",
+            BuiltinName::Pay => "pay",
+            BuiltinName::OnchainAction => "onchain_action",
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::budget::{BudgetVerdict, CostStatus};
 use crate::egress::money;
 use crate::meta::{Identity, LocalReference, Priority, conditions, free_object};
+use crate::payment::PaymentStatus;
 use crate::plan::PlanTemplate;
 
 /// What is wanted, and how it is to be handled. Only `suspend`, `cancel`, `deadline` and
@@ -220,6 +221,13 @@ pub struct StepStatus {
     pub output_digest: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u32>,
+    /// What it pays; left out where it pays nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<PaymentStatus>,
+    /// The transaction that anchors the record of this step, of the first network that has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub anchor: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 }

@@ -82,6 +82,18 @@ pub fn forwarded_get(pod: &str, path: &str) -> String {
     answer.unwrap_or_else(|| format!("no answer: {said}"))
 }
 
+/// `kubectl countersign` with the record's URL and no cluster: whether it went well, and all that it printed.
+pub fn countersign(arguments: &[&str]) -> (bool, String) {
+    let output = Command::new("kubectl-countersign")
+        .args(arguments)
+        .env("COUNTERSIGN_DATABASE_URL", script("e2e/cluster/postgres.sh", &["local-url"]))
+        .env("KUBECONFIG", "/nowhere")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    (output.status.success(), format!("{}\n{}", text(&output.stdout), text(&output.stderr)))
+}
+
 /// One query of the record: lines of `|`-separated fields.
 pub fn sql(query: &str) -> String {
     script("e2e/cluster/postgres.sh", &["psql", "-At", "-c", query])

@@ -79,6 +79,7 @@ async fn operate() -> anyhow::Result<()> {
         config: Config {
             runner_image: settings.runner_image.clone(),
             broker: settings.broker.is_some(),
+            networks: settings.networks.clone(),
             require_network_policy: settings.require_network_policy,
             start_deadline: SignedDuration::from_secs(settings.start_deadline_seconds),
         },

@@ -2,6 +2,7 @@
 
 pub mod witness;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use countersign_service::settings::{Secret, SettingError, Source, wrong};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub require_network_policy: bool,
     /// Where there is none, Skills that go anywhere wait for it.
     pub broker: Option<Broker>,
+    /// The networks that the signer pays on; none where there is no signer.
+    pub networks: BTreeSet<String>,
     /// Who cosigns the log's checkpoints.
     pub witnesses: Vec<Witness>,
 }
@@ -84,6 +87,10 @@ impl Settings {
                 let secrets = secrets.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
                 Broker { service, secrets }
             }),
+            networks: {
+                let names = source.optional("COUNTERSIGN_NETWORKS").unwrap_or_default();
+                names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+            },
             witnesses: witness::read(&source)?,
         })
     }

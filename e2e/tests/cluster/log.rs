@@ -5,18 +5,6 @@ use std::process::{Command, Stdio};
 use countersign_e2e::reader::{Forward, Reader};
 use countersign_e2e::{Namespace, SOON, kubectl, script, sql, text, wait_until};
 
-/// `kubectl countersign` with the record's URL and no cluster: whether it went well, and all that it printed.
-fn countersign(arguments: &[&str]) -> (bool, String) {
-    let output = Command::new("kubectl-countersign")
-        .args(arguments)
-        .env("COUNTERSIGN_DATABASE_URL", script("e2e/cluster/postgres.sh", &["local-url"]))
-        .env("KUBECONFIG", "/nowhere")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    (output.status.success(), format!("{}\n{}", text(&output.stdout), text(&output.stderr)))
-}
-
 #[test]
 fn what_was_done_is_told_exported_and_verified_offline() {
     let ns = Namespace::new("log");

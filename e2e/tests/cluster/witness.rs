@@ -1,7 +1,7 @@
 //! The log before a witness that is outside of the cluster: what it cosigned counts, and nothing else does.
 
 use std::collections::BTreeSet;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use countersign_core::tlog::witness::Request;
@@ -11,17 +11,6 @@ use countersign_e2e::{Namespace, SOON, kubectl, script, sql, text, wait_until};
 const OUTSIDE: &str = "e2e/outside/outside.sh";
 /// A witness that was away is tried again within a minute.
 const AGAIN: Duration = Duration::from_secs(150);
-
-fn countersign(arguments: &[&str]) -> (bool, String) {
-    let output = Command::new("kubectl-countersign")
-        .args(arguments)
-        .env("COUNTERSIGN_DATABASE_URL", script("e2e/cluster/postgres.sh", &["local-url"]))
-        .env("KUBECONFIG", "/nowhere")
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
-    (output.status.success(), format!("{}\n{}", text(&output.stdout), text(&output.stderr)))
-}
 
 /// The witness as its administrator runs it: started again when the log has another key.
 struct Witness {

@@ -8,6 +8,7 @@ mod call;
 mod gates;
 pub mod judge;
 pub mod metrics;
+mod payment;
 pub mod record;
 pub mod refusal;
 pub mod secrets;

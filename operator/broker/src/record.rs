@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 use std::future::Future;
 
 use countersign_core::digest::Digest;
+use countersign_core::money::Money;
+use countersign_core::payment::Payment;
 use countersign_store::{Store, StoreError};
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use thiserror::Error;
 
-pub use countersign_store::{Admitted, Begun, Call, CallEnd};
+pub use countersign_store::{Admitted, Begun, Call, CallEnd, PaymentProblem, RequestedPayment};
 
 /// Nothing was concluded, and nothing may leave.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -38,6 +40,14 @@ pub trait Record: Clone + Send + Sync + 'static {
         number: u32,
         end: CallEnd<'_>,
     ) -> impl Future<Output = Result<(), RecordError>> + Send;
+
+    /// Hands the attempt's payment to the signer, once however often it is asked; says how it stands.
+    fn request_payment(
+        &self,
+        of: &Admitted,
+        payment: &Payment,
+        ceiling: Option<Money>,
+    ) -> impl Future<Output = Result<RequestedPayment, PaymentProblem>> + Send;
 
     /// Keeps a file or a tree by its content; `None` where the attempt would have kept more than `most` bytes.
     fn keep_file(
@@ -91,6 +101,15 @@ impl Record for Store {
 
     async fn end_call(&self, of: &Admitted, number: u32, end: CallEnd<'_>) -> Result<(), RecordError> {
         Ok(Store::end_call(self, of, number, end, now()).await?)
+    }
+
+    async fn request_payment(
+        &self,
+        of: &Admitted,
+        payment: &Payment,
+        ceiling: Option<Money>,
+    ) -> Result<RequestedPayment, PaymentProblem> {
+        Store::request_payment(self, of, payment, ceiling, now()).await
     }
 
     async fn keep_file(&self, of: &Admitted, body: &[u8], most: u64) -> Result<Option<Digest>, RecordError> {

@@ -68,10 +68,14 @@ fn takes(approval: &Approval) -> String {
 }
 
 fn subject(out: &mut String, step: &str, attempt: u32, subject: &Subject) {
-    let Subject { skill, effect, input, image, egress, cost_ceiling, rules, earlier, since_last_approved } = subject;
+    let Subject { skill, effect, input, image, egress, payment, cost_ceiling, rules, earlier, since_last_approved } =
+        subject;
     let _ = writeln!(out, "\nStep {step}, attempt {attempt}: Skill {skill}, which has effect {effect:?}");
     let _ = writeln!(out, "  image  {}", printable(image));
     let _ = writeln!(out, "  input  {}", indented(&Value::Object(input.clone())));
+    if let Some(payment) = payment {
+        let _ = writeln!(out, "  pays   {}", printable(payment));
+    }
     for egress in egress {
         let _ = writeln!(out, "  goes   {}", printable(egress));
     }

@@ -2,14 +2,14 @@
 //! budget. `cargo bench -p countersign-core --bench simulation`.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign_core::cel::Fence;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
-use countersign_core::observed::{Guard, Network, Observed, TaskView, TemplateLookup};
+use countersign_core::observed::{Network, Observed, TaskView};
 use countersign_core::policy::PolicySet;
 use countersign_core::simulate::{History, Inputs, simulate};
 use countersign_crds::SkillSpec;
@@ -70,25 +70,15 @@ fn inputs(budget: &str) -> Inputs {
         config: Config {
             runner_image: "runner@sha256:0".into(),
             broker: true,
+            networks: Default::default(),
             require_network_policy: false,
             start_deadline: SignedDuration::from_secs(300),
         },
         observed: Observed {
-            task: Some(task()),
-            record: None,
-            template: TemplateLookup::NotNeeded,
-            plan_stamped: false,
             skills: Arc::new(skills()),
-            agent: None,
             policies: Arc::new(PolicySet::compile("ops", policies)),
-            secrets: Arc::default(),
             network: Network::Closed,
-            approvals: BTreeMap::new(),
-            pods: Vec::new(),
-            jobs: BTreeSet::new(),
-            guard: Guard::NotNeeded,
-            outputs: BTreeMap::new(),
-            balances: BTreeMap::new(),
+            ..Observed::of(task())
         },
         history: BTreeMap::from([(
             "price".to_owned(),

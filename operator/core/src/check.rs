@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::budget::{check_budget, check_cost};
 use crate::json::strict;
 use crate::money::Money;
+use crate::payment::check_payment;
 use crate::plan::check_steps;
 use crate::policy::compile_rule;
 pub use crate::problem::Problem;
@@ -77,5 +78,7 @@ pub fn skill(spec: &SkillSpec) -> Checked {
     let timeout = timeout.err().map(|error| Problem::new("spec.timeout", error.to_string()));
     let schemas = [("spec.input", &spec.input), ("spec.output", &spec.output)];
     let cost = spec.cost.iter().flat_map(|cost| check_cost(cost, "spec.cost"));
-    checked(schemas.into_iter().filter_map(|(field, map)| schema(field, map)).chain(timeout).chain(cost).collect())
+    let payment = spec.payment.iter().flat_map(|payment| check_payment(payment, "spec.payment"));
+    let schemas = schemas.into_iter().filter_map(|(field, map)| schema(field, map));
+    checked(schemas.chain(timeout).chain(cost).chain(payment).collect())
 }

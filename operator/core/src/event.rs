@@ -1,7 +1,7 @@
 //! What happens beside the record of a Task: who leads, what is configured, which key signs, what sandboxes call, and
 //! who took or erased what of the record.
 
-use countersign_crds::Identity;
+use countersign_crds::{Identity, PaymentState};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::digest::Digest;
 use crate::money::Money;
+use crate::payment::{Payment, PaymentId};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -78,6 +79,33 @@ pub enum Event {
         cost: Money,
         at: Timestamp,
     },
+    /// A payment that the attempt may make was asked for, and is handed to the signer.
+    RequestPayment { attempt: String, payment: Box<Payment>, at: Timestamp },
+    /// A transaction that makes a payment was signed; it is kept, and about to leave.
+    SignPayment {
+        payment: PaymentId,
+        /// The account that pays.
+        account: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        nonce: Option<u64>,
+        /// The transaction's hash.
+        transaction: String,
+        at: Timestamp,
+    },
+    /// What became of a payment.
+    EndPayment {
+        payment: PaymentId,
+        state: PaymentState,
+        /// Where it is confirmed: the transaction, the block, and what proves that this block holds it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        receipt: Option<Box<PaymentReceipt>>,
+        /// Where it is not: why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
+        at: Timestamp,
+    },
+    /// Somebody had what the signer gave up, or the network refused, tried again.
+    RevivePayment { payment: PaymentId, by: Identity, at: Timestamp },
     /// What became of what was reserved for an attempt.
     Settle {
         attempt: String,
@@ -97,6 +125,24 @@ pub enum Event {
         entries: Vec<u64>,
         at: Timestamp,
     },
+}
+
+/// That a payment is final on its network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PaymentReceipt {
+    pub transaction: String,
+    /// The block's number; left out of a mock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<u64>,
+    /// By the network's clock.
+    pub confirmed_at: Timestamp,
+    /// In the smallest unit of the network's coin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fee: Option<String>,
+    /// JSON of the network's own kind, as the documentation of proofs says; left out of a mock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
 
 /// How a reservation ended.
@@ -143,6 +189,10 @@ impl Event {
             Event::OpenSession { .. } => "openSession",
             Event::BeginCall { .. } => "beginCall",
             Event::EndCall { .. } => "endCall",
+            Event::RequestPayment { .. } => "requestPayment",
+            Event::SignPayment { .. } => "signPayment",
+            Event::EndPayment { .. } => "endPayment",
+            Event::RevivePayment { .. } => "revivePayment",
             Event::Settle { .. } => "settle",
             Event::Erase { .. } => "erase",
         }
@@ -158,6 +208,10 @@ impl Event {
             | Event::OpenSession { at, .. }
             | Event::BeginCall { at, .. }
             | Event::EndCall { at, .. }
+            | Event::RequestPayment { at, .. }
+            | Event::SignPayment { at, .. }
+            | Event::EndPayment { at, .. }
+            | Event::RevivePayment { at, .. }
             | Event::Settle { at, .. }
             | Event::Erase { at, .. } => *at,
         }

@@ -17,6 +17,8 @@ pub mod judge;
 pub mod money;
 pub mod names;
 pub mod observed;
+pub mod outbox;
+pub mod payment;
 pub mod plan;
 pub mod policy;
 mod problem;

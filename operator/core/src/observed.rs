@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{AgentSpec, Decision, PlanTemplate, SkillSpec, TaskSpec};
+use countersign_crds::{AgentSpec, Decision, PaymentMode, PaymentState, PlanTemplate, SkillSpec, TaskSpec};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
 use crate::budget::{Balance, LineKey};
 use crate::digest::Digest;
+use crate::payment::PaymentId;
 use crate::policy::PolicySet;
 use crate::record::{Evidence, TaskRecord};
 
@@ -41,6 +42,24 @@ pub struct Observed {
     pub outputs: BTreeMap<String, Arc<Value>>,
     /// What was spent and is held, in the rows that bear on the Task; looked up where it has anything with a price.
     pub balances: BTreeMap<LineKey, Balance>,
+    pub outside: Outside,
+}
+
+/// What is known of a Task outside the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// By step: what was handed to the signer.
+    pub payments: BTreeMap<String, PaymentView>,
+    /// By step: the transaction that anchors its record.
+    pub anchors: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PaymentView {
+    pub id: PaymentId,
+    pub mode: PaymentMode,
+    pub state: PaymentState,
+    pub transaction: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -211,6 +230,28 @@ pub struct ReportOutput {
 }
 
 impl Observed {
+    /// A Task of which nothing is known but itself.
+    pub fn of(task: TaskView) -> Observed {
+        Observed {
+            task: Some(task),
+            record: None,
+            template: TemplateLookup::NotNeeded,
+            plan_stamped: false,
+            skills: Arc::default(),
+            agent: None,
+            policies: Arc::default(),
+            secrets: Arc::default(),
+            network: Network::NotTried,
+            approvals: BTreeMap::new(),
+            pods: Vec::new(),
+            jobs: BTreeSet::new(),
+            guard: Guard::NotNeeded,
+            outputs: BTreeMap::new(),
+            balances: BTreeMap::new(),
+            outside: Outside::default(),
+        }
+    }
+
     pub(crate) fn pods_of<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a PodView> {
         self.pods.iter().filter(move |pod| pod.key == key)
     }

@@ -10,13 +10,14 @@ pub const OUTPUT_LIMIT_BYTES: u32 = 256 * 1024;
 
 /// Whether a Skill does something beyond its sandbox.
 pub fn needs_broker(contract: &SkillSpec) -> bool {
-    !contract.egress.is_empty() || contract.workspace != Workspace::None
+    !contract.egress.is_empty() || contract.payment.is_some() || contract.workspace != Workspace::None
 }
 
 /// The bytes of `attempt.json`; see runner-image/README.md. The same launch gives the same bytes, so
 /// that the pod can be told their digest.
 pub fn attempt_document(key: &str, launch: &Launch) -> Vec<u8> {
-    let Launch { skill: _, contract, input, image: _, timeout_seconds, limits: _, secrets: _, workspace } = launch;
+    let Launch { skill: _, contract, input, image: _, timeout_seconds, limits: _, secrets: _, workspace, payment: _ } =
+        launch;
     let skill = match (&contract.builtin, &contract.image) {
         (Some(Builtin { name, program: Some(program) }), _) => json!({"builtin": name.as_str(), "program": program}),
         (Some(Builtin { name, program: None }), _) => json!({"builtin": name.as_str()}),

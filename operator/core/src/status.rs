@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_crds::{
-    ApprovalStatus, BudgetVerdict, CostStatus, PlanStatus, Progress, StepState, StepStatus, Task, TaskStatus,
+    ApprovalStatus, BudgetVerdict, CostStatus, PaymentStatus, PlanStatus, Progress, StepState, StepStatus, Task,
+    TaskStatus,
 };
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -12,7 +13,7 @@ use crate::approval::{Tally, excerpt, tally};
 use crate::budget::{Balance, LineKey, Scope};
 use crate::decide::{Waits, satisfied};
 use crate::names::shown;
-use crate::observed::{Network, Observed, ReportedApproval, TaskView};
+use crate::observed::{Network, Observed, Outside, PaymentView, ReportedApproval, TaskView};
 use crate::record::{
     ApprovalRecord, ApprovalState, AttemptState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
 };
@@ -28,6 +29,7 @@ pub(crate) struct Pauses<'a> {
     pub network: &'a Network,
     pub waits: &'a Waits,
     pub balances: &'a BTreeMap<LineKey, Balance>,
+    pub outside: &'a Outside,
 }
 
 /// The Task's status, read off the record.
@@ -243,8 +245,15 @@ fn step_status(
         input_digest: last.map(|attempt| attempt.input_digest.to_string()),
         output_digest: record.output.as_ref().map(|output| output.digest.to_string()),
         output_bytes: record.output.as_ref().map(|output| output.bytes),
+        payment: pauses.outside.payments.get(&step.name).map(payment_status),
+        anchor: pauses.outside.anchors.get(&step.name).cloned(),
         finished_at: record.finished_at.map(time),
     }
+}
+
+fn payment_status(payment: &PaymentView) -> PaymentStatus {
+    let PaymentView { id, mode, state, transaction } = payment;
+    PaymentStatus { id: id.to_string(), mode: *mode, state: *state, transaction: transaction.clone() }
 }
 
 fn open_state(

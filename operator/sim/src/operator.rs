@@ -214,6 +214,7 @@ impl Operator {
             guard: Guard::Whole,
             outputs: BTreeMap::new(),
             balances: world.ledger.balances.clone(),
+            outside: Default::default(),
         }
     }
 

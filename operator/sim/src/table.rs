@@ -38,6 +38,7 @@ impl Judge for TableJudge {
                 limits: Vec::new(),
                 secrets: BTreeMap::new(),
                 workspace: (case.workspace)(),
+                payment: None,
             },
             input_digest: Digest::of_bytes("{}"),
             binding,

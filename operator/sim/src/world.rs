@@ -133,6 +133,7 @@ impl World {
             config: Config {
                 runner_image: "runner".into(),
                 broker: true,
+                networks: Default::default(),
                 require_network_policy: false,
                 start_deadline: SignedDuration::from_secs(60),
             },

@@ -24,8 +24,7 @@ const BATCH: i64 = 50;
 
 /// Runs while this process leads.
 pub async fn run(context: &Context) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = super::every(EVERY);
     let mut reported: BTreeMap<(String, String), AgentStatus> = BTreeMap::new();
     loop {
         ticks.tick().await;

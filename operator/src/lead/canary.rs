@@ -30,8 +30,7 @@ const POLICY: &str = "countersign-sandbox";
 
 /// Runs while this process leads.
 pub async fn run(context: &Context, trigger: &Trigger) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = super::every(EVERY);
     loop {
         ticks.tick().await;
         let namespaces = at_work(context);

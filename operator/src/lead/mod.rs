@@ -5,6 +5,7 @@ mod budgets;
 mod canary;
 mod configuration;
 mod leader;
+mod outside;
 mod sequencer;
 mod sweep;
 mod witness;
@@ -12,12 +13,14 @@ mod witness;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
 use futures::{FutureExt, StreamExt};
 use kube::runtime::Controller;
 use kube::runtime::controller;
 use tokio::sync::oneshot;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use self::leader::Election;
 use self::sweep::sweep;
@@ -30,6 +33,13 @@ use crate::watch::trigger::Trigger;
 const LEASE: &str = "countersign";
 
 type Leading = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
+
+/// Ticks at once and then so often; where one is late, the next ones are too, rather than all at once.
+fn every(period: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
 
 /// Waits for the lease and then works until told to stop, or until the lease is lost: then it fails, and a
 /// new process begins as a follower.
@@ -80,6 +90,7 @@ async fn lead(
         () = canary::run(&context, &trigger) => Ok(()),
         () = budgets::run(&context) => Ok(()),
         () = books::run(&context) => Ok(()),
+        () = outside::run(&context, &trigger) => Ok(()),
         () = configuration::run(&context, &replica) => Ok(()),
     };
     context.metrics.leading(false);

@@ -15,8 +15,7 @@ const BATCH: i64 = 10_000;
 
 /// Runs while this process leads; the store sees to it that no two do it at once.
 pub async fn run(context: &Context) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = super::every(EVERY);
     let mut complaint = String::new();
     loop {
         ticks.tick().await;

@@ -19,8 +19,7 @@ const LOOK_AT_ALL: u32 = 60;
 
 /// Runs while this process leads.
 pub async fn sweep(context: &Context, trigger: &Trigger) {
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = super::every(EVERY);
     let mut round: u32 = 0;
     loop {
         ticks.tick().await;

@@ -31,8 +31,7 @@ pub async fn run(context: &Context, witnesses: &[settings::Witness]) {
 
 async fn follow(context: &Context, place: usize, witness: &settings::Witness) {
     let client = Client::new(witness);
-    let mut ticks = tokio::time::interval(EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticks = super::every(EVERY);
     let (mut failures, mut again, mut complaint) = (0, Instant::now(), String::new());
     loop {
         ticks.tick().await;

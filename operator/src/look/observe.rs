@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use countersign_core::budget::{Balance, Budgets, LineKey};
-use countersign_core::observed::{ApprovalView, Guard, Observed, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::budget::{Budgets, LineKey};
+use countersign_core::observed::{ApprovalView, Guard, Observed, Outside, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::plan::wanted_outputs;
 use countersign_core::record::{AttemptRecord, AttemptState, TaskRecord};
 use countersign_crds::{LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate, SkillSpec, Step};
@@ -45,17 +45,26 @@ pub async fn observe(
     let plans = lock(&caches.plans).of(uid);
     let mut made = context.recent.of(uid);
     let plan_name = record.as_ref().and_then(|record| record.plan.as_ref()).map(|plan| plan.name.as_str());
-    let budgets = task.as_ref().map(|task| {
-        let agent = agent(caches, Some(task));
-        Budgets::of(clock::now(), task, agent.as_ref(), &caches.policies())
-    });
+    let (agent, skills, policies) = (agent(caches, task.as_ref()), caches.skills(), caches.policies());
+    let balances = match &task {
+        Some(task) if may_cost(record.as_ref(), &skills) => {
+            let budgets = Budgets::of(clock::now(), task, agent.as_ref(), &policies);
+            let keys: Vec<LineKey> = budgets.lines.into_iter().map(|line| line.key).collect();
+            context.store.balances(&keys).await?
+        }
+        Some(_) | None => BTreeMap::new(),
+    };
+    let outside = match &record {
+        Some(record) if may_be_outside(record, &skills) => context.store.outside(uid).await?,
+        Some(_) | None => Outside::default(),
+    };
     Ok(Observed {
         plan_stamped: plan_name.is_some_and(|name| plans.contains_key(name) || made.contains(name)),
-        agent: agent(caches, task.as_ref()),
+        agent,
         task,
         template,
-        skills: caches.skills(),
-        policies: caches.policies(),
+        skills,
+        policies,
         secrets: caches.secrets(),
         network: context.networks.of(namespace),
         approvals: approvals(context, uid),
@@ -65,36 +74,30 @@ pub async fn observe(
             made.extend(lock(&caches.jobs).of(uid).into_keys());
             made
         },
-        balances: balances(context, budgets, record.as_ref()).await?,
+        balances,
         outputs,
+        outside,
         record,
     })
 }
 
-/// What is spent and held where the Task's money is counted; looked up where anything of it has a price.
-async fn balances(
-    context: &Context,
-    budgets: Option<Budgets>,
-    record: Option<&TaskRecord>,
-) -> Result<BTreeMap<LineKey, Balance>, Error> {
-    let Some(budgets) = budgets else { return Ok(BTreeMap::new()) };
-    let skills = context.caches.skills();
+/// Whether anything of the Task has a price, or may come to have one in this look.
+fn may_cost(record: Option<&TaskRecord>, skills: &BTreeMap<String, SkillSpec>) -> bool {
     let priced = |skill: &SkillSpec| skill.cost.is_some() || skill.downgrade_to.is_some();
-    let wanted = match record.and_then(|record| Some((record, record.plan.as_ref()?))) {
-        // Whatever it turns out to run may start in this very look.
-        None => skills.values().any(priced),
-        Some((record, plan)) => {
-            let open = |step: &&Step| record.steps.get(&step.name).is_some_and(|state| state.is_open());
-            let mut attempts = record.steps.values().flat_map(|step| &step.attempts);
-            attempts.any(|attempt| attempt.reservation.is_some())
-                || plan.steps.iter().filter(open).filter_map(|step| skills.get(&step.skill)).any(priced)
-        }
+    let Some((record, plan)) = record.and_then(|record| Some((record, record.plan.as_ref()?))) else {
+        // Whatever it turns out to run may start at once.
+        return skills.values().any(priced);
     };
-    if !wanted {
-        return Ok(BTreeMap::new());
-    }
-    let keys: Vec<LineKey> = budgets.lines.into_iter().map(|line| line.key).collect();
-    Ok(context.store.balances(&keys).await?)
+    let open = |step: &&Step| record.steps.get(&step.name).is_some_and(|state| state.is_open());
+    let mut attempts = record.steps.values().flat_map(|step| &step.attempts);
+    attempts.any(|attempt| attempt.reservation.is_some())
+        || plan.steps.iter().filter(open).filter_map(|step| skills.get(&step.skill)).any(priced)
+}
+
+/// Whether anything of the Task can be known on a network outside: what it pays, and, once it is over, its anchors.
+fn may_be_outside(record: &TaskRecord, skills: &BTreeMap<String, SkillSpec>) -> bool {
+    let pays = |attempt: &AttemptRecord| skills.get(&attempt.skill).is_some_and(|skill| skill.payment.is_some());
+    record.finished.is_some() || record.steps.values().flat_map(|step| &step.attempts).any(pays)
 }
 
 /// The Task's Approvals with those decisions whose seal holds; without the seal's key, none does.

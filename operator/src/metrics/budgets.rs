@@ -80,23 +80,7 @@ impl Budgets {
     }
 
     pub fn change(&self, change: &Change) {
-        let decision = match change {
-            Change::Intend { budget, .. } | Change::FinishStep { budget, .. } => budget.as_deref(),
-            Change::Defer { budget, .. } => Some(&**budget),
-            Change::Adopt { .. }
-            | Change::Stamp { .. }
-            | Change::RequestApproval { .. }
-            | Change::SignApproval { .. }
-            | Change::DecideApproval { .. }
-            | Change::ExpireApproval { .. }
-            | Change::SupersedeApproval { .. }
-            | Change::WithdrawApproval { .. }
-            | Change::Admit { .. }
-            | Change::FinishAttempt { .. }
-            | Change::End { .. }
-            | Change::Finish { .. } => None,
-        };
-        if let Some(decision) = decision {
+        if let Some(decision) = change.budget() {
             self.decisions.with_label_values(&[decision.verdict.as_str(), decision.priority.as_str()]).inc();
         }
     }

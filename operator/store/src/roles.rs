@@ -1,5 +1,6 @@
-//! Three roles in PostgreSQL: the owner brings the schema up to date; the operator itself can read and add, and change
-//! only what a Task's life changes; the broker can add calls and files, and read what it needs for that.
+//! Four roles in PostgreSQL: the owner brings the schema up to date; the operator itself can read and add, and change
+//! only what a Task's life changes; the broker can add calls, files and payments; the signer
+//! can sign for payments and anchors, and tell what came of them.
 
 use countersign_crds::Identity;
 use sqlx::postgres::PgConnectOptions;
@@ -11,7 +12,7 @@ use crate::error::StoreError;
 
 /// What the operator may do, besides reading everything. Whatever is not here only the owner can do: change or delete
 /// an entry, a leaf, a checkpoint, a signature; change what an attempt ran or an Approval was for.
-const OPERATOR: [&str; 15] = [
+const OPERATOR: [&str; 16] = [
     "grant usage on schema public to {role}",
     "grant select on all tables in schema public to {role}",
     "grant insert on tasks, plans, steps, approvals, signatures, attempts, outputs, log_entries, log_payloads,
@@ -31,11 +32,13 @@ const OPERATOR: [&str; 15] = [
     "grant update (hashes) on log_tiles to {role}",
     "grant delete on log_pending to {role}",
     "grant update, delete on configurations to {role}",
+    // To have what ended for nothing tried again.
+    "grant update (state, revived, round, tries, next_try, ended_at) on outbox to {role}",
 ];
 
 /// What the broker may do: nothing of a Task's own record but read the attempts that were let in, and of alerts only
 /// deliver them.
-const BROKER: [&str; 8] = [
+const BROKER: [&str; 11] = [
     "grant usage on schema public to {role}",
     "grant select on tasks, attempts, sessions, calls, files, kept, log_entries to {role}",
     "grant insert on sessions, calls, files, kept, log_entries, log_payloads, log_pending to {role}",
@@ -43,6 +46,26 @@ const BROKER: [&str; 8] = [
     "grant update (outcome, status, address, sent, received, cost, ended_at) on calls to {role}",
     "grant select on alerts, budgets to {role}",
     "grant update (delivered_at, dead_at, tries, next_try, last_error) on alerts to {role}",
+    // To hand payments to the signer, and tell the sandbox how they stand.
+    "grant select, insert on payments to {role}",
+    "grant select (id, network, payment, attempt, state, transaction, place, last_error),
+        insert (network, payment, attempt),
+        update (state, attempt, revived, round, tries, next_try, ended_at) on outbox to {role}",
+    "grant select (id, outbox, transaction) on submissions to {role}",
+    // To know a schema of its own version.
+    "grant select on _sqlx_migrations to {role}",
+];
+
+/// What the signer may do: read what an attempt was let in for, and tell what it signed and what came of it.
+const SIGNER: [&str; 7] = [
+    "grant usage on schema public to {role}",
+    "grant select on tasks, attempts, payments, anchors, outbox, nonces, submissions, log_checkpoints, log_entries
+        to {role}",
+    "grant insert on anchors, nonces, submissions, log_entries, log_payloads, log_pending to {role}",
+    "grant insert (network, anchor) on outbox to {role}",
+    "grant update (state, tries, next_try, last_error, transaction, place, confirmed_at, fee, evidence, ended_at)
+        on outbox to {role}",
+    "grant update (outbox, at) on nonces to {role}",
     // To know a schema of its own version.
     "grant select on _sqlx_migrations to {role}",
 ];
@@ -52,6 +75,7 @@ const BROKER: [&str; 8] = [
 pub enum Role {
     Operator,
     Broker,
+    Signer,
 }
 
 impl Role {
@@ -59,6 +83,7 @@ impl Role {
         match self {
             Role::Operator => &OPERATOR,
             Role::Broker => &BROKER,
+            Role::Signer => &SIGNER,
         }
     }
 }

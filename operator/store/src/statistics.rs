@@ -63,7 +63,8 @@ pub struct SpendCursor {
     pub key: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Decisions {
     pub day: Date,
     pub namespace: String,
@@ -84,7 +85,8 @@ pub struct DecisionsCursor {
     pub verdict: BudgetVerdict,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Reason {
     pub namespace: String,
     pub agent: Option<String>,
@@ -114,7 +116,8 @@ pub struct BudgetFilter {
     pub current: Option<bool>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct BudgetRow {
     pub scope: Scope,
     /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.

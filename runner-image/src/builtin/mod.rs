@@ -11,6 +11,7 @@ mod http_call;
 mod json_transform;
 mod llm_invoke;
 mod mcp_call;
+mod pay;
 mod webhook_send;
 mod workspace;
 
@@ -37,6 +38,8 @@ pub fn run(name: &str, arguments: &[&str]) -> anyhow::Result<()> {
         ("http_call", []) => through_egress(&input, http_call::run)?,
         ("llm_invoke", []) => through_egress(&input, llm_invoke::run)?,
         ("mcp_call", []) => through_egress(&input, mcp_call::run)?,
+        // They differ in how the input is read, which is done where the step is judged.
+        ("onchain_action" | "pay", []) => through_egress(&input, pay::run)?,
         ("webhook_send", []) => through_egress(&input, webhook_send::run)?,
         _ => bail!("there is no built-in {name:?} with these arguments; SKILLS.md lists them"),
     };

@@ -3,7 +3,7 @@
 //! | path | what |
 //! |---|---|
 //! | `POST /v1/sessions` | the attempt's token, once, for a session |
-//! | `ANY /v1/forward` | a call, to the URL in `countersign-url` |
+//! | `ANY /v1/forward` | a call, to the URL in `countersign-url`; or the attempt's payment |
 //! | `PUT /v1/blobs`, `PUT /v1/trees` | a file, or a tree of files, kept by its content |
 //! | `GET /v1/blobs/DIGEST`, `GET /v1/trees/DIGEST` | what the attempt was given |
 //!
@@ -25,10 +25,10 @@ use axum::{Extension, Router};
 use tracing::Instrument;
 
 use crate::broker::Broker;
-use crate::call;
 use crate::record::{Admitted, Record};
 use crate::refusal::{Reason, Refusal};
 use crate::telemetry::attempt_span;
+use crate::{call, payment};
 
 pub fn router<R: Record>(broker: Arc<Broker<R>>) -> Router {
     Router::new()
@@ -51,7 +51,12 @@ async fn forward<R: Record>(
 ) -> Response {
     let span = attempt_span(&of);
     let answer = async {
-        call::forward(broker, of, request).await.unwrap_or_else(|refusal| {
+        let answered = if payment::is_for(request.headers()) {
+            payment::pay(broker, of, request.method()).await
+        } else {
+            call::forward(broker, of, request).await
+        };
+        answered.unwrap_or_else(|refusal| {
             tracing::warn!(reason = refusal.reason.as_str(), detail = refusal.detail, "refused");
             refusal.into_response()
         })

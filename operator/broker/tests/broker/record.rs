@@ -3,9 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use countersign_broker::record::{Admitted, Begun, Call, CallEnd, Record, RecordError};
+use countersign_broker::record::{
+    Admitted, Begun, Call, CallEnd, PaymentProblem, Record, RecordError, RequestedPayment,
+};
 use countersign_core::digest::Digest;
 use countersign_core::money::Money;
+use countersign_core::payment::Payment;
+use countersign_crds::PaymentState;
 
 #[derive(Clone, Default)]
 pub struct Memory(Arc<Mutex<State>>);
@@ -20,6 +24,9 @@ pub struct State {
     pub kept: u64,
     left: BTreeMap<String, BTreeSet<Digest>>,
     pub away: bool,
+    /// What was asked to be paid, and how it stands.
+    pub paid: Vec<Payment>,
+    pub paying: Option<PaymentState>,
     pub spent: Money,
     /// The most that was ever spent or set aside.
     pub peak: Money,
@@ -101,6 +108,36 @@ impl Record for Memory {
             let outcome = Some(outcome.to_owned());
             *call = Recorded { outcome, status, address, sent, received, cost, ..call.clone() };
         })
+    }
+
+    async fn request_payment(
+        &self,
+        of: &Admitted,
+        payment: &Payment,
+        ceiling: Option<Money>,
+    ) -> Result<RequestedPayment, PaymentProblem> {
+        let url = payment.id.to_string();
+        if !self.with(|state| state.paid.contains(payment)) {
+            let call = Call { method: "PAY", url: &url, reserved: payment.price, ceiling };
+            match self.begin_call(of, &call).await {
+                Ok(Begun::Number(_)) => self.with(|state| state.paid.push(payment.clone())),
+                Ok(Begun::CeilingReached { cost }) => return Err(PaymentProblem::CeilingReached(cost)),
+                Ok(Begun::Over) => return Err(PaymentProblem::Over),
+                Err(error) => return Err(PaymentProblem::Store(countersign_store::StoreError::Corrupt(error.0))),
+            }
+        }
+        Ok(self.with(|state| {
+            let call = state.calls.iter().position(|call| call.url == url).unwrap();
+            RequestedPayment {
+                state: state.paying.unwrap_or(PaymentState::Confirmed),
+                transaction: Some("0x07".to_owned()),
+                place: Some(7),
+                last_error: Some("told why".to_owned()),
+                call: call as u32 + 1,
+                cost: payment.price,
+                open: state.calls[call].outcome.is_none(),
+            }
+        }))
     }
 
     async fn kept(&self, of: &Admitted) -> Result<BTreeSet<Digest>, RecordError> {

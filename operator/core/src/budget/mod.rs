@@ -41,7 +41,8 @@ pub enum Unpriced {
 /// `None` where it cannot cost anything: nothing leaves its sandbox, and an attempt has no price.
 pub fn price(contract: &SkillSpec) -> Result<Option<Price>, Unpriced> {
     let Some(cost) = &contract.cost else {
-        return if contract.egress.is_empty() { Ok(None) } else { Err(Unpriced::Unknown) };
+        let spends = !contract.egress.is_empty() || contract.payment.is_some();
+        return if spends { Err(Unpriced::Unknown) } else { Ok(None) };
     };
     let read = |text: &str| text.parse().map_err(|error: MoneyError| Unpriced::Unreadable(error.to_string()));
     let per_attempt = cost.per_attempt.as_deref().map_or(Ok(Money::ZERO), read)?;

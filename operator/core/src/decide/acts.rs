@@ -10,6 +10,7 @@ use super::view::View;
 use crate::approval::excerpt;
 use crate::effect::Act;
 use crate::observed::{PodState, TaskView};
+use crate::payment::Payment;
 use crate::record::{
     ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, EndingCause, RecordedPlan, TaskRecord,
 };
@@ -114,6 +115,10 @@ fn subject(covered: &Covered) -> Subject {
             .flat_map(|contract| &contract.egress)
             .map(|egress| excerpt(&egress.to_string(), 250))
             .collect(),
+        payment: binding
+            .get("payment")
+            .and_then(|payment| serde_json::from_value::<Payment>(payment.clone()).ok())
+            .map(|payment| payment.to_string()),
         cost_ceiling: contract.as_ref().and_then(|contract| contract.cost.as_ref()).map(|cost| cost.ceiling.clone()),
         rules: covered.rules.iter().take(64).map(rule).collect(),
         // What the store knows besides is added when the Approval is made.

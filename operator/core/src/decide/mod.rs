@@ -18,6 +18,8 @@ mod wake;
 pub(crate) use launch::satisfied;
 pub(crate) use request::MOST_STEPS;
 
+use std::collections::BTreeSet;
+
 use jiff::{SignedDuration, Timestamp};
 
 use crate::budget::Budgets;
@@ -35,6 +37,8 @@ pub struct Config {
     pub runner_image: String,
     /// Whether there is a broker, without which no Skill does anything beyond its sandbox.
     pub broker: bool,
+    /// The networks that the signer pays on.
+    pub networks: BTreeSet<String>,
     /// Whether nothing runs where a pod could reach more than the broker.
     pub require_network_policy: bool,
     /// How long an attempt's pod may take to start.
@@ -91,6 +95,7 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
                 network: &observed.network,
                 waits: &waits,
                 balances: &observed.balances,
+                outside: &observed.outside,
             },
         )
     });

@@ -57,6 +57,7 @@ impl View<'_> {
             runner_image: &self.config.runner_image,
             purse,
             broker: self.config.broker,
+            networks: &self.config.networks,
         }))
     }
 

@@ -2,7 +2,7 @@
 
 mod prepare;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_crds::{AgentSpec, BudgetVerdict, Effect, PolicyMode, RiskClass, SkillSpec, Step};
@@ -51,6 +51,8 @@ pub struct Case<'a> {
     pub purse: Purse<'a>,
     /// Whether there is a broker.
     pub broker: bool,
+    /// Where the signer can pay.
+    pub networks: &'a BTreeSet<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

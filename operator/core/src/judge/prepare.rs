@@ -9,6 +9,7 @@ use super::{Case, Early, Judgement, Prepared, invalid, not_yet};
 use crate::approval::Ask;
 use crate::budget::BudgetDecision;
 use crate::digest;
+use crate::payment::{Payment, payment};
 use crate::policy::Verdict;
 use crate::record::{Launch, RuleDecision};
 use crate::sandbox::needs_broker;
@@ -32,13 +33,22 @@ pub(super) fn prepare(
     let policies = case.policies.digest(&case.task.namespace);
     if needs_broker(contract) && !case.broker {
         return Err(not_yet(format!(
-            "the Skill {name:?} has egress or a workspace, and no broker is installed; set broker.enabled in the chart"
+            "the Skill {name:?} has egress, a payment or a workspace, and no broker is installed; set broker.enabled in the chart"
+        )));
+    }
+    let payment = payment(&case.task.uid, &case.step.name, contract, &input)
+        .map_err(|message| invalid("InvalidInput", message))?;
+    if let Some(Payment { network, .. }) = &payment
+        && !case.networks.contains(network)
+    {
+        return Err(not_yet(format!(
+            "the Skill {name:?} pays on the network {network:?}, which the signer does not know; list it in the chart's signer.networks"
         )));
     }
     let secrets = secrets(case, contract)?;
     let limits = case.policies.egress_limits(&case.task.namespace);
     let workspace = if contract.workspace == Workspace::None { Vec::new() } else { (case.workspace)() };
-    let binding = json!({
+    let mut binding = json!({
         "version": 1,
         "task": case.task.uid,
         "requester": case.request.requester.as_ref().map(|requester| &requester.user),
@@ -52,6 +62,9 @@ pub(super) fn prepare(
         "policies": policies,
         "attempt": case.attempt,
     });
+    if let Some(payment) = &payment {
+        binding["payment"] = json!(payment);
+    }
     let number = |error: crate::json::strict::StrictError| invalid("InvalidInput", format!("input: {error}"));
     let digest = digest::of_json(&binding).map_err(number)?;
     let input_digest = digest::of_json(&Value::Object(input.clone())).map_err(number)?;
@@ -77,6 +90,7 @@ pub(super) fn prepare(
         limits,
         secrets,
         workspace,
+        payment,
     };
     let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules, budget });
     let policy_asks = verdict.effect == Effect::RequireApproval;

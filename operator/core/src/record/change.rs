@@ -175,6 +175,26 @@ impl Change {
         }
     }
 
+    /// What it says was decided about a price.
+    pub fn budget(&self) -> Option<&BudgetDecision> {
+        match self {
+            Change::Intend { budget, .. } | Change::FinishStep { budget, .. } => budget.as_deref(),
+            Change::Defer { budget, .. } => Some(budget),
+            Change::Adopt { .. }
+            | Change::Stamp { .. }
+            | Change::RequestApproval { .. }
+            | Change::SignApproval { .. }
+            | Change::DecideApproval { .. }
+            | Change::ExpireApproval { .. }
+            | Change::SupersedeApproval { .. }
+            | Change::WithdrawApproval { .. }
+            | Change::Admit { .. }
+            | Change::FinishAttempt { .. }
+            | Change::End { .. }
+            | Change::Finish { .. } => None,
+        }
+    }
+
     pub fn at(&self) -> Timestamp {
         match self {
             Change::Adopt { at, .. }

@@ -24,6 +24,7 @@ use crate::approval::Terms;
 use crate::budget::BudgetDecision;
 use crate::digest::Digest;
 use crate::money::Money;
+use crate::payment::Payment;
 
 /// Everything that is known of one Task.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -184,6 +185,9 @@ pub struct Launch {
     /// The trees of files that it begins with.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workspace: Vec<Digest>,
+    /// What it may ask the signer to pay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payment: Option<Payment>,
 }
 
 /// Which layers of the sandbox held for an attempt, and what really ran.

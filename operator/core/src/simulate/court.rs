@@ -52,7 +52,7 @@ pub(super) struct Court<'a> {
     task: &'a TaskView,
     plan: &'a RecordedPlan,
     request: Request,
-    /// The Skills without the schemas of their input, for input that is known in part.
+    /// The Skills without what is read from their input, for input that is known in part.
     unschooled: BTreeMap<String, SkillSpec>,
     /// By the members of the input that are not known.
     dockets: BTreeMap<BTreeSet<String>, Docket>,
@@ -86,8 +86,9 @@ impl Docket {
 
 impl<'a> Court<'a> {
     pub fn new(judge: &'a PolicyJudge, inputs: &'a Inputs, task: &'a TaskView, plan: &'a RecordedPlan) -> Court<'a> {
-        let unschooled =
-            |(name, skill): (&String, &SkillSpec)| (name.clone(), SkillSpec { input: Map::new(), ..skill.clone() });
+        let unschooled = |(name, skill): (&String, &SkillSpec)| {
+            (name.clone(), SkillSpec { input: Map::new(), payment: None, ..skill.clone() })
+        };
         Court {
             judge,
             inputs,
@@ -200,6 +201,7 @@ impl<'a> Court<'a> {
             runner_image: &config.runner_image,
             purse,
             broker: config.broker,
+            networks: &config.networks,
         }
     }
 

@@ -259,6 +259,7 @@ impl Side<'_> {
                 standing: Standing::Asking,
             },
             broker: config.broker,
+            networks: &config.networks,
         });
         let ruling = ruling(&step.skill, judgement, Vec::new(), &|_| true);
         let runs = matches!(ruling.says, Says::Permitted { .. } | Says::NeedsApproval { .. });

@@ -13,7 +13,7 @@ use super::*;
 use crate::budget::{Budgets, Window};
 use crate::cel::Fence;
 use crate::decide::{Bench, decide};
-use crate::observed::{Guard, TemplateLookup};
+use crate::observed::Guard;
 use crate::policy::PolicySet;
 use crate::record::{Change, StepOutcome};
 
@@ -153,11 +153,19 @@ fn drawn_inputs(steps: &[Drawn], parallelism: u32, which: u16, limits: [u8; 4], 
         config: Config {
             runner_image: "runner@sha256:0".into(),
             broker: true,
+            networks: Default::default(),
             require_network_policy: false,
             start_deadline: SignedDuration::from_secs(300),
         },
         observed: Observed {
-            task: Some(TaskView {
+            skills: Arc::new(skills()),
+            policies: Arc::new(PolicySet::compile(
+                "ops",
+                [("ops".to_owned(), "p".to_owned(), cluster), ("team".to_owned(), "q".to_owned(), own)],
+            )),
+            network: Network::Closed,
+            guard: Guard::Whole,
+            ..Observed::of(TaskView {
                 uid: "uid".into(),
                 namespace: "team".into(),
                 name: "task".into(),
@@ -165,24 +173,7 @@ fn drawn_inputs(steps: &[Drawn], parallelism: u32, which: u16, limits: [u8; 4], 
                 spec: serde_json::from_value(spec).unwrap(),
                 on_behalf_of: None,
                 conditions: Vec::new(),
-            }),
-            record: None,
-            template: TemplateLookup::NotNeeded,
-            plan_stamped: false,
-            skills: Arc::new(skills()),
-            agent: None,
-            policies: Arc::new(PolicySet::compile(
-                "ops",
-                [("ops".to_owned(), "p".to_owned(), cluster), ("team".to_owned(), "q".to_owned(), own)],
-            )),
-            secrets: Arc::default(),
-            network: Network::Closed,
-            approvals: BTreeMap::new(),
-            pods: Vec::new(),
-            jobs: BTreeSet::new(),
-            guard: Guard::Whole,
-            outputs: BTreeMap::new(),
-            balances: BTreeMap::new(),
+            })
         },
         history: BTreeMap::new(),
     }

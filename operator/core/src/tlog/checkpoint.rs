@@ -52,6 +52,12 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// What is anchored of a note: the SHA-256 of what is signed in it. Its signatures have no part in that, so those
+    /// that are added later change nothing.
+    pub fn anchored(note: &str) -> Result<[u8; 32], CheckpointError> {
+        Ok(*Digest::of_bytes(parse(note)?.0).as_bytes())
+    }
+
     /// What a note says of a log, whoever signed it; not to be believed.
     pub fn claimed(note: &str) -> Result<Checkpoint, CheckpointError> {
         Checkpoint::parse(parse(note)?.0)

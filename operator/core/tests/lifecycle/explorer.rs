@@ -108,6 +108,7 @@ impl<'a> Explorer<'a> {
             config: Config {
                 runner_image: "runner".into(),
                 broker: true,
+                networks: Default::default(),
                 require_network_policy: false,
                 start_deadline: SignedDuration::from_hours(24 * 365),
             },
@@ -223,6 +224,7 @@ impl<'a> Explorer<'a> {
             guard: if whole { Guard::Whole } else { Guard::Broken { problem: "it is gone".into() } },
             outputs: BTreeMap::new(),
             balances: BTreeMap::new(),
+            outside: Default::default(),
         };
         let runs = self.rules.judged(state.runs());
         let judge = Table { scope: self.world.scope, runs, skill: &self.skill };

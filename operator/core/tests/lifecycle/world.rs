@@ -151,6 +151,7 @@ impl Judge for Table<'_> {
             limits: Vec::new(),
             secrets: BTreeMap::new(),
             workspace: Vec::new(),
+            payment: None,
         };
         let digest = digest::of_json(&binding).unwrap();
         let input_digest = Digest::of_bytes("{}");

@@ -1,15 +1,12 @@
 //! One Task, looked at as often as one likes, with the real judge.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Bench, Config, decide};
 use countersign_core::effect::{Act, Decision};
 use countersign_core::judge::PolicyJudge;
-use countersign_core::observed::{
-    ApprovalView, Guard, Network, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup,
-};
+use countersign_core::observed::{ApprovalView, Guard, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::policy::PolicySet;
 use countersign_crds::{PolicySpec, SkillSpec};
 use jiff::{SignedDuration, Timestamp};
@@ -40,25 +37,15 @@ impl Bed {
             conditions: Vec::new(),
         };
         let observed = Observed {
-            task: Some(task),
-            record: None,
             template: TemplateLookup::NoneForType,
-            plan_stamped: false,
-            skills: Arc::new(BTreeMap::new()),
-            agent: None,
             policies: Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), allow)])),
-            secrets: Arc::default(),
-            network: Network::NotTried,
-            approvals: BTreeMap::new(),
-            pods: Vec::new(),
-            jobs: BTreeSet::new(),
             guard: Guard::Whole,
-            outputs: BTreeMap::new(),
-            balances: BTreeMap::new(),
+            ..Observed::of(task)
         };
         let config = Config {
             runner_image: "runner@sha256:0".into(),
             broker: true,
+            networks: Default::default(),
             require_network_policy: false,
             start_deadline: SignedDuration::from_secs(300),
         };

@@ -37,12 +37,7 @@ fn fill(bed: &mut Bed, scope: Scope, window: Window, spent: &str, held: &str) {
 
 /// What the look decided of the price of its one step, and on what.
 fn decided(decision: &Decision) -> Option<BudgetDecision> {
-    let of = |change: &Change| match change {
-        Change::Intend { budget, .. } | Change::FinishStep { budget, .. } => budget.as_deref().cloned(),
-        Change::Defer { budget, .. } => Some(budget.as_ref().clone()),
-        _ => None,
-    };
-    decision.changes.iter().find_map(of)
+    decision.changes.iter().find_map(Change::budget).cloned()
 }
 
 fn costs(ceiling: &str) -> Value {

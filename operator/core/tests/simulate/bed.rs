@@ -1,6 +1,6 @@
 //! A Task that could be created, and all that bears on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use countersign_core::cel::Fence;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_core::money::Money;
-use countersign_core::observed::{Guard, Network, Observed, TaskView, TemplateLookup};
+use countersign_core::observed::{Network, Observed, TaskView, TemplateLookup};
 use countersign_core::policy::PolicySet;
 use countersign_core::simulate::{Inputs, Risk, RiskKind, Simulation, StepOutlook, simulate};
 use countersign_crds::SkillSpec;
@@ -38,26 +38,12 @@ impl Bed {
             on_behalf_of: None,
             conditions: Vec::new(),
         };
-        let observed = Observed {
-            task: Some(task),
-            record: None,
-            template: TemplateLookup::NoneForType,
-            plan_stamped: false,
-            skills: Arc::default(),
-            agent: None,
-            policies: Arc::default(),
-            secrets: Arc::default(),
-            network: Network::Closed,
-            approvals: BTreeMap::new(),
-            pods: Vec::new(),
-            jobs: BTreeSet::new(),
-            guard: Guard::NotNeeded,
-            outputs: BTreeMap::new(),
-            balances: BTreeMap::new(),
-        };
+        let observed =
+            Observed { template: TemplateLookup::NoneForType, network: Network::Closed, ..Observed::of(task) };
         let config = Config {
             runner_image: "runner@sha256:0".into(),
             broker: true,
+            networks: Default::default(),
             require_network_policy: false,
             start_deadline: SignedDuration::from_secs(300),
         };

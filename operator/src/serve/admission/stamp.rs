@@ -153,6 +153,7 @@ mod tests {
                 input: serde_json::Map::new(),
                 image: "i".into(),
                 egress: Vec::new(),
+                payment: None,
                 cost_ceiling: None,
                 rules: Vec::new(),
                 earlier: Vec::new(),

@@ -97,18 +97,23 @@ impl Caller {
 
     /// Whether the caller may list Tasks in this namespace; in all of them where it is `None`.
     pub async fn may_read(&self, namespace: Option<&str>) -> Result<(), Problem> {
-        self.may("list", namespace).await
+        self.may("list", "tasks", namespace).await
     }
 
     /// Whether the caller may create Tasks in this namespace.
     pub async fn may_create(&self, namespace: &str) -> Result<(), Problem> {
-        self.may("create", Some(namespace)).await
+        self.may("create", "tasks", Some(namespace)).await
     }
 
-    async fn may(&self, verb: &str, namespace: Option<&str>) -> Result<(), Problem> {
+    /// Whether the caller may have what ended for nothing in the outbox tried again.
+    pub async fn may_retry(&self) -> Result<(), Problem> {
+        self.may("retry", "outbox", None).await
+    }
+
+    async fn may(&self, verb: &str, resource: &str, namespace: Option<&str>) -> Result<(), Problem> {
         let attributes = ResourceAttributes {
             group: Some(GROUP.to_owned()),
-            resource: Some("tasks".to_owned()),
+            resource: Some(resource.to_owned()),
             verb: Some(verb.to_owned()),
             namespace: namespace.map(str::to_owned),
             ..ResourceAttributes::default()
@@ -117,7 +122,7 @@ impl Caller {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let place = namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
-                Err(Problem::forbidden(format!("{} may not {verb} tasks of {GROUP} in {place}", self.name())))
+                Err(Problem::forbidden(format!("{} may not {verb} {resource} of {GROUP} in {place}", self.name())))
             }
             Err(error) => {
                 tracing::warn!(%error, "a caller's rights were not asked");

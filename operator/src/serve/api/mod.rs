@@ -6,6 +6,9 @@
 //! | `/log/checkpoint`, `/log/tile/…` | the newest signed checkpoint (`?cosignatures=N`: that N witnesses cosigned), and the tree's hashes | whoever the API server knows |
 //! | `/log/tile/entries/…` | entries without their payloads | who may list Tasks in all namespaces |
 //! | `/api/v1/keys` | the public keys that signed | whoever the API server knows |
+//! | `/api/v1/anchors?entries=N&size=M` | of each network the anchor that covers N entries, with its evidence, and proved against the checkpoint of M | whoever the API server knows |
+//! | `/api/v1/outbox` | what waits for a network outside, or ended for nothing | who may list Tasks in all namespaces |
+//! | `POST /api/v1/outbox/ID/retries` | has that tried again | who may `retry` `outbox` in our group |
 //! | `/api/v1/tasks`, `/steps`, `/entries` | of all namespaces | who may list Tasks in all namespaces |
 //! | `/api/v1/namespaces/NS/tasks`, `/steps`, `/tasks/NAME`, `/tasks/NAME/entries` | of one | who may list Tasks there |
 //! | `/api/v1/statistics/spend`, `/decisions`, `/reasons`, `/budgets` | sums of all namespaces | who may list Tasks in all namespaces |
@@ -19,6 +22,7 @@
 mod access;
 mod entries;
 mod limit;
+mod outbox;
 mod page;
 mod problem;
 mod simulations;
@@ -82,6 +86,9 @@ pub fn router(shared: Shared) -> Router {
         .route("/steps", get(tasks::steps))
         .route("/entries", get(entries::all))
         .route("/exports", post(entries::export_all))
+        .route("/anchors", get(outbox::anchors))
+        .route("/outbox", get(outbox::list))
+        .route("/outbox/{id}/retries", post(outbox::retry))
         .route("/keys", get(tiles::keys));
     Router::new()
         .nest("/api/v1", api)

@@ -7,10 +7,8 @@ use axum::Json;
 use axum::extract::{Extension, Path, State};
 use countersign_core::budget::{Scope, Window};
 use countersign_core::money::Money;
-use countersign_crds::{BudgetVerdict, Priority};
 use countersign_store as store;
 use countersign_store::{BudgetCursor, BudgetFilter, DecisionsCursor, Period, ReasonCursor, SpendBy, SpendCursor};
-use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
@@ -91,25 +89,12 @@ pub struct DecisionsAsked {
     r#continue: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Decisions {
-    day: Date,
-    namespace: String,
-    agent: Option<String>,
-    priority: Priority,
-    verdict: BudgetVerdict,
-    decisions: i64,
-    /// What was asked for, all together.
-    amount: Money,
-}
-
 pub async fn decisions(
     State(shared): Served,
     Extension(caller): Extension<Caller>,
     Path(Place { namespace }): Path<Place>,
     Query(asked): Query<DecisionsAsked>,
-) -> Result<Json<Page<Decisions>>, Problem> {
+) -> Result<Json<Page<store::Decisions>>, Problem> {
     caller.may_read(namespace.as_deref()).await?;
     let DecisionsAsked { since, until, limit, r#continue } = asked;
     let period = period(namespace, since, until)?;
@@ -122,11 +107,7 @@ pub async fn decisions(
         priority: last.priority,
         verdict: last.verdict,
     });
-    let items = rows.into_iter().map(|row| {
-        let store::Decisions { day, namespace, agent, priority, verdict, decisions, amount } = row;
-        Decisions { day, namespace, agent, priority, verdict, decisions, amount }
-    });
-    Ok(Json(Page { items: items.collect(), next: page::seal(next)? }))
+    Ok(Json(Page { items: rows, next: page::seal(next)? }))
 }
 
 #[derive(Deserialize)]
@@ -136,24 +117,12 @@ pub struct ReasonsAsked {
     r#continue: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Reason {
-    namespace: String,
-    agent: Option<String>,
-    /// Of the step.
-    outcome: String,
-    reason: String,
-    count: i64,
-    last_seen: Timestamp,
-}
-
 pub async fn reasons(
     State(shared): Served,
     Extension(caller): Extension<Caller>,
     Path(Place { namespace }): Path<Place>,
     Query(asked): Query<ReasonsAsked>,
-) -> Result<Json<Page<Reason>>, Problem> {
+) -> Result<Json<Page<store::Reason>>, Problem> {
     caller.may_read(namespace.as_deref()).await?;
     let ReasonsAsked { limit, r#continue } = asked;
     let (limit, after) = (page::limit(limit)?, page::open(r#continue.as_deref())?);
@@ -165,11 +134,7 @@ pub async fn reasons(
         outcome: last.outcome.clone(),
         reason: last.reason.clone(),
     });
-    let items = rows.into_iter().map(|row| {
-        let store::Reason { namespace, agent, outcome, reason, count, last_seen } = row;
-        Reason { namespace, agent, outcome, reason, count, last_seen }
-    });
-    Ok(Json(Page { items: items.collect(), next: page::seal(next)? }))
+    Ok(Json(Page { items: rows, next: page::seal(next)? }))
 }
 
 #[derive(Deserialize)]
@@ -183,31 +148,12 @@ pub struct BudgetsAsked {
     r#continue: Option<String>,
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Budget {
-    scope: Scope,
-    subject: String,
-    namespace: Option<String>,
-    /// Of the Agent or the Task.
-    name: Option<String>,
-    window: Window,
-    starts_at: Timestamp,
-    ends_at: Option<Timestamp>,
-    current: bool,
-    limit: Option<Money>,
-    spent: Money,
-    held: Money,
-    left: Option<Money>,
-    percent: Option<i32>,
-}
-
 pub async fn budgets(
     State(shared): Served,
     Extension(caller): Extension<Caller>,
     Path(Place { namespace }): Path<Place>,
     Query(asked): Query<BudgetsAsked>,
-) -> Result<Json<Page<Budget>>, Problem> {
+) -> Result<Json<Page<store::BudgetRow>>, Problem> {
     caller.may_read(namespace.as_deref()).await?;
     let BudgetsAsked { scope, window, current, limit, r#continue } = asked;
     let filter = BudgetFilter { namespace, scope, window, current };
@@ -219,39 +165,7 @@ pub async fn budgets(
         subject: last.subject.clone(),
         window: last.window,
     });
-    let items = rows.into_iter().map(|row| {
-        let store::BudgetRow {
-            scope,
-            subject,
-            namespace,
-            name,
-            window,
-            starts_at,
-            ends_at,
-            current,
-            limit,
-            spent,
-            held,
-            left,
-            percent,
-        } = row;
-        Budget {
-            scope,
-            subject,
-            namespace,
-            name,
-            window,
-            starts_at,
-            ends_at,
-            current,
-            limit,
-            spent,
-            held,
-            left,
-            percent,
-        }
-    });
-    Ok(Json(Page { items: items.collect(), next: page::seal(next)? }))
+    Ok(Json(Page { items: rows, next: page::seal(next)? }))
 }
 
 fn period(namespace: Option<String>, since: Option<String>, until: Option<String>) -> Result<Period, Problem> {

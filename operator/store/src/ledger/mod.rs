@@ -1,14 +1,12 @@
 //! The ledger: what is reserved when an attempt is intended, and settled when it ends, in the transaction of that
 //! change. Rows of budgets are locked last and in one order, so that nobody waits long and no two wait for each other.
 
-mod alerts;
 mod balances;
 mod close;
 mod reconcile;
 mod reserve;
 mod rows;
 
-pub use alerts::Untold;
 pub use balances::Differences;
 pub use reconcile::Unsettled;
 
@@ -28,24 +26,9 @@ pub(crate) async fn prepare(pool: &PgPool, changes: &[Change]) -> Result<Rows, S
     rows::find_or_make(pool, &decisions).await
 }
 
+/// What is reserved with the change; the other decisions are only kept.
 fn reserves(change: &Change) -> Option<&BudgetDecision> {
-    match change {
-        Change::Intend { budget, .. } => budget.as_deref(),
-        Change::Adopt { .. }
-        | Change::Stamp { .. }
-        | Change::RequestApproval { .. }
-        | Change::SignApproval { .. }
-        | Change::DecideApproval { .. }
-        | Change::ExpireApproval { .. }
-        | Change::SupersedeApproval { .. }
-        | Change::WithdrawApproval { .. }
-        | Change::Defer { .. }
-        | Change::Admit { .. }
-        | Change::FinishAttempt { .. }
-        | Change::FinishStep { .. }
-        | Change::End { .. }
-        | Change::Finish { .. } => None,
-    }
+    change.budget().filter(|_| matches!(change, Change::Intend { .. }))
 }
 
 /// Writes reservations, settlements and decisions, and gathers how the rows move: nothing is locked yet.

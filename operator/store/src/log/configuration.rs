@@ -44,6 +44,10 @@ impl Store {
             | Event::OpenSession { .. }
             | Event::BeginCall { .. }
             | Event::EndCall { .. }
+            | Event::RequestPayment { .. }
+            | Event::SignPayment { .. }
+            | Event::EndPayment { .. }
+            | Event::RevivePayment { .. }
             | Event::Settle { .. }
             | Event::Erase { .. } => {
                 return Err(StoreError::Corrupt(format!("{} is no configuration", event.kind())));

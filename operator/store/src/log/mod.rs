@@ -10,5 +10,6 @@ mod write;
 pub use cosignatures::Witnessed;
 pub use erase::Erased;
 pub use read::Snapshot;
+pub(crate) use read::unsigned;
 pub use sequence::{LogKeys, Sequenced};
 pub(crate) use write::{Told, append};

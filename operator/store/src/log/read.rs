@@ -232,6 +232,6 @@ impl TryFrom<Row> for Line {
     }
 }
 
-pub(super) fn unsigned(value: i64) -> Result<u64, StoreError> {
+pub(crate) fn unsigned(value: i64) -> Result<u64, StoreError> {
     u64::try_from(value).map_err(|error| StoreError::Corrupt(error.to_string()))
 }

@@ -5,6 +5,7 @@ use countersign_store::{LogKeys, Store, Witnessed};
 use jiff::Timestamp;
 
 use crate::database::Database;
+use crate::story;
 
 fn key() -> SigningKey {
     SigningKey::new("countersign.test/log", [7; 32]).unwrap()
@@ -20,11 +21,7 @@ fn at(minute: i64) -> Timestamp {
 
 /// Puts so many entries more into the log, in one checkpoint.
 async fn grow(database: &Database, store: &Store, entries: usize, minute: i64) -> Checkpoint {
-    let statement = format!(
-        "with e as (insert into log_entries (kind, at, body) select 'filler', now(), convert_to(n::text, 'UTF8')
-         from generate_series(1, {entries}) n returning id) insert into log_pending select id from e"
-    );
-    database.execute(store, &statement).await.unwrap();
+    story::filler(database, store, entries).await;
     let keys = LogKeys { current: key(), next: None };
     store.sequence(&keys, at(minute), 1_000_000).await.unwrap().unwrap().checkpoint
 }

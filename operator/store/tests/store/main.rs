@@ -7,6 +7,7 @@ mod database;
 mod history;
 mod ledger;
 mod log;
+mod outbox;
 mod queries;
 mod record;
 mod roles;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use countersign_core::budget::{BudgetDecision, Scope, SeenLine, Window};
 use countersign_core::digest::Digest;
 use countersign_core::money::Money;
+use countersign_core::payment::Payment;
 use countersign_core::record::{
     AttemptOutcome, Change, Covered, Ending, EndingCause, Finished, Launch, Output, OutputReference, RecordedPlan,
     Request, RuleDecision, StepOutcome, TaskOutcome,
@@ -13,9 +14,12 @@ use countersign_crds::{
     ApprovalScope, BudgetVerdict, Decision, Effect, Identity, PolicyMode, Priority, Required, RiskClass, SkillSpec,
     Step,
 };
+use countersign_store::Store;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, json};
+
+use crate::database::Database;
 
 pub const UID: &str = "7a1c0a52-95d2-4b8e-8b0a-000000000001";
 
@@ -146,6 +150,7 @@ fn intend(clock: &mut Clock, step: &str, number: u32, approval: Option<&str>) ->
         limits: Vec::new(),
         secrets: BTreeMap::from([("price-api".to_owned(), "17".to_owned())]),
         workspace: vec![digest("tree")],
+        payment: None,
     };
     Change::Intend {
         step: step.into(),
@@ -170,6 +175,30 @@ fn intend_paid(clock: &mut Clock, step: &str, number: u32, verdict: BudgetVerdic
         }
         other => other,
     }
+}
+
+/// Steps whose attempts are let in, each to pay.
+pub fn paying(steps: &[String], payments: &[Payment]) -> Vec<Vec<Change>> {
+    let mut clock = Clock::new();
+    let names: Vec<&str> = steps.iter().map(String::as_str).collect();
+    let mut batches = vec![adopt(&mut clock, &names)];
+    for (step, payment) in names.iter().zip(payments) {
+        let mut intend = intend(&mut clock, step, 1, None);
+        if let Change::Intend { launch, .. } = &mut intend {
+            launch.payment = Some(payment.clone());
+        }
+        batches.push(vec![intend, admit(&mut clock, step, 1)]);
+    }
+    batches
+}
+
+/// Entries that are of no Task, to be sequenced.
+pub async fn filler(database: &Database, store: &Store, entries: usize) {
+    let statement = format!(
+        "with e as (insert into log_entries (kind, at, body) select 'filler', now(), convert_to(n::text, 'UTF8')
+         from generate_series(1, {entries}) n returning id) insert into log_pending select id from e"
+    );
+    database.execute(store, &statement).await.unwrap();
 }
 
 /// Two units of ten a day, of which the pod alone costs a half.

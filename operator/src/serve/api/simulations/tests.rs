@@ -133,6 +133,7 @@ impl Bench {
             config: Config {
                 runner_image: "runner@sha256:0".into(),
                 broker: true,
+                networks: Default::default(),
                 require_network_policy: false,
                 start_deadline: SignedDuration::from_secs(300),
             },

@@ -1,0 +1,212 @@
+//! Takes items from the outbox and follows each to its end. Between any two of its steps it may be killed, or be
+//! doubled: what is kept says how to go on, and nothing leaves that is not kept.
+
+mod pace;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use alloy_primitives::Address;
+use countersign_core::outbox::{Receipt, Submission};
+use countersign_crds::{PaymentMode, PaymentState};
+use countersign_store::{Claim, Item, Limit, Store, StoreError, Work};
+use futures::StreamExt;
+use futures::stream::iter;
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+pub use self::pace::Pace;
+use crate::metrics::{Metrics, Outcome};
+use crate::network::{self, Network, Payment, Polled, Trouble};
+
+/// How many items are taken at once, and how many of them are followed at once.
+const BATCH: i64 = 64;
+const AT_ONCE: usize = 16;
+/// Longer than a batch takes. Who holds an item for longer may find it in other hands, and then nothing is lost: both
+/// hold the same nonce, and the router pays once.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// One network, and what is done on it.
+pub struct Lane<N> {
+    /// As Skills and the outbox name it.
+    pub name: String,
+    pub network: N,
+    /// The most that is signed for, by token; nothing of what is not listed.
+    pub limits: BTreeMap<Option<Address>, Limit>,
+    /// How often a checkpoint is anchored; never where left out.
+    pub anchors: Option<Duration>,
+    pub store: Store,
+    pub pace: Pace,
+    pub metrics: Metrics,
+}
+
+/// What became of one step with one item.
+type Stepped = Result<(), StoreError>;
+
+impl<N: Network> Lane<N> {
+    /// Works until told to end; what is in hand then is finished.
+    pub async fn run(&self, clock: impl Fn() -> Timestamp + Sync, ending: CancellationToken) {
+        while !ending.is_cancelled() {
+            let pause = match self.round(&clock).await {
+                Ok(full) if full => Duration::ZERO,
+                Ok(_) => self.pace.idle,
+                Err(error) => {
+                    tracing::warn!(network = self.name, %error, "the outbox cannot be read or written; trying again");
+                    self.pace.first
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = ending.cancelled() => return,
+            }
+        }
+    }
+
+    /// Takes a batch of what is due and goes one step with each. Whether there may be more.
+    pub async fn round(&self, clock: &(impl Fn() -> Timestamp + Sync)) -> Result<bool, StoreError> {
+        if let Some(interval) = self.anchors {
+            self.store.propose_anchor(&self.name, interval, clock()).await?;
+        }
+        let items = self.store.take_outbox(&self.name, LEASE, BATCH).await?;
+        let full = i64::try_from(items.len()).is_ok_and(|taken| taken == BATCH);
+        let (submitted, waiting): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| item.submitted && !item.submissions.is_empty());
+        let mut followed = iter(&submitted).map(|item| self.follow(item, clock())).buffer_unordered(AT_ONCE);
+        while let Some(stepped) = followed.next().await {
+            stepped?;
+        }
+        // One after the other, so that nonces are used in the order in which they are claimed.
+        for item in &waiting {
+            self.begin(item, clock()).await?;
+        }
+        Ok(full)
+    }
+
+    /// What nothing was signed for yet.
+    async fn begin(&self, item: &Item, now: Timestamp) -> Stepped {
+        if let Work::Pay { payment, unauthorised, .. } = &item.work {
+            if let Some(why) = unauthorised {
+                return self.fail(item, PaymentState::Dead, why, now).await;
+            }
+            match payment.mode {
+                PaymentMode::Live => {}
+                PaymentMode::Mock => return self.confirm(item, &mock(&payment.id, now), now).await,
+            }
+        }
+        match self.network.done(&work(item)).await {
+            Ok(Some(receipt)) => self.confirm(item, &receipt, now).await,
+            Ok(None) => self.sign(item, item.claimed, now).await,
+            Err(trouble) => self.trouble(item, &trouble, now).await,
+        }
+    }
+
+    /// What was signed: how it stands, and what that calls for.
+    async fn follow(&self, item: &Item, now: Timestamp) -> Stepped {
+        let newest = item.submissions.last();
+        match self.network.poll(&work(item), &item.submissions, now).await {
+            Ok(Polled::Waiting) => self.store.postpone_outbox(item, None, self.pace.poll).await,
+            Ok(Polled::Missing) => match newest {
+                Some(newest) => self.send(item, newest, now).await,
+                None => Ok(()),
+            },
+            Ok(Polled::Underpriced) => self.sign(item, newest.and_then(|newest| newest.nonce), now).await,
+            Ok(Polled::Displaced) => self.sign(item, item.claimed, now).await,
+            Ok(Polled::Confirmed(receipt)) => self.confirm(item, &receipt, now).await,
+            Ok(Polled::Refused(why)) => self.fail(item, PaymentState::Refused, &why, now).await,
+            Err(trouble) => self.trouble(item, &trouble, now).await,
+        }
+    }
+
+    /// A nonce, kept; a signature, kept; and only then it leaves.
+    async fn sign(&self, item: &Item, nonce: Option<u64>, now: Timestamp) -> Stepped {
+        let account = self.network.account();
+        let nonce = match (&account, nonce) {
+            (None, _) => None,
+            (Some(_), Some(nonce)) => Some(nonce),
+            (Some(account), None) => match self.network.floor().await {
+                Err(trouble) => return self.trouble(item, &trouble, now).await,
+                Ok(floor) => match self.store.claim_nonce(item, account, floor, self.limit(item), now).await? {
+                    Claim::Nonce(nonce) => Some(nonce),
+                    Claim::OverLimit(why) => return self.fail(item, PaymentState::Dead, &why, now).await,
+                },
+            },
+        };
+        let submission = match self.network.prepare(&work(item), nonce, &item.submissions, now).await {
+            Ok(submission) => submission,
+            Err(trouble) => {
+                // Otherwise whatever is signed with later nonces would wait for this one.
+                self.store.give_back_nonce(item.id).await?;
+                return self.trouble(item, &trouble, now).await;
+            }
+        };
+        if !self.store.keep_submission(item, account.as_deref(), &submission).await? {
+            tracing::warn!(network = self.name, item = item.id, "it was ended by others, and is not sent");
+            return Ok(());
+        }
+        let submitted = Item { submitted: true, ..item.clone() };
+        self.send(&submitted, &submission, now).await
+    }
+
+    async fn send(&self, item: &Item, submission: &Submission, now: Timestamp) -> Stepped {
+        match self.network.submit(submission).await {
+            Ok(Some(receipt)) => self.confirm(item, &receipt, now).await,
+            Ok(None) => {
+                self.metrics.stepped(&self.name, Outcome::Sent);
+                self.store.postpone_outbox(item, None, self.pace.poll).await
+            }
+            Err(trouble) => self.trouble(item, &trouble, now).await,
+        }
+    }
+
+    async fn confirm(&self, item: &Item, receipt: &Receipt, now: Timestamp) -> Stepped {
+        self.store.confirm_outbox(item, receipt, now).await?;
+        self.metrics.stepped(&self.name, Outcome::Confirmed);
+        tracing::info!(network = self.name, item = item.id, transaction = receipt.transaction, "confirmed");
+        Ok(())
+    }
+
+    async fn fail(&self, item: &Item, state: PaymentState, why: &str, now: Timestamp) -> Stepped {
+        self.store.fail_outbox(item, state, why, now).await?;
+        self.metrics.stepped(&self.name, if state == PaymentState::Dead { Outcome::Dead } else { Outcome::Refused });
+        tracing::error!(network = self.name, item = item.id, why, "given up; nothing was done");
+        Ok(())
+    }
+
+    /// Tried again, as long as something signed may be out there; else only so often.
+    async fn trouble(&self, item: &Item, trouble: &Trouble, now: Timestamp) -> Stepped {
+        self.metrics.stepped(&self.name, Outcome::Trouble);
+        let why = trouble.to_string();
+        let last = match trouble {
+            Trouble::Permanent(_) => true,
+            Trouble::Unavailable(_) | Trouble::WrongNetwork(_) | Trouble::NotNow(_) => item.tries >= self.pace.tries,
+        };
+        if last && !item.submitted {
+            return self.fail(item, PaymentState::Dead, &why, now).await;
+        }
+        tracing::warn!(network = self.name, item = item.id, why, tries = item.tries, "trying again");
+        self.store.postpone_outbox(item, Some(&why), self.pace.again(item.id, item.tries)).await
+    }
+
+    fn limit(&self, item: &Item) -> Option<Limit> {
+        match &item.work {
+            Work::Anchor { .. } => None,
+            Work::Pay { payment, .. } => self.limits.get(&payment.token).copied(),
+        }
+    }
+}
+
+/// What it is to the network.
+fn work(item: &Item) -> network::Work {
+    match &item.work {
+        Work::Anchor { digest, size: _ } => network::Work::Anchor(*digest),
+        Work::Pay { payment, .. } => {
+            let countersign_core::payment::Payment { id, token, to, amount, .. } = &**payment;
+            network::Work::Pay(Payment { id: id.0, token: *token, to: *to, amount: amount.0 })
+        }
+    }
+}
+
+/// Nothing moved, and its name says so.
+fn mock(id: &countersign_core::payment::PaymentId, now: Timestamp) -> Receipt {
+    Receipt { transaction: format!("mock:{id}"), place: None, at: now, fee: None, evidence: Vec::new() }
+}
