@@ -1,5 +1,5 @@
-//! `countersign migrate`: brings the schema up to date as its owner, and lets the operator's role and the broker's work
-//! with it. It runs before the operator, which never sees the owner's password.
+//! `countersign migrate`: brings the schema up to date as its owner, and lets the operator's role, the broker's and the
+//! signer's work with it. It runs before the operator, which never sees the owner's password.
 
 use std::time::Duration;
 
@@ -10,17 +10,18 @@ const AGAIN: Duration = Duration::from_secs(2);
 const OWNER: &str = "COUNTERSIGN_DATABASE_OWNER_URL";
 const OPERATOR: &str = "COUNTERSIGN_DATABASE_URL";
 const BROKER: &str = "COUNTERSIGN_DATABASE_BROKER_URL";
+const SIGNER: &str = "COUNTERSIGN_DATABASE_SIGNER_URL";
 
 /// Waits for PostgreSQL, whenever that comes.
 pub async fn run() -> anyhow::Result<()> {
     let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     let operator = variable(OPERATOR).with_context(|| format!("{OPERATOR} is not set"))?;
     let owner = variable(OWNER).unwrap_or_else(|| operator.clone());
-    let broker = variable(BROKER);
+    let others = [(Role::Broker, variable(BROKER)), (Role::Signer, variable(SIGNER))];
     let options = StoreOptions { url: owner, max_connections: 1, acquire_timeout: Duration::from_secs(5) };
     let store = Store::open(&options).context(OWNER)?;
     loop {
-        match prepare(&store, &operator, broker.as_deref()).await {
+        match prepare(&store, &operator, &others).await {
             Ok(Rights::AddOnly) => {
                 tracing::info!("the schema is up to date; the operator's role can read and add");
                 return Ok(());
@@ -40,10 +41,16 @@ pub async fn run() -> anyhow::Result<()> {
     }
 }
 
-async fn prepare(store: &Store, operator: &str, broker: Option<&str>) -> Result<Rights, StoreError> {
+async fn prepare(
+    store: &Store,
+    operator: &str,
+    others: &[(Role, Option<String>)],
+) -> Result<Rights, StoreError> {
     store.migrate().await?;
-    if let Some(broker) = broker {
-        store.grant(Role::Broker, broker).await?;
+    for (role, url) in others {
+        if let Some(url) = url {
+            store.grant(*role, url).await?;
+        }
     }
     store.grant(Role::Operator, operator).await
 }

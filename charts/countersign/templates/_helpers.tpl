@@ -30,6 +30,26 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{- define "countersign.signer.selector" -}}
+app.kubernetes.io/name: countersign-signer
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "countersign.signer.labels" -}}
+{{ include "countersign.signer.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- define "countersign.signer.image" -}}
+{{- if .Values.signer.image.digest -}}
+{{ .Values.signer.image.repository }}@{{ .Values.signer.image.digest }}
+{{- else -}}
+{{ .Values.signer.image.repository }}:{{ .Values.signer.image.tag | default .Chart.AppVersion }}
+{{- end -}}
+{{- end -}}
+
 {{- define "countersign.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}

@@ -5,6 +5,10 @@
 //! whatever network. `evm`, `qubic` and `timestamp` are the networks, each with the offline check of what it leaves.
 
 pub mod driver;
+pub mod evm;
 pub mod metrics;
 pub mod network;
+pub mod qubic;
 pub mod serve;
+pub mod settings;
+pub mod timestamp;

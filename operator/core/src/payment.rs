@@ -201,8 +201,8 @@ fn smallest(value: Option<&Value>) -> Option<U256> {
     }
 }
 
-/// A decimal string of whole units; never rounded.
-fn whole(text: &str, decimals: u8) -> Option<U256> {
+/// A decimal string of whole units, in the smallest one; never rounded.
+pub fn whole(text: &str, decimals: u8) -> Option<U256> {
     let (before, after) = text.split_once('.').unwrap_or((text, "0"));
     let (places, decimals) = (after.trim_end_matches('0'), usize::from(decimals));
     if !is_digits(before) || !is_digits(after) || places.len() > decimals {

@@ -71,7 +71,8 @@ impl<N: Network> Lane<N> {
         let full = i64::try_from(items.len()).is_ok_and(|taken| taken == BATCH);
         let (submitted, waiting): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| item.submitted && !item.submissions.is_empty());
-        let mut followed = iter(&submitted).map(|item| self.follow(item, clock())).buffer_unordered(AT_ONCE);
+        let followed: Vec<_> = submitted.iter().map(|item| self.follow(item, clock())).collect();
+        let mut followed = iter(followed).buffer_unordered(AT_ONCE);
         while let Some(stepped) = followed.next().await {
             stepped?;
         }

@@ -1,0 +1,93 @@
+//! The signer's process: it holds the keys, and takes its work from the outbox alone.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Parser;
+use countersign_chain::driver::{Lane, Pace};
+use countersign_chain::metrics::Metrics;
+use countersign_chain::network::Network;
+use countersign_chain::serve;
+use countersign_chain::settings::{self, Chosen};
+use countersign_service::settings::Secret;
+use countersign_store::{Store, StoreOptions};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// What is in hand has so long once it is told to end.
+const DRAIN: Duration = Duration::from_secs(25);
+
+#[derive(Parser)]
+#[command(name = "countersign-signer", version, about = "Makes payments and anchors that wait in the outbox")]
+struct Arguments {
+    /// The networks, in YAML
+    #[arg(long, env = "COUNTERSIGN_NETWORKS_FILE", value_name = "FILE")]
+    networks: PathBuf,
+    /// The record: postgres://USER:PASSWORD@HOST:PORT/DATABASE
+    #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database: String,
+    /// Certificates (PEM) that are trusted beside the public ones
+    #[arg(long, env = "COUNTERSIGN_TRUSTED_CA_FILE", value_name = "FILE")]
+    trusted_ca: Option<PathBuf>,
+    /// Where probes and metrics are served
+    #[arg(long, env = "COUNTERSIGN_SIGNER_LISTEN", value_name = "ADDRESS:PORT", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+}
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    countersign_service::logs::start("info");
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    let Arguments { networks, database, trusted_ca, listen } = Arguments::parse();
+    let database = Secret(database);
+    let chosen = settings::read(&networks, trusted_ca.as_deref())?;
+    let store =
+        Store::open(&StoreOptions { url: database.0, max_connections: 16, acquire_timeout: Duration::from_secs(5) })?;
+    let metrics = Metrics::new()?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("--listen {listen}"))?;
+    let mut serving = tokio::spawn(axum::serve(listener, serve::router(store.clone(), metrics.clone())).into_future());
+
+    let ending = CancellationToken::new();
+    let mut lanes = JoinSet::new();
+    for Chosen { name, network, limits, anchors } in chosen {
+        tracing::info!(network = name, account = network.account(), ?anchors, "works");
+        let lane = Lane {
+            name,
+            network,
+            limits,
+            anchors,
+            store: store.clone(),
+            pace: Pace::default(),
+            metrics: metrics.clone(),
+        };
+        let ending = ending.clone();
+        lanes.spawn(async move { lane.run(now, ending).await });
+    }
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        result = &mut serving => result??,
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
+    }
+    tracing::info!("told to end: finishing what is in hand");
+    ending.cancel();
+    if tokio::time::timeout(DRAIN, async { while lanes.join_next().await.is_some() {} }).await.is_err() {
+        tracing::warn!("what was in hand is left where it is; the next signer goes on with it");
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// As fine as PostgreSQL keeps it.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::Trunc)).unwrap_or(now)
+}
