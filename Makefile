@@ -1,4 +1,5 @@
 # make demo         the main job, on a real cluster
+# make demo-transfer  money leaves, once, and what was recorded of it is proved offline
 # make clean-demo   takes it down
 # make test         everything that must hold
 # make bench        the figures in e2e/BENCHMARKS.md
@@ -17,6 +18,10 @@ help: ## Says what there is.
 .PHONY: demo
 demo: ## Brings up a cluster, installs Countersign, watches a wallet on a chain (15 min cold, 2 min warm).
 	@e2e/demo.sh
+
+.PHONY: demo-transfer
+demo-transfer: ## Pays once on a real chain, signed by two people; anchors and verifies the record (15 min cold, 2 min warm).
+	@e2e/demo-transfer.sh
 
 .PHONY: clean-demo
 clean-demo: ## Takes the demo's cluster down and removes its state.

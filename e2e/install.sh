@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the operator, the broker and the runner, gives their images to the cluster that up.sh brought up, and installs
+# Builds the operator, the broker, the signer and the runner, gives their images to the cluster that up.sh brought up, and installs
 # the charts with Helm. Can be run again: it upgrades. PROFILE=release builds optimised binaries.
 #   install.sh [HELM ARGUMENTS...]
 set -euo pipefail
@@ -23,15 +23,16 @@ image() {
 }
 
 TARGET=$(rustc -vV | sed -n 's/^host: //p')
-say "building the operator, the broker, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
+say "building the operator, the broker, the signer, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
 (cd "$ROOT" && cargo build --quiet --profile "$PROFILE" --workspace --bins)
 mkdir -p "$BIN"
-for binary in kubectl-countersign countersign-witness; do
+for binary in kubectl-countersign countersign-witness countersign-signer; do
   ln -sfn "$ROOT/target/$TARGET/$(folder)/$binary" "$BIN/$binary"
 done
 runner=$(image runner countersign-runner runner-image/Containerfile)
 operator=$(image operator countersign operator/Containerfile)
 broker=$(image broker countersign-broker operator/broker/Containerfile)
+signer=$(image signer countersign-signer operator/chain/Containerfile)
 
 "$ROOT/e2e/outside/outside.sh" start
 mapfile -t outside < <("$ROOT/e2e/outside/outside.sh" settings)
@@ -42,6 +43,7 @@ if [[ $(flavour) == local ]]; then
   kubectl -n "$NAMESPACE" create secret generic countersign-database \
     --from-literal "url=$("$CLUSTER_DIR/postgres.sh" operator-url)" \
     --from-literal "brokerUrl=$("$CLUSTER_DIR/postgres.sh" broker-url)" \
+    --from-literal "signerUrl=$("$CLUSTER_DIR/postgres.sh" signer-url)" \
     --from-literal "ownerUrl=$("$CLUSTER_DIR/postgres.sh" url)" --dry-run=client -o yaml | kubectl apply -f - >&2
   postgres=(--set postgres.existingSecret=countersign-database)
 fi
@@ -52,7 +54,8 @@ kubectl wait --for=condition=Established --timeout=60s >/dev/null \
   crd/{tasks,plans,policies,approvals,skills,agents}.countersign.dev
 settings=("${postgres[@]}" "${outside[@]}" --set "runner.image=$runner" --set "image.repository=${operator%@*}"
   --set "image.digest=${operator#*@}" --set "broker.image.repository=${broker%@*}"
-  --set "broker.image.digest=${broker#*@}" --set broker.replicas=1 "$@")
+  --set "broker.image.digest=${broker#*@}" --set broker.replicas=1
+  --set "signer.image.repository=${signer%@*}" --set "signer.image.digest=${signer#*@}" "$@")
 helm upgrade --install countersign "$ROOT/charts/countersign" -n "$NAMESPACE" "${settings[@]}" --wait --timeout 3m >&2
 if [[ $(flavour) == local ]]; then
   # The log has its key by now, or in a moment.

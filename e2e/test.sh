@@ -54,6 +54,10 @@ demo() {
   make --no-print-directory demo
 }
 
+transfer() {
+  make --no-print-directory demo-transfer
+}
+
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
@@ -89,6 +93,7 @@ part "tools" tools
 part "style" style
 part "unit, property and simulation tests" units
 part "the demo, from nothing" demo
+part "a transfer" transfer
 part "manifests" e2e/manifests.sh
 part "what users do, on the cluster" cluster
 part "the commands of the README" e2e/readme.sh

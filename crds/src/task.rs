@@ -224,7 +224,7 @@ pub struct StepStatus {
     /// What it pays; left out where it pays nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payment: Option<PaymentStatus>,
-    /// The transaction that anchors the record of this step, of the first network that has one.
+    /// `NETWORK:TRANSACTION` that anchors the record of this step: the one that was confirmed first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub anchor: Option<String>,

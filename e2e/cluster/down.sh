@@ -24,7 +24,7 @@ end_containers() {
 
 down_local() {
   local daemon
-  for daemon in witness receiver chain kustomize-controller source-controller git-server kubelet kube-proxy kube-scheduler kube-controller-manager; do stop "$daemon" 10; done
+  for daemon in witness receiver stamps chain kustomize-controller source-controller git-server kubelet kube-proxy kube-scheduler kube-controller-manager; do stop "$daemon" 10; done
   end_containers
   stop containerd 10
   stop kube-apiserver 70

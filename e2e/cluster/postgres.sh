@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # PostgreSQL for the local cluster: Debian's, on the node, with data of its own.
-#   start | stop | kill | url | operator-url | broker-url | local-url | psql [ARGS]
+#   start | stop | kill | url | operator-url | broker-url | signer-url | local-url | psql [ARGS]
 # `kill` ends it as a crash would (immediate shutdown). On kind or an existing cluster the chart brings
 # its own PostgreSQL, and the URLs print nothing. `url` is the
-# owner's, `operator-url` and `broker-url` are those of roles which `countersign migrate` makes and which cannot change the log.
+# owner's, `operator-url`, `broker-url` and `signer-url` are those of roles which `countersign migrate` makes and which cannot change the log.
 set -euo pipefail
 # shellcheck source=lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -60,10 +60,11 @@ case ${1:-} in
   url) url "$NODE_IP" countersign ;;
   operator-url) url "$NODE_IP" countersign_operator ;;
   broker-url) url "$NODE_IP" countersign_broker ;;
+  signer-url) url "$NODE_IP" countersign_signer ;;
   local-url) url 127.0.0.1 countersign ;;
   psql)
     shift
     exec "$(program psql)" -X "$(url 127.0.0.1 countersign)" "$@"
     ;;
-  *) die "postgres.sh: start, stop, kill, url, operator-url, broker-url, local-url or psql" ;;
+  *) die "postgres.sh: start, stop, kill, url, operator-url, broker-url, signer-url, local-url or psql" ;;
 esac

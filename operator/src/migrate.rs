@@ -41,11 +41,7 @@ pub async fn run() -> anyhow::Result<()> {
     }
 }
 
-async fn prepare(
-    store: &Store,
-    operator: &str,
-    others: &[(Role, Option<String>)],
-) -> Result<Rights, StoreError> {
+async fn prepare(store: &Store, operator: &str, others: &[(Role, Option<String>)]) -> Result<Rights, StoreError> {
     store.migrate().await?;
     for (role, url) in others {
         if let Some(url) = url {

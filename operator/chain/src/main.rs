@@ -1,12 +1,16 @@
 //! The signer's process: it holds the keys, and takes its work from the outbox alone.
 
+use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use alloy_primitives::hex;
 use anyhow::Context;
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use countersign_chain::driver::{Lane, Pace};
+use countersign_chain::evm::{Key, SecretKey};
 use countersign_chain::metrics::Metrics;
 use countersign_chain::network::Network;
 use countersign_chain::serve;
@@ -18,19 +22,37 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroizing;
 
 /// What is in hand has so long once it is told to end.
 const DRAIN: Duration = Duration::from_secs(25);
 
 #[derive(Parser)]
 #[command(name = "countersign-signer", version, about = "Makes payments and anchors that wait in the outbox")]
+#[command(subcommand_negates_reqs = true)]
 struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a key for an Ethereum network in a new file, and print its account
+    NewKey { file: PathBuf },
+    /// Print the account of a key that is there
+    Account { file: PathBuf },
+}
+
+#[derive(Args)]
+struct Options {
     /// The networks, in YAML
-    #[arg(long, env = "COUNTERSIGN_NETWORKS_FILE", value_name = "FILE")]
-    networks: PathBuf,
+    #[arg(long, env = "COUNTERSIGN_NETWORKS_FILE", value_name = "FILE", required = true)]
+    networks: Option<PathBuf>,
     /// The record: postgres://USER:PASSWORD@HOST:PORT/DATABASE
-    #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
-    database: String,
+    #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true, value_name = "URL", required = true)]
+    database: Option<String>,
     /// Certificates (PEM) that are trusted beside the public ones
     #[arg(long, env = "COUNTERSIGN_TRUSTED_CA_FILE", value_name = "FILE")]
     trusted_ca: Option<PathBuf>,
@@ -41,12 +63,38 @@ struct Arguments {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    let Arguments { command, options } = Arguments::parse();
+    match command {
+        Some(Command::NewKey { file }) => new_key(&file),
+        Some(Command::Account { file }) => account(&file),
+        None => run(options).await,
+    }
+}
+
+/// Readable by nobody else.
+fn new_key(file: &Path) -> anyhow::Result<()> {
+    let mut secret = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *secret).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
+    let mut out = std::fs::OpenOptions::new();
+    let mut out =
+        out.write(true).create_new(true).mode(0o600).open(file).with_context(|| file.display().to_string())?;
+    out.write_all(Zeroizing::new(hex::encode_prefixed(secret.as_slice())).as_bytes())?;
+    account(file)
+}
+
+fn account(file: &Path) -> anyhow::Result<()> {
+    println!("{}", SecretKey::read(file).with_context(|| file.display().to_string())?.address());
+    Ok(())
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
     countersign_service::logs::start("info");
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-    let Arguments { networks, database, trusted_ca, listen } = Arguments::parse();
-    let database = Secret(database);
+    let Options { networks, database, trusted_ca, listen } = options;
+    // They are only missing where another command is given.
+    let (networks, database) = (networks.context("--networks")?, Secret(database.context("--database")?));
     let chosen = settings::read(&networks, trusted_ca.as_deref())?;
     let store =
         Store::open(&StoreOptions { url: database.0, max_connections: 16, acquire_timeout: Duration::from_secs(5) })?;

@@ -5,6 +5,7 @@ mod api;
 mod cluster;
 mod explain;
 mod log;
+mod outbox;
 mod pending;
 mod sign;
 mod simulate;
@@ -64,6 +65,8 @@ enum Command {
     Audit(log::Audit),
     /// Write entries of the log with all that it takes to verify them offline
     Export(log::Export),
+    /// What waits for a network outside: payments and anchors
+    Outbox(outbox::Outbox),
     /// Erase what a finished Task was given and gave back, for a reason that is logged
     Erase(log::Erase),
     /// Have another key sign the log from now on
@@ -105,9 +108,10 @@ async fn main() -> anyhow::Result<ExitCode> {
         Command::Simulate(arguments) => return simulate::run(arguments, &connection).await,
         Command::Audit(arguments) => log::audit(arguments, &connection).await,
         Command::Export(arguments) => log::export(arguments, &connection).await,
+        Command::Outbox(arguments) => outbox::run(arguments, &connection).await,
         Command::Erase(arguments) => log::erase(arguments, &connection).await,
         Command::RotateKey(arguments) => log::rotate(arguments, &cluster().await?).await,
-        Command::Verify(arguments) => log::verify(&arguments),
+        Command::Verify(arguments) => log::verify(&arguments).await,
         Command::Consistency(arguments) => log::consistency(&arguments),
     }?;
     Ok(ExitCode::SUCCESS)

@@ -29,7 +29,6 @@ use crate::network::{Network, Payment, Polled, Receipt, Submission, Trouble, Wor
 use seen::Elsewhere;
 
 /// One network with one account.
-#[derive(Debug)]
 pub struct Evm<K> {
     settings: Settings,
     node: Node,

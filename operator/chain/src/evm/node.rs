@@ -21,7 +21,6 @@ const MOST: usize = 256 * 1024;
 /// Of a block with all that it holds, which is bounded by the block's gas.
 const MOST_OF_BLOCK: usize = 16 * 1024 * 1024;
 
-#[derive(Debug)]
 pub struct Node {
     /// Of the network, for those who read what went wrong.
     name: String,

@@ -16,6 +16,9 @@ use super::seen::{Elsewhere, Mined, Pool, Seen};
 use super::{Evm, damaged, fees, transaction};
 use crate::network::{Payment, Submission, Trouble, Work};
 
+/// How often a node is asked for a piece of the log, whatever height it claims.
+const MOST_RANGES: u64 = 10_000;
+
 /// Where a transaction is said to be.
 struct Claimed {
     transaction: B256,
@@ -139,7 +142,10 @@ impl<K: Key> Evm<K> {
             .topic1(self.key.address().into_word())
             .topic2(id);
         let mut to = head.number;
-        while to >= settings.deployed_at {
+        for _ in 0..MOST_RANGES {
+            if to < settings.deployed_at {
+                return Ok(None);
+            }
             let from = to.saturating_sub(settings.log_range.get() - 1).max(settings.deployed_at);
             for log in self.node.logs(&filter.clone().from_block(from).to_block(to)).await? {
                 if let (Some(transaction), Some(block), Some(hash)) =
@@ -148,10 +154,10 @@ impl<K: Key> Evm<K> {
                     return Ok(Some(Claimed { transaction, block, hash }));
                 }
             }
-            let Some(before) = from.checked_sub(1) else { break };
+            let Some(before) = from.checked_sub(1) else { return Ok(None) };
             to = before;
         }
-        Ok(None)
+        Err(Trouble::Unavailable(format!("the log of {} is too long to look through: raise logRange", settings.name)))
     }
 
     fn confirmations(&self, block: u64, head: &At) -> u64 {

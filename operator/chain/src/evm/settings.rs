@@ -6,11 +6,12 @@ use std::time::Duration;
 use alloy_primitives::Address;
 use reqwest::Url;
 
-#[derive(Clone, Debug)]
+/// Not to be shown, as its address may hold a secret.
+#[derive(Clone)]
 pub struct Settings {
     /// For those who read what went wrong.
     pub name: String,
-    /// The node's. It may hold a secret, and is told to nobody.
+    /// The node's.
     pub url: Url,
     pub chain_id: u64,
     /// The contract of contracts/Router.sol.

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api;
 
+use super::anchors::Anchor;
 use super::page::{PAGE, Page, Selected, Snapshot};
 
 pub struct Api {
@@ -30,6 +31,11 @@ struct Exported {
 struct Entries {
     items: Vec<EncodedLine>,
     next: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Anchors {
+    anchors: Vec<Anchor>,
 }
 
 impl Api {
@@ -75,6 +81,12 @@ impl Api {
         };
         let Entries { items, next } = self.json(Method::GET, &path).await?;
         Ok(Page { lines: decoded(items)?, next })
+    }
+
+    pub async fn anchors(&self, entries: u64, size: u64) -> anyhow::Result<Vec<Anchor>> {
+        let path = format!("/api/v1/anchors?entries={entries}&size={size}");
+        let Anchors { anchors } = self.json(Method::GET, &path).await?;
+        Ok(anchors)
     }
 
     pub async fn tile(&self, tile: Tile, width: usize) -> anyhow::Result<Vec<Hash>> {

@@ -4,20 +4,37 @@ use countersign_core::names::{printable, shown};
 use countersign_core::tlog::{Line, entry};
 use serde_json::{Value, json};
 
+use super::anchors::Anchor;
 use super::page::Selected;
 use super::source::Source;
 
 pub async fn print(source: &Source, selected: &Selected, as_json: bool) -> anyhow::Result<()> {
     let size = source.size().await?;
-    let mut next = Some(0);
+    let (mut next, mut entries) = (Some(0), 0);
     while let Some(from) = next {
         let page = source.page(selected, from, size, false).await?;
         next = page.next;
         for log_entry in &page.lines {
             println!("{}", line(log_entry, as_json)?);
+            entries = log_entry.index + 1;
         }
     }
+    for anchor in source.anchors(entries, size).await? {
+        println!("{}", anchored(&anchor, entries, as_json));
+    }
     Ok(())
+}
+
+/// Where it can be seen outside that all of it was there, or how far.
+fn anchored(anchor: &Anchor, entries: u64, as_json: bool) -> String {
+    let Anchor { network, size, checkpoint: _, transaction, place, at, evidence: _, proof: _ } = anchor;
+    let covers = *size >= entries;
+    if as_json {
+        let anchor = json!({"network": network, "transaction": transaction, "place": place, "at": at, "entries": size, "covers": covers});
+        return json!({"anchor": anchor}).to_string();
+    }
+    let how_far = if covers { "covers all of it".to_owned() } else { format!("covers entries below {size}") };
+    format!("anchored on {network}  {at:.0}  {transaction}, {how_far}")
 }
 
 fn line(log_entry: &Line, as_json: bool) -> anyhow::Result<String> {
@@ -42,7 +59,12 @@ fn tell(event: &Value) -> String {
     let person = |pointer: &str| at(pointer).and_then(Value::as_str).map(shown);
     let mut words: Vec<String> =
         ["/step", "/name", "/plan/name", "/object/kind", "/object/name"].into_iter().filter_map(text).collect();
-    words.extend(at("/number").map(|number| format!("attempt {number}")));
+    // Of a call the number is its own, of an attempt the attempt's.
+    let numbered = if at("/attempt").is_some() { "call" } else { "attempt" };
+    words.extend(at("/number").map(|number| format!("{numbered} {number}")));
+    words.extend(text("/payment").map(|id| format!("payment {id}")));
+    words.extend(at("/payment/id").and_then(Value::as_str).map(|id| format!("payment {}", printable(id))));
+    words.extend(["/state", "/transaction", "/receipt/transaction"].into_iter().filter_map(text));
     let verdict = at("/decision/approved").or(at("/approved")).and_then(Value::as_bool);
     words.extend(verdict.map(|approved| if approved { "approved" } else { "rejected" }.to_owned()));
     let people = ["/decision/user", "/by/user", "/request/requester/user"];

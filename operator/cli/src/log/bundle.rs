@@ -6,6 +6,7 @@
 //! | `log.key` | the log's public key, `NAME+HEX+BASE64` (C2SP signed-note) |
 //! | `entries.jsonl` | a line for each entry: `index`, `body` and `payload` in base64 (null where erased), and `proof` |
 //! | `rotations.jsonl` | where the key was ever changed: the entries that say so, each with its proof |
+//! | `anchors.jsonl` | where there are any: a line for each network, with the checkpoint that it has, and what proves that |
 //! | `tile/…` | for a whole log: its hashes (C2SP tlog-tiles), which tell exactly what was altered |
 
 use std::fs::File;
@@ -13,12 +14,15 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
+
+use super::anchors::Anchor;
 use countersign_core::tlog::{Line, Tile, Tiles, VerifyingKey};
 
 pub const CHECKPOINT: &str = "checkpoint";
 pub const KEY: &str = "log.key";
 pub const ENTRIES: &str = "entries.jsonl";
 pub const ROTATIONS: &str = "rotations.jsonl";
+pub const ANCHORS: &str = "anchors.jsonl";
 
 /// An export, read and not yet believed.
 #[derive(Clone, Debug)]
@@ -27,6 +31,7 @@ pub struct Bundle {
     pub key: String,
     pub lines: Vec<Line>,
     pub rotations: Vec<Line>,
+    pub anchors: Vec<Anchor>,
     pub tiles: Tiles,
 }
 
@@ -56,6 +61,7 @@ pub fn read(folder: &Path) -> anyhow::Result<Bundle> {
         key: text(KEY)?,
         lines: lines(folder, ENTRIES)?,
         rotations: if folder.join(ROTATIONS).exists() { lines(folder, ROTATIONS)? } else { Vec::new() },
+        anchors: anchors(&folder.join(ANCHORS))?,
         tiles: tiles(&folder.join("tile"))?,
     })
 }
@@ -71,6 +77,15 @@ fn lines(folder: &Path, file: &str) -> anyhow::Result<Vec<Line>> {
         text.clear();
     }
     Ok(lines)
+}
+
+fn anchors(path: &Path) -> anyhow::Result<Vec<Anchor>> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let read = |(index, line)| serde_json::from_str(line).with_context(|| format!("{ANCHORS}: line {}", index + 1));
+    text.lines().enumerate().map(read).collect()
 }
 
 fn tiles(folder: &Path) -> anyhow::Result<Tiles> {

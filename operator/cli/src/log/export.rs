@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, bail};
 use countersign_core::tlog::Tile;
 
-use super::bundle::{CHECKPOINT, ENTRIES, KEY, ROTATIONS};
+use super::bundle::{ANCHORS, CHECKPOINT, ENTRIES, KEY, ROTATIONS};
 use super::page::{Selected, Snapshot};
 use super::source::Source;
 
@@ -27,16 +27,22 @@ pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyho
     }
     let whole = matches!(selection, Selected::All) && *from == 0;
     let mut out = BufWriter::new(fs::File::create(folder.join(ENTRIES))?);
-    let (mut next, mut count) = (Some(*from), 0);
+    let (mut next, mut count, mut covered) = (Some(*from), 0, *size);
     while let Some(from) = next {
         let page = source.page(selection, from, *size, !whole).await?;
         next = page.next;
         for line in &page.lines {
             writeln!(out, "{}", line.encode())?;
             count += 1;
+            covered = line.index + 1;
         }
     }
     out.flush()?;
+    let anchors = source.anchors(covered, *size).await?;
+    if !anchors.is_empty() {
+        let lines = anchors.iter().map(|anchor| Ok(serde_json::to_string(anchor)? + "\n"));
+        fs::write(folder.join(ANCHORS), lines.collect::<Result<String, serde_json::Error>>()?)?;
+    }
     if whole {
         tiles(source, *size, folder).await?;
     }

@@ -1,5 +1,6 @@
 //! The log, for those who answer for what was done: the story of a Task, exports, and their verification offline.
 
+mod anchors;
 mod api;
 mod audit;
 mod bundle;
@@ -26,6 +27,7 @@ use clap::{ArgGroup, Args};
 use countersign_store::{Store, StoreOptions};
 use jiff::Timestamp;
 
+use self::anchors::Means;
 use self::api::Api;
 use self::page::Selected;
 use self::quorum::Demands;
@@ -102,6 +104,8 @@ pub struct Verify {
     /// Say where this SHA-256 stands in the log: that of an input, an output, a Plan, a payload or an entry
     #[arg(long, value_name = "HEX")]
     hash: Option<String>,
+    #[command(flatten)]
+    means: Means,
 }
 
 #[derive(Args)]
@@ -182,12 +186,16 @@ pub async fn rotate(arguments: Rotate, cluster: &Cluster) -> anyhow::Result<()> 
     rotate::run(cluster, &arguments.operator_namespace).await
 }
 
-pub fn verify(arguments: &Verify) -> anyhow::Result<()> {
-    let Verify { folder, key, policy, hash } = arguments;
+pub async fn verify(arguments: &Verify) -> anyhow::Result<()> {
+    let Verify { folder, key, policy, hash, means } = arguments;
     let bundle = bundle::read(folder)?;
     let demands = Demands::read(&bundle, key.as_deref(), policy.as_deref())?;
-    println!("{}", demands.by_any_key(|key| verify::verify(&bundle, key))?);
+    let proved = demands.by_any_key(|key| verify::verify(&bundle, key))?;
+    println!("{proved}");
     if let Some(said) = demands.quorum(&bundle)? {
+        println!("{said}");
+    }
+    for said in anchors::prove(&bundle, &proved, means).await? {
         println!("{said}");
     }
     if !demands.trusted {

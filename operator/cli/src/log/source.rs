@@ -7,6 +7,7 @@ use countersign_core::tlog::{Hash, Tile};
 use countersign_store::Store;
 use jiff::Timestamp;
 
+use super::anchors::Anchor;
 use super::api::Api;
 use super::page::{PAGE, Page, Selected, Snapshot};
 
@@ -59,6 +60,22 @@ impl Source {
                 }
                 let next = lines.last().filter(|_| lines.len() == PAGE as usize).map(|last| last.index + 1);
                 Ok(Page { lines, next })
+            }
+        }
+    }
+
+    /// Of each network the anchor that covers so many entries, or else its newest, proved against the checkpoint of
+    /// `size`.
+    pub async fn anchors(&self, entries: u64, size: u64) -> anyhow::Result<Vec<Anchor>> {
+        match self {
+            Source::Api(api) => api.anchors(entries, size).await,
+            Source::Database(store) => {
+                let mut anchors = Vec::new();
+                for anchored in store.anchors_of(entries, size).await? {
+                    let proof = store.consistency_proof(anchored.size, size).await?;
+                    anchors.push(Anchor::of(anchored, &proof));
+                }
+                Ok(anchors)
             }
         }
     }

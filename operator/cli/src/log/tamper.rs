@@ -51,6 +51,7 @@ pub fn bundle_of(size: u64, task: Option<u64>, entry: impl Fn(u64) -> Sealed) ->
         key: key().verifying_key().to_string(),
         lines,
         rotations: Vec::new(),
+        anchors: Vec::new(),
         tiles,
     }
 }
@@ -240,7 +241,7 @@ pub fn rotated(task: Option<u64>) -> Bundle {
         tiles.clear();
     }
     let first = numbered(7).verifying_key().to_string();
-    Bundle { checkpoint: checkpoint.sign(&key), key: first, lines, rotations, tiles }
+    Bundle { checkpoint: checkpoint.sign(&key), key: first, lines, rotations, anchors: Vec::new(), tiles }
 }
 
 fn rotation(old: &SigningKey, new: &SigningKey, note: &str) -> Sealed {

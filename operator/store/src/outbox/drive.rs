@@ -162,7 +162,7 @@ impl Store {
         Ok(())
     }
 
-    /// A nonce for an item: one that was given back, or the next one, and none that the chain has used already.
+    /// A nonce for an item: the lowest one that is nobody's, and none that the chain has used already.
     pub async fn claim_nonce(
         &self,
         item: &Item,
@@ -182,31 +182,23 @@ impl Store {
             return Ok(Claim::OverLimit(over));
         }
         let floor = i64::try_from(floor).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        let returned = sqlx::query_scalar!(
-            "update nonces set outbox = $3, at = to_timestamp($4::bigint / 1000000.0)
-             where account = $1 and nonce = (
-                 select min(nonce) from nonces where account = $1 and outbox is null and nonce >= $2)
-             returning nonce",
+        // The lowest that is free: whatever waits with a higher one waits for it.
+        let nonce = sqlx::query_scalar!(
+            r#"insert into nonces as n (account, nonce, outbox, at)
+               select $1, min(c.nonce), $3, to_timestamp($4::bigint / 1000000.0) from (
+                   select $2::bigint as nonce
+                   union select nonce + 1 from nonces where account = $1 and nonce >= $2
+                   union select nonce from nonces where account = $1 and nonce >= $2 and outbox is null) as c
+               where not exists (
+                   select from nonces t where t.account = $1 and t.nonce = c.nonce and t.outbox is not null)
+               on conflict (account, nonce) do update set outbox = excluded.outbox, at = excluded.at
+               returning n.nonce"#,
             account,
             floor,
             item.id,
             micros(now)
         );
-        let nonce = match returned.fetch_optional(&mut *transaction).await? {
-            Some(nonce) => nonce,
-            None => {
-                let next = sqlx::query_scalar!(
-                    r#"insert into nonces (account, nonce, outbox, at)
-                       select $1, greatest($2, coalesce(max(nonce) + 1, 0)), $3, to_timestamp($4::bigint / 1000000.0)
-                       from nonces where account = $1 returning nonce"#,
-                    account,
-                    floor,
-                    item.id,
-                    micros(now)
-                );
-                next.fetch_one(&mut *transaction).await?
-            }
-        };
+        let nonce = nonce.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Claim::Nonce(unsigned(nonce)?))
     }

@@ -81,7 +81,7 @@ impl Store {
             r#"select convert_from(p.body, 'UTF8')::jsonb #>> '{event,step}' as "step!", t.transaction as "transaction!"
                from log_entries e join log_leaves l on l.entry = e.id join log_payloads p on p.entry = e.id
                cross join lateral (
-                   select o.transaction from anchors a join outbox o on o.anchor = a.id
+                   select o.network || ':' || o.transaction as transaction from anchors a join outbox o on o.anchor = a.id
                    where o.state = 'Confirmed' and a.size > l.index order by o.ended_at, o.id limit 1) t
                where e.task_uid = $1 and e.kind = 'finishStep'"#,
             uid

@@ -221,8 +221,10 @@ async fn a_nonce_is_given_back_only_if_nothing_was_signed_with_it() {
     let again = bed.take().await;
     assert_eq!(again.iter().map(|item| item.claimed).collect::<Vec<_>>(), [Some(2), None, Some(0)]);
     assert_eq!(again[1].submissions, [signed(1, "0xb")]);
-    // What the chain has used meanwhile is not claimed.
+    // What the chain has used meanwhile is not claimed, and what a reorganised chain has not used any more is.
     assert_eq!(bed.claim(&items[1], 40).await, 40);
+    assert_eq!(bed.claim(&items[1], 3).await, 3);
+    assert_eq!(bed.claim(&items[1], 3).await, 4);
 }
 
 #[tokio::test]
@@ -419,7 +421,7 @@ async fn the_newest_checkpoint_is_anchored_when_it_is_time_and_shown_with_the_st
     bed.signer.keep_submission(&item, None, &Submission { nonce: None, ..signed(0, "0xa") }).await.unwrap();
     bed.signer.confirm_outbox(&item, &receipt("0xa"), recent).await.unwrap();
     let anchors = bed.owner.outside(story::UID).await.unwrap().anchors;
-    assert!(!anchors.is_empty() && anchors.values().all(|transaction| transaction == "0xa"), "{anchors:?}");
+    assert!(!anchors.is_empty() && anchors.values().all(|transaction| transaction == "main:0xa"), "{anchors:?}");
     assert_eq!(bed.owner.ended_outbox(&[]).await.unwrap(), [(item.id, vec![story::UID.to_owned()])]);
     assert!(bed.owner.ended_outbox(&[item.id]).await.unwrap().is_empty());
 

@@ -1,0 +1,322 @@
+//! What networks outside have of the log: that a checkpoint was there at a time which nobody here can set back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use alloy_primitives::Address;
+use anyhow::{Context, anyhow, bail};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use clap::Args;
+use countersign_chain::network::{Payment, Work};
+use countersign_chain::timestamp::Roots;
+use countersign_chain::{evm, qubic, timestamp};
+use countersign_core::event::{Event, PaymentReceipt};
+use countersign_core::payment::{Payment as Paid, PaymentId, address};
+use countersign_core::tlog::{Checkpoint, Hash, VerifyingKey, entry, verify_consistency};
+use countersign_crds::{PaymentMode, PaymentState};
+use countersign_store::Anchored;
+use jiff::Timestamp;
+use reqwest::{Client, Url};
+use serde::{Deserialize, Serialize};
+
+use super::bundle::Bundle;
+use super::verify::Proved;
+
+/// A line of `anchors.jsonl`, as the API gives it too. Nothing of it is believed before it is proved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Anchor {
+    pub network: String,
+    pub size: u64,
+    /// The checkpoint that is anchored, as the log signed it.
+    pub checkpoint: String,
+    pub transaction: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<u64>,
+    pub at: Timestamp,
+    /// Base64.
+    pub evidence: String,
+    /// That it is the beginning of the exported checkpoint: hashes in base64.
+    pub proof: Vec<String>,
+}
+
+impl Anchor {
+    pub fn of(anchored: Anchored, proof: &[Hash]) -> Anchor {
+        let Anchored { network, size, note, transaction, place, at, evidence } = anchored;
+        let proof = proof.iter().map(|hash| STANDARD.encode(hash.as_bytes())).collect();
+        Anchor { network, size, checkpoint: note, transaction, place, at, evidence: STANDARD.encode(evidence), proof }
+    }
+}
+
+/// What a reader has that says more than the export itself.
+#[derive(Args, Default)]
+pub struct Means {
+    /// Certificates (PEM) of the roots that you trust to stamp times (RFC 3161)
+    #[arg(long, value_name = "FILE")]
+    tsa_roots: Option<PathBuf>,
+    /// The router that you know on a chain: without it nobody can say whose payment a receipt is of
+    #[arg(long = "router", value_name = "CHAIN:ADDRESS")]
+    routers: Vec<Router>,
+    /// A node of that chain, to ask whether a block is the chain's
+    #[arg(long, value_name = "CHAIN=URL")]
+    rpc: Vec<Rpc>,
+    /// A node of Qubic, to ask whether a transaction was included
+    #[arg(long, value_name = "URL")]
+    qubic_rpc: Option<Url>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Router {
+    chain: u64,
+    address: Address,
+}
+
+impl FromStr for Router {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Router, String> {
+        let (chain, at) = text.split_once(':').ok_or("write CHAIN:ADDRESS, such as 1:0x…")?;
+        let chain = chain.parse().map_err(|_| format!("{chain:?} is no chain's number"))?;
+        Ok(Router { chain, address: address(at)? })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Rpc {
+    chain: u64,
+    url: Url,
+}
+
+impl FromStr for Rpc {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rpc, String> {
+        let (chain, url) = text.split_once('=').ok_or("write CHAIN=URL, such as 1=https://…")?;
+        let chain = chain.parse().map_err(|_| format!("{chain:?} is no chain's number"))?;
+        Ok(Rpc { chain, url: url.parse().map_err(|error| format!("{url}: {error}"))? })
+    }
+}
+
+/// What is to be found on a chain, once everything else holds.
+struct Block {
+    chain: u64,
+    number: u64,
+    hash: alloy_primitives::B256,
+}
+
+/// Proves every anchor and every payment of an export as far as the means go, and says what holds.
+pub async fn prove(bundle: &Bundle, proved: &Proved, means: &Means) -> anyhow::Result<Vec<String>> {
+    let roots = match &means.tsa_roots {
+        None => None,
+        Some(file) => {
+            let pem = std::fs::read(file).with_context(|| file.display().to_string())?;
+            Some(Roots::from_pem(&pem).with_context(|| file.display().to_string())?)
+        }
+    };
+    let client = countersign_chain::settings::client(None)?;
+    let mut said = Vec::new();
+    for (index, anchor) in bundle.anchors.iter().enumerate() {
+        let line = of_anchor(anchor, proved, roots.as_ref(), means, &client).await;
+        said.push(line.with_context(|| format!("anchors.jsonl: line {}, of {}", index + 1, anchor.network))?);
+    }
+    for payment in payments(bundle)? {
+        let id = payment.terms.id;
+        let line = of_payment(&payment, means, &client).await;
+        said.push(line.with_context(|| format!("entry {}: the payment {id}", payment.index))?);
+    }
+    Ok(said)
+}
+
+async fn of_anchor(
+    anchor: &Anchor,
+    proved: &Proved,
+    roots: Option<&Roots>,
+    means: &Means,
+    client: &Client,
+) -> anyhow::Result<String> {
+    let checkpoint = opened(&anchor.checkpoint, &proved.keys)?;
+    follows(anchor, &checkpoint, &proved.checkpoint)?;
+    let digest = Checkpoint::anchored(&anchor.checkpoint)?;
+    let evidence = STANDARD.decode(&anchor.evidence).context("evidence: is not base64")?;
+    let covers = match checkpoint.size {
+        size if size == proved.checkpoint.size => format!("All {size} entries"),
+        size => format!("The first {size} of its entries"),
+    };
+    let named = |transaction: &str| match transaction == anchor.transaction {
+        true => Ok(()),
+        false => Err(anyhow!("transaction: is {}, and the evidence is of {transaction}", anchor.transaction)),
+    };
+    match kind(&evidence)? {
+        Kind::Timestamp => {
+            let Some(roots) = roots else {
+                return Ok(format!("A time stamp of {} was not checked: give --tsa-roots.", anchor.network));
+            };
+            let stamp = timestamp::verify(&evidence, &digest, roots)?;
+            named(&stamp.serial)?;
+            Ok(format!("{covers} were there at {}, as {} has signed.", stamp.time, stamp.tsa))
+        }
+        Kind::Ethereum => {
+            let work = Work::Anchor(digest);
+            let expected = evm::Expected { work: &work, chain_id: None, router: None, account: None };
+            let found = evm::verify(&evidence, &expected)?;
+            named(&found.transaction.to_string())?;
+            let on = on_chain(&found, means, client).await?;
+            Ok(format!("{covers} were there at {}: transaction {} {on}.", found.block_time, found.transaction))
+        }
+        Kind::Qubic => {
+            let found = qubic::verify(&evidence, &digest, None)?;
+            named(&found.transaction)?;
+            let included = match &means.qubic_rpc {
+                None => "; that it was included only a node can tell: give --qubic-rpc".to_owned(),
+                Some(url) => match qubic::confirm(client, url, FINAL_TICKS, &found).await? {
+                    qubic::Inclusion::Included(at) => format!(", and was included at {at}"),
+                    qubic::Inclusion::Unknown => "; the node cannot tell yet whether it was included".to_owned(),
+                    qubic::Inclusion::Absent => bail!("the node says that it was not included"),
+                },
+            };
+            Ok(format!(
+                "{covers} are in transaction {}, which {} has signed for tick {}{included}.",
+                found.transaction, found.source, found.tick
+            ))
+        }
+    }
+}
+
+/// As settings of the signer have it where they say nothing else.
+const FINAL_TICKS: u32 = 10;
+
+/// The anchored checkpoint, signed by a key that led to the one of the export.
+fn opened(note: &str, keys: &[VerifyingKey]) -> anyhow::Result<Checkpoint> {
+    let opened = keys.iter().rev().map(|key| Checkpoint::open(note, key)).reduce(Result::or);
+    opened.context("there is no key to verify with")?.context("checkpoint")
+}
+
+fn follows(anchor: &Anchor, old: &Checkpoint, new: &Checkpoint) -> anyhow::Result<()> {
+    if old.size != anchor.size {
+        bail!("size: is {}, and the checkpoint's is {}", anchor.size, old.size);
+    }
+    let hash = |text: &String| {
+        let bytes: [u8; 32] = STANDARD.decode(text).ok()?.try_into().ok()?;
+        Some(Hash::from_raw(bytes))
+    };
+    let proof: Option<Vec<Hash>> = anchor.proof.iter().map(hash).collect();
+    let proof = proof.context("proof: is not hashes in base64")?;
+    verify_consistency(old.size, new.size, &proof, &old.root, &new.root)
+        .context("its checkpoint is not the beginning of the exported one")
+}
+
+enum Kind {
+    Timestamp,
+    Ethereum,
+    Qubic,
+}
+
+/// DER begins with a sequence, the others are JSON of their own shape.
+fn kind(evidence: &[u8]) -> anyhow::Result<Kind> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Shape {
+        chain_id: Option<u64>,
+        tick: Option<u64>,
+    }
+    if evidence.first() == Some(&0x30) {
+        return Ok(Kind::Timestamp);
+    }
+    match serde_json::from_slice(evidence).context("evidence: is of no kind that this version knows")? {
+        Shape { chain_id: Some(_), tick: None } => Ok(Kind::Ethereum),
+        Shape { chain_id: None, tick: Some(_) } => Ok(Kind::Qubic),
+        Shape { .. } => bail!("evidence: is of no kind that this version knows"),
+    }
+}
+
+/// Where it is, and whether a node of the reader's agrees.
+async fn on_chain(found: &evm::Proved, means: &Means, client: &Client) -> anyhow::Result<String> {
+    let block = Block { chain: found.chain_id, number: found.block_number, hash: found.block_hash };
+    let Block { chain, number, hash } = block;
+    let Some(Rpc { url, .. }) = means.rpc.iter().find(|rpc| rpc.chain == chain) else {
+        return Ok(format!(
+            "is in block {number} ({hash}) of chain {chain}; that this block is the chain's, a node can tell: give --rpc {chain}=URL"
+        ));
+    };
+    let node = evm::Node::new("--rpc", client.clone(), url.clone());
+    match node.confirm_block(chain, number, hash).await? {
+        true => Ok(format!("is in block {number} ({hash}) of chain {chain}, as the node of --rpc confirms")),
+        false => bail!("block {number} of chain {chain} is not {hash}, says the node of --rpc"),
+    }
+}
+
+/// A payment of the export, with all that its entries say of it.
+struct Told {
+    index: u64,
+    terms: Paid,
+    account: Option<String>,
+    receipt: PaymentReceipt,
+}
+
+/// The payments that an export says were made. What was erased says nothing.
+fn payments(bundle: &Bundle) -> anyhow::Result<Vec<Told>> {
+    let mut terms: BTreeMap<PaymentId, Paid> = BTreeMap::new();
+    let mut accounts: BTreeMap<PaymentId, String> = BTreeMap::new();
+    let mut made = Vec::new();
+    let mut seen = BTreeSet::new();
+    for line in &bundle.lines {
+        let Some(payload) = &line.payload else { continue };
+        let wrong = |why: String| anyhow!("entry {}: {why}", line.index);
+        let opened = entry::open(&line.body).map_err(wrong)?;
+        if !["requestPayment", "signPayment", "endPayment"].contains(&opened.kind.as_str()) {
+            continue;
+        }
+        let event = entry::open_payload(&opened, payload).map_err(wrong)?;
+        match serde_json::from_value(event).with_context(|| format!("entry {}", line.index))? {
+            Event::RequestPayment { payment, .. } => drop(terms.insert(payment.id, *payment)),
+            Event::SignPayment { payment, account, .. } => drop(accounts.insert(payment, account)),
+            Event::EndPayment { payment, state: PaymentState::Confirmed, receipt: Some(receipt), .. } => {
+                if !seen.insert(payment) {
+                    bail!("entry {}: the payment {payment} was made twice", line.index);
+                }
+                made.push((line.index, payment, *receipt));
+            }
+            _ => {}
+        }
+    }
+    // Of a payment whose request is not exported, nobody could say what it was to be.
+    let told = made.into_iter().filter_map(|(index, id, receipt)| {
+        Some(Told { index, terms: terms.get(&id)?.clone(), account: accounts.get(&id).cloned(), receipt })
+    });
+    Ok(told.collect())
+}
+
+async fn of_payment(told: &Told, means: &Means, client: &Client) -> anyhow::Result<String> {
+    let Told { index: _, terms, account, receipt } = told;
+    let evidence = match (terms.mode, &receipt.evidence) {
+        (PaymentMode::Mock, _) => return Ok(format!("{terms}: nothing was paid.")),
+        (PaymentMode::Live, Some(evidence)) => evidence.as_bytes(),
+        (PaymentMode::Live, None) => bail!("its receipt has no evidence"),
+    };
+    let Paid { id, token, to, amount, .. } = terms;
+    let work = Work::Pay(Payment { id: id.0, token: *token, to: *to, amount: amount.0 });
+    // CAIP-10: eip155:CHAIN:ADDRESS.
+    let caip = account.as_deref().and_then(|account| account.strip_prefix("eip155:")?.split_once(':'));
+    let (chain, payer) = caip.context("its entries name no account that paid")?;
+    let (chain, payer): (u64, Address) = (chain.parse()?, payer.parse()?);
+    let router = means.routers.iter().find(|router| router.chain == chain).map(|router| router.address);
+    let expected = evm::Expected { work: &work, chain_id: Some(chain), router, account: Some(payer) };
+    let found = evm::verify(evidence, &expected)?;
+    if found.transaction.to_string() != receipt.transaction {
+        bail!("its receipt is of {}, and the evidence of {}", receipt.transaction, found.transaction);
+    }
+    let on = on_chain(&found, means, client).await?;
+    let whose = match router {
+        Some(_) => String::new(),
+        None => format!(
+            " By the router {}: whoever knows it gives --router {chain}:ADDRESS, as anybody can put up another.",
+            found.router
+        ),
+    };
+    Ok(format!(
+        "{terms} was paid at {}, once, out of {payer}: transaction {} {on}.{whose}",
+        found.block_time, found.transaction
+    ))
+}
