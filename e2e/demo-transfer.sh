@@ -76,8 +76,8 @@ kubectl -n "$NAMESPACE" wait task/transfer --for=condition=Succeeded --timeout=1
 show kubectl -n "$NAMESPACE" get task transfer -o 'jsonpath={.status.steps[2].payment}{"\n"}'
 echo "the payee holds $(holds "$PAYEE") ETH, the payer $(holds "$PAYER") ETH"
 [[ $(holds "$PAYEE") == 2 ]] || die "2 ETH should have been paid, once"
-read -r router block < <(cat "$STATE/outside/router")
-paid=$(outside rpc eth_getLogs "[{\"address\": \"$router\", \"fromBlock\": \"$block\", \"topics\": [null, null, \"$(kubectl -n "$NAMESPACE" get task transfer -o 'jsonpath={.status.steps[2].payment.id}')\"]}]" | jq length)
+router=$(outside router)
+paid=$(outside rpc eth_getLogs "[{\"address\": \"$router\", \"fromBlock\": \"0x0\", \"topics\": [null, null, \"$(kubectl -n "$NAMESPACE" get task transfer -o 'jsonpath={.status.steps[2].payment.id}')\"]}]" | jq length)
 [[ $paid == 1 ]] || die "the router has $paid payments of this id, not one"
 
 title "6. The record's checkpoint is anchored: on the chain, and by an authority's time stamp"

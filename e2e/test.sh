@@ -61,7 +61,7 @@ transfer() {
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: budgets:: simulate::
+  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: budgets:: simulate:: payments::
   # By itself, as no other test may change the log's key meanwhile.
   cargo test --quiet --workspace --test cluster -- witness::
 }

@@ -83,6 +83,10 @@ pub struct PaymentStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub transaction: Option<String>,
+    /// Why it is not paid, or not yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub message: Option<String>,
 }
 
 /// What became of what was handed to the signer.

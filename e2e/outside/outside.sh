@@ -10,6 +10,7 @@
 #   ip               the address
 #   settings         what the chart is told of them, an argument a line
 #   payer            the account that the signer pays with
+#   router           the address of the router on the chain
 #   stamps-ca        the file with the time stamp authority's root
 #   alarms           what the receiver was sent, a line each
 #   rpc METHOD [PARAMETERS]   asks the chain node
@@ -213,8 +214,9 @@ case ${1:-} in
   ip) ip ;;
   settings) settings ;;
   payer) payer ;;
+  router) cut -d' ' -f1 "$OUTSIDE/router" ;;
   stamps-ca) echo "$OUTSIDE/tsa-ca.crt" ;;
   alarms) cat "$OUTSIDE/alarms" ;;
   rpc) rpc "${@:2}" ;;
-  *) die "outside.sh: start, witness, witness-stop, policy, stop, ip, settings, payer, stamps-ca, alarms or rpc" ;;
+  *) die "outside.sh: start, witness, witness-stop, policy, stop, ip, settings, payer, router, stamps-ca, alarms or rpc" ;;
 esac

@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 
 use countersign_e2e::reader::{Forward, Reader};
-use countersign_e2e::{Namespace, SOON, kubectl, script, sql, text, wait_until};
+use countersign_e2e::{Namespace, SOON, countersign, kubectl, sql, text, wait_until};
 
 #[test]
 fn what_was_done_is_told_exported_and_verified_offline() {

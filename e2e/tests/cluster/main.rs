@@ -11,6 +11,7 @@ mod gvisor;
 mod log;
 mod manifests;
 mod network;
+mod payments;
 mod reading;
 mod signing;
 mod simulate;

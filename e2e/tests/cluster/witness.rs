@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_core::tlog::witness::Request;
 use countersign_core::tlog::{Checkpoint, SigningKey, leaf};
-use countersign_e2e::{Namespace, SOON, kubectl, script, sql, text, wait_until};
+use countersign_e2e::{Namespace, SOON, countersign, kubectl, script, sql, text, wait_until};
 
 const OUTSIDE: &str = "e2e/outside/outside.sh";
 /// A witness that was away is tried again within a minute.

@@ -60,6 +60,8 @@ pub struct PaymentView {
     pub mode: PaymentMode,
     pub state: PaymentState,
     pub transaction: Option<String>,
+    /// What went wrong last.
+    pub message: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -252,8 +252,14 @@ fn step_status(
 }
 
 fn payment_status(payment: &PaymentView) -> PaymentStatus {
-    let PaymentView { id, mode, state, transaction } = payment;
-    PaymentStatus { id: id.to_string(), mode: *mode, state: *state, transaction: transaction.clone() }
+    let PaymentView { id, mode, state, transaction, message } = payment;
+    PaymentStatus {
+        id: id.to_string(),
+        mode: *mode,
+        state: *state,
+        transaction: transaction.clone(),
+        message: message.as_deref().map(|message| excerpt(message, MESSAGE_CHARS)),
+    }
 }
 
 fn open_state(

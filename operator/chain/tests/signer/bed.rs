@@ -17,6 +17,7 @@ use countersign_core::tlog::SigningKey;
 use countersign_crds::{Identity, PaymentMode};
 use countersign_store::{Admitted, Limit, LogKeys, Role, Store};
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
+use reqwest::Url;
 
 use crate::anvil::{Anvil, CHAIN, GWEI, KEY, client};
 use crate::database::{Database, open};
@@ -156,7 +157,11 @@ impl Bed {
 
     /// The log grows, and is signed; signers that anchor have that to anchor.
     pub async fn checkpoint(&self) {
-        story::filler(&self.database, &self.owner, 1).await;
+        self.execute(
+            "with e as (insert into log_entries (kind, at, body) values ('filler', now(), 'more') returning id)
+             insert into log_pending select id from e",
+        )
+        .await;
         self.owner.sequence(&log_keys(), Timestamp::now(), 1_000_000).await.unwrap().unwrap();
         self.anchors.store(self.terms.anchors, Ordering::SeqCst);
     }
@@ -217,9 +222,15 @@ impl Bed {
         let wire = Wire::start(self.server.clone(), Arc::clone(knife)).await;
         let door = self.node.door(Arc::clone(knife)).await;
         let store = open(role("signer", &format!("127.0.0.1:{}", wire.port), &self.name), 4);
+        let pace = Pace { tries: self.terms.tries, ..PACE };
+        let lane = self.lane(door.url.clone(), store, pace, self.terms.anchors.then_some(Duration::ZERO));
+        Signer { lane, knife: Arc::clone(knife), _wire: wire, _door: door }
+    }
+
+    pub fn lane(&self, url: Url, store: Store, pace: Pace, anchors: Option<Duration>) -> Lane<Evm<SecretKey>> {
         let settings = Settings {
             name: NETWORK.to_owned(),
-            url: door.url.clone(),
+            url,
             chain_id: CHAIN,
             router: self.anvil.router,
             deployed_at: 1,
@@ -229,16 +240,15 @@ impl Bed {
             max_gas: 500_000,
             stall: Duration::from_secs(STALL),
         };
-        let lane = Lane {
+        Lane {
             name: NETWORK.to_owned(),
             network: Evm::new(settings, client(self.terms.timeout), SecretKey::parse(KEY).unwrap()),
             limits: self.terms.limit.into_iter().map(|limit| (None, limit)).collect::<BTreeMap<_, _>>(),
-            anchors: self.terms.anchors.then_some(Duration::ZERO),
+            anchors,
             store,
-            pace: Pace { tries: self.terms.tries, ..PACE },
+            pace,
             metrics: Metrics::new().unwrap(),
-        };
-        Signer { lane, knife: Arc::clone(knife), _wire: wire, _door: door }
+        }
     }
 
     /// A signer that nothing happens to, until all is over.

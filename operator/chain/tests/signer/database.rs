@@ -16,7 +16,12 @@ impl Database {
             .expect("run `make test`, or set COUNTERSIGN_TEST_DATABASE_URL to a PostgreSQL for tests");
         let name = format!("countersign_signer_{}_{}", std::process::id() % 8, COUNT.fetch_add(1, Ordering::Relaxed));
         let mut connection = PgConnection::connect(&base).await.unwrap();
-        for statement in [format!("drop database if exists {name} with (force)"), format!("create database {name}")] {
+        for statement in [
+            format!("drop database if exists {name} with (force)"),
+            format!("create database {name}"),
+            // PostgreSQL itself goes on, so nothing is lost by not waiting for the disk.
+            format!("alter database {name} set synchronous_commit = off"),
+        ] {
             connection.execute(AssertSqlSafe(statement)).await.unwrap();
         }
         let (server, _) = base.rsplit_once('/').unwrap();

@@ -18,7 +18,7 @@ async fn wherever(kind: Kind, moment: Moment, cut: Cut) {
     let anchors = kind == Kind::Anchor;
     let count = if anchors { 0 } else { MOST };
     let bed = Bed::new(payments(count), Terms { anchors, ..Terms::default() }).await;
-    let mut kills = 0;
+    let (mut kills, mut made) = (0, 1);
     for n in 1.. {
         match kind {
             Kind::Payment => bed.ask(n - 1).await,
@@ -32,13 +32,14 @@ async fn wherever(kind: Kind, moment: Moment, cut: Cut) {
         if !knife.fell() {
             break;
         }
-        assert_eq!(end, if cut == Cut::Life { End::Died } else { End::Over }, "{n}");
-        kills += 1;
+        // What is rolled back behind its back nobody waits for, so it can be over and die.
+        kills += usize::from(end == End::Died || cut == Cut::Line);
+        made += 1;
     }
     let standing = bed.truth().await;
     println!("{kills} messages of {kind:?} cut, {moment:?}, {cut:?}: {standing:?}");
     let done = if anchors { standing.anchored } else { standing.paid };
-    assert_eq!((done, standing.unpaid + standing.unanchored), (kills + 1, 0));
+    assert_eq!((done, standing.unpaid + standing.unanchored), (made, 0));
     assert!(kills >= 40, "{kills}");
 }
 

@@ -60,7 +60,7 @@ impl Store {
     /// What a Task has outside, by step.
     pub async fn outside(&self, uid: &str) -> Result<Outside, StoreError> {
         let rows = sqlx::query!(
-            r#"select p.id, p.step, p.terms ->> 'mode' as "mode!", o.state, coalesce(o.transaction,
+            r#"select p.id, p.step, p.terms ->> 'mode' as "mode!", o.state, o.last_error, coalesce(o.transaction,
                  (select s.transaction from submissions s where s.outbox = o.id order by s.id desc limit 1)) as transaction
                from payments p join outbox o on o.payment = p.id where p.task_uid = $1 order by p.at"#,
             uid
@@ -73,6 +73,7 @@ impl Store {
                 mode: from_name(&row.mode)?,
                 state: state(&row.state)?,
                 transaction: row.transaction,
+                message: row.last_error,
             };
             payments.insert(row.step, view);
         }

@@ -5,7 +5,6 @@ use countersign_store::{LogKeys, Store, Witnessed};
 use jiff::Timestamp;
 
 use crate::database::Database;
-use crate::story;
 
 fn key() -> SigningKey {
     SigningKey::new("countersign.test/log", [7; 32]).unwrap()
@@ -21,7 +20,7 @@ fn at(minute: i64) -> Timestamp {
 
 /// Puts so many entries more into the log, in one checkpoint.
 async fn grow(database: &Database, store: &Store, entries: usize, minute: i64) -> Checkpoint {
-    story::filler(database, store, entries).await;
+    database.fill(store, entries).await;
     let keys = LogKeys { current: key(), next: None };
     store.sequence(&keys, at(minute), 1_000_000).await.unwrap().unwrap().checkpoint
 }

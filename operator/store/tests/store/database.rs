@@ -40,6 +40,15 @@ impl Database {
         sqlx::query_scalar(query).fetch_one(store.pool()).await.unwrap()
     }
 
+    /// Entries that are of no Task, to be sequenced.
+    pub async fn fill(&self, store: &Store, entries: usize) {
+        let statement = format!(
+            "with e as (insert into log_entries (kind, at, body) select 'filler', now(), convert_to(n::text, 'UTF8')
+             from generate_series(1, {entries}) n returning id) insert into log_pending select id from e"
+        );
+        self.execute(store, &statement).await.unwrap();
+    }
+
     pub async fn execute(&self, store: &Store, statement: &str) -> Result<(), sqlx::Error> {
         sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(store.pool()).await.map(drop)
     }

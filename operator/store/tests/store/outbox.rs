@@ -411,7 +411,7 @@ async fn the_newest_checkpoint_is_anchored_when_it_is_time_and_shown_with_the_st
     let Work::Anchor { digest, size } = &item.work else { panic!() };
     assert_eq!((*size, *digest), (first.size, Checkpoint::anchored(&first.sign(&key())).unwrap()));
     let later = now() + jiff::SignedDuration::from_secs(120);
-    story::filler(&bed.database, &bed.owner, 3).await;
+    bed.database.fill(&bed.owner, 3).await;
     let second = sequence(&bed).await;
     assert!(!bed.signer.propose_anchor("main", minute, later).await.unwrap(), "the one before is not over");
     assert!(bed.owner.outside(story::UID).await.unwrap().anchors.is_empty());
@@ -438,8 +438,8 @@ async fn the_newest_checkpoint_is_anchored_when_it_is_time_and_shown_with_the_st
         anchors.into_iter().map(|anchored| (anchored.size, anchored.transaction)).collect::<Vec<_>>()
     };
     let (a, b) = ((first.size, "0xa".to_owned()), (second.size, "0xb".to_owned()));
-    assert_eq!(covering(first.size, second.size).await, [a.clone()], "the first that covers them");
-    assert_eq!(covering(first.size + 1, second.size).await, [b.clone()]);
+    assert_eq!(covering(first.size, second.size).await, std::slice::from_ref(&a), "the first that covers them");
+    assert_eq!(covering(first.size + 1, second.size).await, std::slice::from_ref(&b));
     assert_eq!(covering(second.size + 1, second.size + 9).await, [b], "none does: the newest");
     assert_eq!(covering(second.size, second.size - 1).await, [a], "of a checkpoint before the second");
     // The same Task shows what it showed.

@@ -14,12 +14,9 @@ use countersign_crds::{
     ApprovalScope, BudgetVerdict, Decision, Effect, Identity, PolicyMode, Priority, Required, RiskClass, SkillSpec,
     Step,
 };
-use countersign_store::Store;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Map, json};
-
-use crate::database::Database;
 
 pub const UID: &str = "7a1c0a52-95d2-4b8e-8b0a-000000000001";
 
@@ -190,15 +187,6 @@ pub fn paying(steps: &[String], payments: &[Payment]) -> Vec<Vec<Change>> {
         batches.push(vec![intend, admit(&mut clock, step, 1)]);
     }
     batches
-}
-
-/// Entries that are of no Task, to be sequenced.
-pub async fn filler(database: &Database, store: &Store, entries: usize) {
-    let statement = format!(
-        "with e as (insert into log_entries (kind, at, body) select 'filler', now(), convert_to(n::text, 'UTF8')
-         from generate_series(1, {entries}) n returning id) insert into log_pending select id from e"
-    );
-    database.execute(store, &statement).await.unwrap();
 }
 
 /// Two units of ten a day, of which the pod alone costs a half.
