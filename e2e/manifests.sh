@@ -51,17 +51,33 @@ renders "a broker with credentials" --set postgres.existingSecret=x --set 'broke
   --set broker.trustedCA.secret=roots --set 'broker.refusedCIDRs={203.0.113.0/24}'
 renders "a witness of the log" --set postgres.existingSecret=x --set 'witnesses[0].url=https://witness.example.com' \
   --set 'witnesses[0].key=witness.example.com/w1+00000000+BAAA'
+signer=$(mktemp)
+cat >"$signer" <<'YAML'
+signer:
+  enabled: true
+  networks:
+    - {name: main, type: Ethereum, url: "https://rpc.example.com", chainId: 1, router: "0x0000000000000000000000000000000000000001",
+       maxFeePerGas: "50", secret: main-account, limits: [{decimals: 18, perPayment: "1", daily: "5"}], anchors: {intervalSeconds: 600}}
+    - {name: stamps, type: Timestamp, url: "http://tsa.example.com:8080/", roots: "PEM", anchors: {intervalSeconds: 600}}
+    - {name: qubic, type: Qubic, url: "https://rpc.example.org", secret: seed, secretKey: letters, anchors: {intervalSeconds: 600}}
+YAML
+renders "a signer" --set postgres.bundled.enabled=true --set serviceMonitor.enabled=true --values "$signer"
 renders "no broker" --set postgres.existingSecret=x --set broker.enabled=false
 renders "alerts to a webhook" --set postgres.existingSecret=x --set alerts.webhook.url=https://hooks.example.com/x \
   --set alerts.webhook.secret=budget-alerts
 
 refuses "postgres: set existingSecret to a Secret" "${given[@]}"
 refuses "/alerts/webhook/secret" "${given[@]}" --set postgres.existingSecret=x --set alerts.webhook.url=https://hooks.example.com/x
+refuses "set broker.enabled" "${given[@]}" --set postgres.existingSecret=x --values "$signer" --set broker.enabled=false
+refuses "set signer.enabled" "${given[@]}" --set postgres.existingSecret=x --values "$signer" --set signer.enabled=false
+refuses "signer.networks.main.secret" "${given[@]}" --set postgres.existingSecret=x --values "$signer" --set 'signer.networks[0].name=main' \
+  --set 'signer.networks[0].type=Ethereum' --set 'signer.networks[0].url=https://rpc.example.com' --set 'signer.networks[0].secret='
+refuses "/signer/networks/0" "${given[@]}" --set postgres.existingSecret=x --set signer.enabled=true --set 'signer.networks[0].name=A'
 refuses "not both" "${given[@]}" --set postgres.existingSecret=x --set postgres.bundled.enabled=true
 refuses "runner/image" --set postgres.existingSecret=x --set runner.image=r/runner:latest
 refuses "replicas" "${given[@]}" --set postgres.existingSecret=x --set replicas=0
 refuses "refusedCIDRs" "${given[@]}" --set postgres.existingSecret=x --set 'broker.refusedCIDRs={here}'
 refuses "surprise" "${given[@]}" --set postgres.existingSecret=x --set surprise=1
 
-for file in "$ROOT"/config/{samples,samples/budgets,gitops/policies,gitops/tasks}/*.yaml; do valid "$file"; done
+for file in "$ROOT"/config/{samples,samples/budgets,samples/chain,samples/transfer,gitops/policies,gitops/tasks}/*.yaml; do valid "$file"; done
 echo "$checked objects are valid"

@@ -81,3 +81,42 @@ impl Metrics {
         Ok(text)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign_crds::PaymentState;
+
+    use super::*;
+
+    fn standing(state: PaymentState, count: i64, oldest_seconds: f64) -> OutboxStanding {
+        OutboxStanding { network: "main".into(), kind: "Payment", state, count, oldest_seconds }
+    }
+
+    #[test]
+    fn every_metric_that_the_rules_ask_for_is_told() {
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../../config/dashboards/alerts.yaml");
+        let rules = std::fs::read_to_string(rules).unwrap();
+        let metrics = Metrics::new().unwrap();
+        metrics.standing(&[standing(PaymentState::Dead, 2, 0.0), standing(PaymentState::Waiting, 1, 7.5)]);
+        metrics.stepped("main", Outcome::Sent);
+        let told = String::from_utf8(metrics.text().unwrap()).unwrap();
+        let words = rules.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let asked: Vec<&str> = words.filter(|word| word.starts_with("countersign_signer_")).collect();
+        assert!(asked.len() >= 2, "{asked:?}");
+        for name in asked {
+            assert!(told.contains(&format!("# TYPE {name} ")), "{name} is not in {told}");
+        }
+        let oldest = r#"countersign_signer_outbox_oldest_seconds{kind="Payment",network="main"} 7.5"#;
+        let dead = r#"countersign_signer_outbox_items{kind="Payment",network="main",state="Dead"} 2"#;
+        assert!(told.contains(oldest) && told.contains(dead), "{told}");
+    }
+
+    #[test]
+    fn what_is_over_is_not_told_as_waiting() {
+        let metrics = Metrics::new().unwrap();
+        metrics.standing(&[standing(PaymentState::Waiting, 1, 7.5)]);
+        metrics.standing(&[standing(PaymentState::Confirmed, 1, 0.0)]);
+        let told = String::from_utf8(metrics.text().unwrap()).unwrap();
+        assert!(!told.contains("oldest_seconds{") && !told.contains("Waiting"), "{told}");
+    }
+}

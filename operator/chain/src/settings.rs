@@ -343,3 +343,6 @@ impl Network for Any {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

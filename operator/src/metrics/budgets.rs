@@ -256,8 +256,10 @@ mod tests {
         let mut names = BTreeSet::new();
         for question in &asked {
             let words: BTreeSet<&str> = question.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-            // The broker's own are held against what it tells there.
-            let own = |word: &&&str| word.starts_with("countersign_") && !word.starts_with("countersign_broker_");
+            // Those of the broker and of the signer are held against what they tell there.
+            let theirs =
+                |word: &str| ["broker", "signer"].iter().any(|of| word.starts_with(&format!("countersign_{of}_")));
+            let own = |word: &&&str| word.starts_with("countersign_") && !theirs(word);
             let of: Vec<&str> = words.iter().filter(own).copied().collect();
             for name in &of {
                 assert!(told.contains_key(*name), "{name} in {question}");

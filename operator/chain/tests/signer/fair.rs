@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256};
+use countersign_chain::network::{self, Network, Work};
 use countersign_core::payment::{Amount, Payment};
 use countersign_store::Claim;
 
@@ -62,8 +63,7 @@ async fn a_nonce_that_was_claimed_for_what_ended_is_used_by_another() {
     bed.ask(0).await;
     let record = bed.record();
     let item = record.take_outbox(NETWORK, Duration::from_secs(60), 1).await.unwrap().remove(0);
-    let account = format!("eip155:{CHAIN}:{PAYER}");
-    let claim = record.claim_nonce(&item, &account, 0, bed.terms.limit, bed.now()).await.unwrap();
+    let claim = record.claim_nonce(&item, &account(), 0, bed.terms.limit, bed.now()).await.unwrap();
     assert_eq!(claim, Claim::Nonce(0));
     bed.execute("update attempts set outcome = 'Cancelled', finished_at = now() where key = 'key-pay-0-1'").await;
     for n in 1..5 {
@@ -73,4 +73,53 @@ async fn a_nonce_that_was_claimed_for_what_ended_is_used_by_another() {
     let standing = bed.truth().await;
     assert_eq!((standing.paid, standing.unpaid), (4, 1));
     assert!(bed.standing(0).await.1.contains("has ended"));
+}
+
+/// Two had it in hand, each claimed a nonce for it, and both died.
+#[tokio::test]
+async fn two_nonces_that_were_claimed_for_one_payment_hold_nobody_up() {
+    let bed = Bed::new(payments(4), Terms::default()).await;
+    bed.ask(0).await;
+    let record = bed.record();
+    let item = record.take_outbox(NETWORK, Duration::from_secs(60), 1).await.unwrap().remove(0);
+    for nonce in 0..2 {
+        let claim = record.claim_nonce(&item, &account(), 0, bed.terms.limit, bed.now()).await.unwrap();
+        assert_eq!(claim, Claim::Nonce(nonce));
+    }
+    for n in 1..4 {
+        bed.ask(n).await;
+    }
+    bed.calm().await;
+    let standing = bed.truth().await;
+    assert_eq!((standing.paid, standing.unpaid), (4, 0));
+}
+
+/// It was signed for twice, and paid by the first; the second never left, and what comes later waits for its nonce.
+#[tokio::test]
+async fn what_was_signed_and_never_left_holds_nobody_up() {
+    let bed = Bed::new(payments(3), Terms::default()).await;
+    bed.ask(0).await;
+    let signer = bed.signer(&Knife::none()).await;
+    assert!(signer.step(&bed).await);
+    bed.due().await;
+    let record = bed.record();
+    let item = record.take_outbox(NETWORK, Duration::from_secs(60), 1).await.unwrap().remove(0);
+    let claim = record.claim_nonce(&item, &account(), 0, bed.terms.limit, bed.now()).await.unwrap();
+    assert_eq!(claim, Claim::Nonce(1));
+    let Payment { id, token, to, amount, .. } = bed.payments[0].clone();
+    let work = Work::Pay(network::Payment { id: id.0, token, to, amount: amount.0 });
+    let second = signer.lane.network.prepare(&work, Some(1), &item.submissions, bed.now()).await.unwrap();
+    assert!(record.keep_submission(&item, Some(&account()), &second).await.unwrap());
+    bed.calm().await;
+    for n in 1..3 {
+        bed.ask(n).await;
+    }
+    bed.calm().await;
+    let standing = bed.truth().await;
+    assert_eq!((standing.paid, standing.unpaid), (3, 0));
+    assert_eq!(standing.reverted, 1, "the second, which the router refused");
+}
+
+fn account() -> String {
+    format!("eip155:{CHAIN}:{PAYER}")
 }

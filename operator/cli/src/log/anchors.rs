@@ -67,6 +67,13 @@ pub struct Means {
     qubic_rpc: Option<Url>,
 }
 
+#[cfg(test)]
+impl Means {
+    pub fn of(tsa_roots: Option<PathBuf>, chain: u64, address: Address) -> Means {
+        Means { tsa_roots, routers: vec![Router { chain, address }], rpc: Vec::new(), qubic_rpc: None }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Router {
     chain: u64,

@@ -1,5 +1,7 @@
 //! The log, for those who answer for what was done: the story of a Task, exports, and their verification offline.
 
+#[cfg(test)]
+mod anchored;
 mod anchors;
 mod api;
 mod audit;
