@@ -12,6 +12,8 @@ use countersign_store::Limit;
 use reqwest::Url;
 use rustls::ClientConfig;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 use thiserror::Error;
 
 use crate::evm::{self, Evm, SecretKey};
@@ -29,7 +31,7 @@ pub enum SettingsError {
     #[error("{path}: {why}")]
     File { path: PathBuf, why: String },
     #[error("networks.{network}.{field}: {why}")]
-    Field { network: String, field: &'static str, why: String },
+    Field { network: String, field: String, why: String },
     #[error("networks: {0:?} stands twice; each has a name of its own")]
     Twice(String),
 }
@@ -43,60 +45,55 @@ pub struct Chosen {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    networks: Vec<Entry>,
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct EthereumEntry {
+    url: String,
+    chain_id: u64,
+    router: String,
+    #[serde(default)]
+    deployed_at: u64,
+    #[serde(default = "confirmations")]
+    confirmations: NonZeroU64,
+    /// In gwei: billionths of the chain's coin.
+    max_fee_per_gas: String,
+    #[serde(default = "max_gas")]
+    max_gas: u64,
+    #[serde(default = "log_range")]
+    log_range: NonZeroU64,
+    #[serde(default = "stall_seconds")]
+    stall_seconds: NonZeroU64,
+    key_file: PathBuf,
+    #[serde(default)]
+    limits: Vec<LimitEntry>,
+    anchors: Option<AnchorsEntry>,
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "type", deny_unknown_fields, rename_all_fields = "camelCase")]
-enum Entry {
-    Ethereum {
-        name: String,
-        url: String,
-        chain_id: u64,
-        router: String,
-        #[serde(default)]
-        deployed_at: u64,
-        #[serde(default = "confirmations")]
-        confirmations: NonZeroU64,
-        /// In gwei: billionths of the chain's coin.
-        max_fee_per_gas: String,
-        #[serde(default = "max_gas")]
-        max_gas: u64,
-        #[serde(default = "log_range")]
-        log_range: NonZeroU64,
-        #[serde(default = "stall_seconds")]
-        stall_seconds: NonZeroU64,
-        key_file: PathBuf,
-        #[serde(default)]
-        limits: Vec<LimitEntry>,
-        anchors: Option<AnchorsEntry>,
-    },
-    Qubic {
-        name: String,
-        url: String,
-        seed_file: PathBuf,
-        destination: Option<String>,
-        #[serde(default = "tick_offset")]
-        tick_offset: NonZeroU32,
-        #[serde(default)]
-        input_type: u16,
-        /// 0 or 1, in QU.
-        #[serde(default)]
-        amount: u8,
-        #[serde(default = "final_ticks")]
-        final_ticks: u32,
-        anchors: AnchorsEntry,
-    },
-    Timestamp {
-        name: String,
-        url: String,
-        /// PEM.
-        roots_file: PathBuf,
-        policy: Option<String>,
-        anchors: AnchorsEntry,
-    },
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct QubicEntry {
+    url: String,
+    seed_file: PathBuf,
+    destination: Option<String>,
+    #[serde(default = "tick_offset")]
+    tick_offset: NonZeroU32,
+    #[serde(default)]
+    input_type: u16,
+    /// 0 or 1, in QU.
+    #[serde(default)]
+    amount: u8,
+    #[serde(default = "final_ticks")]
+    final_ticks: u32,
+    anchors: AnchorsEntry,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct TimestampEntry {
+    url: String,
+    /// PEM.
+    roots_file: PathBuf,
+    policy: Option<String>,
+    anchors: AnchorsEntry,
 }
 
 /// What is signed for of one asset at most, in whole units.
@@ -140,13 +137,17 @@ fn final_ticks() -> u32 {
     10
 }
 
-/// All networks of a file.
+/// All networks of a file. What an error quotes of it is never more than a field, as an address may hold a password.
 pub fn read(path: &Path, extra_roots: Option<&Path>) -> Result<Vec<Chosen>, SettingsError> {
-    let File { networks } = parse(path, &file(path)?)?;
+    let failed = |why: String| SettingsError::File { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+    let file: Value = serde_saphyr::from_str(&text).map_err(|_| failed("is not YAML".to_owned()))?;
+    let networks = file.get("networks").and_then(Value::as_array);
+    let networks = networks.ok_or_else(|| failed("networks: is not a list".to_owned()))?;
     let client = client(extra_roots)?;
     let mut chosen: Vec<Chosen> = Vec::new();
-    for entry in networks {
-        let network = choose(entry, &client)?;
+    for (index, network) in networks.iter().enumerate() {
+        let network = choose(&format!("networks[{index}]"), network, &client)?;
         if chosen.iter().any(|other| other.name == network.name) {
             return Err(SettingsError::Twice(network.name));
         }
@@ -155,89 +156,101 @@ pub fn read(path: &Path, extra_roots: Option<&Path>) -> Result<Vec<Chosen>, Sett
     Ok(chosen)
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, SettingsError> {
-    serde_saphyr::from_str(text).map_err(|error| SettingsError::File { path: path.to_owned(), why: error.to_string() })
-}
+/// Something wrong with one network.
+struct Wrong<'a>(&'a str);
 
-fn file(path: &Path) -> Result<String, SettingsError> {
-    std::fs::read_to_string(path).map_err(|error| SettingsError::File { path: path.to_owned(), why: error.to_string() })
-}
-
-fn choose(entry: Entry, client: &reqwest::Client) -> Result<Chosen, SettingsError> {
-    match entry {
-        Entry::Ethereum {
-            name,
-            url,
-            chain_id,
-            router,
-            deployed_at,
-            confirmations,
-            max_fee_per_gas,
-            max_gas,
-            log_range,
-            stall_seconds,
-            key_file,
-            limits,
-            anchors,
-        } => {
-            let wrong = |field, why: String| SettingsError::Field { network: name.clone(), field, why };
-            let key = SecretKey::read(&key_file).map_err(|error| wrong("keyFile", error.to_string()))?;
-            let fee = whole(&max_fee_per_gas, GWEI).and_then(|fee| u128::try_from(fee).ok());
-            let limits = limits.iter().map(limit).collect::<Result<_, String>>();
-            let settings = evm::Settings {
-                name: name.clone(),
-                url: address_of(&url).map_err(|why| wrong("url", why))?,
-                chain_id,
-                router: address(&router).map_err(|why| wrong("router", why))?,
-                deployed_at,
-                log_range,
-                confirmations,
-                max_fee_per_gas: fee.ok_or_else(|| wrong("maxFeePerGas", "write gwei, such as \"50\"".to_owned()))?,
-                max_gas,
-                stall: Duration::from_secs(stall_seconds.get()),
-            };
-            Ok(Chosen {
-                network: Any::Ethereum(Box::new(Evm::new(settings, client.clone(), key))),
-                limits: limits.map_err(|why| wrong("limits", why))?,
-                anchors: anchors.as_ref().map(interval),
-                name,
-            })
-        }
-        Entry::Qubic { name, url, seed_file, destination, tick_offset, input_type, amount, final_ticks, anchors } => {
-            let wrong = |field, why: String| SettingsError::Field { network: name.clone(), field, why };
-            let destination = destination.map(|text| text.parse());
-            let key = qubic::Key::read(&seed_file).map_err(|error| wrong("seedFile", error.to_string()))?;
-            let settings = qubic::Settings {
-                url: address_of(&url).map_err(|why| wrong("url", why))?,
-                destination: destination
-                    .transpose()
-                    .map_err(|error: qubic::IdentityError| wrong("destination", error.to_string()))?,
-                tick_offset,
-                input_type,
-                amount: match amount {
-                    0 => Amount::Nothing,
-                    1 => Amount::One,
-                    more => return Err(wrong("amount", format!("{more} QU would be given away; write 0 or 1"))),
-                },
-                final_ticks,
-            };
-            let qubic = Qubic::new(client.clone(), settings, key);
-            let network = Any::Qubic(Box::new(qubic.map_err(|error| wrong("destination", error.to_string()))?));
-            Ok(Chosen { network, limits: BTreeMap::new(), anchors: Some(interval(&anchors)), name })
-        }
-        Entry::Timestamp { name, url, roots_file, policy, anchors } => {
-            let wrong = |field, why: String| SettingsError::Field { network: name.clone(), field, why };
-            let pem = std::fs::read(&roots_file).map_err(|error| wrong("rootsFile", error.to_string()))?;
-            let policy = policy.map(|text| timestamp::ObjectIdentifier::new(&text)).transpose();
-            let settings = timestamp::Settings {
-                url: address_of(&url).map_err(|why| wrong("url", why))?,
-                policy: policy.map_err(|error| wrong("policy", error.to_string()))?,
-                roots: Roots::from_pem(&pem).map_err(|error| wrong("rootsFile", error.to_string()))?,
-            };
-            let network = Any::Timestamp(Box::new(Authority::new(settings, client.clone())));
-            Ok(Chosen { network, limits: BTreeMap::new(), anchors: Some(interval(&anchors)), name })
-        }
+impl Wrong<'_> {
+    fn field(&self, field: &str, why: impl ToString) -> SettingsError {
+        SettingsError::Field { network: self.0.to_owned(), field: field.to_owned(), why: why.to_string() }
     }
+
+    fn entry<T: DeserializeOwned>(&self, fields: Map<String, Value>) -> Result<T, SettingsError> {
+        serde_path_to_error::deserialize(Value::Object(fields))
+            .map_err(|error| self.field(&error.path().to_string(), error.inner()))
+    }
+}
+
+fn choose(place: &str, network: &Value, client: &reqwest::Client) -> Result<Chosen, SettingsError> {
+    let mut fields = network.as_object().cloned().ok_or_else(|| Wrong(place).field("", "is not an object"))?;
+    let mut text = |field: &str| match fields.remove(field) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text),
+        _ => Err(Wrong(place).field(field, "is not a text")),
+    };
+    let (name, kind) = (text("name")?, text("type")?);
+    let wrong = Wrong(&name);
+    let (network, limits, anchors) = match kind.as_str() {
+        "Ethereum" => ethereum(&name, wrong.entry(fields)?, client)?,
+        "Qubic" => qubic(&wrong, wrong.entry(fields)?, client)?,
+        "Timestamp" => timestamp(&wrong, wrong.entry(fields)?, client)?,
+        other => return Err(wrong.field("type", format!("{other:?} is none of Ethereum, Qubic and Timestamp"))),
+    };
+    Ok(Chosen { name, network, limits, anchors })
+}
+
+type Parts = (Any, BTreeMap<Option<Address>, Limit>, Option<Duration>);
+
+fn ethereum(name: &str, entry: EthereumEntry, client: &reqwest::Client) -> Result<Parts, SettingsError> {
+    let EthereumEntry {
+        url,
+        chain_id,
+        router,
+        deployed_at,
+        confirmations,
+        max_fee_per_gas,
+        max_gas,
+        log_range,
+        stall_seconds,
+        key_file,
+        limits,
+        anchors,
+    } = entry;
+    let wrong = Wrong(name);
+    let key = SecretKey::read(&key_file).map_err(|error| wrong.field("keyFile", error))?;
+    let fee = whole(&max_fee_per_gas, GWEI).and_then(|fee| u128::try_from(fee).ok());
+    let settings = evm::Settings {
+        name: name.to_owned(),
+        url: address_of(&url).map_err(|why| wrong.field("url", why))?,
+        chain_id,
+        router: address(&router).map_err(|why| wrong.field("router", why))?,
+        deployed_at,
+        log_range,
+        confirmations,
+        max_fee_per_gas: fee.ok_or_else(|| wrong.field("maxFeePerGas", "write gwei, such as \"50\""))?,
+        max_gas,
+        stall: Duration::from_secs(stall_seconds.get()),
+    };
+    let limits: Result<_, String> = limits.iter().map(limit).collect();
+    let limits = limits.map_err(|why| wrong.field("limits", why))?;
+    Ok((Any::Ethereum(Box::new(Evm::new(settings, client.clone(), key))), limits, anchors.as_ref().map(interval)))
+}
+
+fn qubic(wrong: &Wrong<'_>, entry: QubicEntry, client: &reqwest::Client) -> Result<Parts, SettingsError> {
+    let QubicEntry { url, seed_file, destination, tick_offset, input_type, amount, final_ticks, anchors } = entry;
+    let destination = destination.map(|text| text.parse()).transpose();
+    let key = qubic::Key::read(&seed_file).map_err(|error| wrong.field("seedFile", error))?;
+    let settings = qubic::Settings {
+        url: address_of(&url).map_err(|why| wrong.field("url", why))?,
+        destination: destination.map_err(|error: qubic::IdentityError| wrong.field("destination", error))?,
+        tick_offset,
+        input_type,
+        amount: Amount::try_from(i64::from(amount)).map_err(|error| wrong.field("amount", error))?,
+        final_ticks,
+    };
+    let qubic = Qubic::new(client.clone(), settings, key).map_err(|error| wrong.field("destination", error))?;
+    Ok((Any::Qubic(Box::new(qubic)), BTreeMap::new(), Some(interval(&anchors))))
+}
+
+fn timestamp(wrong: &Wrong<'_>, entry: TimestampEntry, client: &reqwest::Client) -> Result<Parts, SettingsError> {
+    let TimestampEntry { url, roots_file, policy, anchors } = entry;
+    let pem = std::fs::read(&roots_file).map_err(|error| wrong.field("rootsFile", error))?;
+    let policy = policy.map(|text| timestamp::ObjectIdentifier::new(&text)).transpose();
+    let settings = timestamp::Settings {
+        url: address_of(&url).map_err(|why| wrong.field("url", why))?,
+        policy: policy.map_err(|error| wrong.field("policy", error))?,
+        roots: Roots::from_pem(&pem).map_err(|error| wrong.field("rootsFile", error))?,
+    };
+    let authority = Authority::new(settings, client.clone());
+    Ok((Any::Timestamp(Box::new(authority)), BTreeMap::new(), Some(interval(&anchors))))
 }
 
 fn interval(AnchorsEntry { interval_seconds }: &AnchorsEntry) -> Duration {

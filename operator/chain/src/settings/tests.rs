@@ -67,16 +67,25 @@ fn an_error_names_the_network_the_field_and_the_fix() {
         ("FOLDER/key", "FOLDER/seed", "networks.main.keyFile", "hexadecimal"),
         ("perPayment: \"0.5\"", "perPayment: \"-1\"", "networks.main.limits", "no amount"),
         ("\"0x5fbdb2315678afecb367f032d93f642f64180aa3\"", "\"0x5fb\"", "networks.main.limits", "40 hexadecimal"),
-        ("chainId: 1", "chainId: one", "networks.yaml", "chainId"),
-        ("chainId: 1", "chainId: 1\n    surprise: 1", "networks.yaml", "surprise"),
-        ("type: Ethereum", "type: Bitcoin", "networks.yaml", "Bitcoin"),
-        ("intervalSeconds: 60", "intervalSeconds: 0", "networks.yaml", ""),
+        ("chainId: 1", "chainId: one", "networks.main.chainId", "expected u64"),
+        ("chainId: 1", "chainId: 1\n    surprise: 1", "networks.main", "surprise"),
+        ("type: Ethereum", "type: Bitcoin", "networks.main.type", "none of Ethereum"),
+        ("intervalSeconds: 60", "intervalSeconds: 0", "networks.main.anchors.intervalSeconds", "nonzero"),
     ] {
         assert!(MAIN.contains(from), "{from}");
         let error = files.read(&format!("networks:{}", MAIN.replacen(from, to, 1))).err();
         let error = error.unwrap_or_else(|| panic!("{to} was taken"));
         assert!(error.contains(field) && error.contains(fix), "{to}: {error}");
         assert!(!error.contains("with-a-secret"), "{error}");
+    }
+    for (text, why) in [
+        ("networks: [", "is not YAML"),
+        ("networks: {}", "is not a list"),
+        ("networks: [7]", "networks[0]"),
+        ("networks: [{}]", "networks[0].name"),
+    ] {
+        let error = files.read(text).err().unwrap();
+        assert!(error.contains(why), "{error}");
     }
     let error = files.read(&format!("networks:{MAIN}{MAIN}")).err().unwrap();
     assert!(error.contains("\"main\" stands twice"), "{error}");
