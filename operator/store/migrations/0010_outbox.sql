@@ -111,6 +111,7 @@ create table submissions (
     at timestamptz not null,
     unique (outbox, transaction)
 );
+create index submissions_nonce on submissions (account, nonce);
 comment on table submissions is 'What was signed, kept before it left; append-only.';
 create trigger submissions_append_only before update or delete on submissions
     for each row execute function refuse_change();

@@ -109,7 +109,6 @@ impl Store {
     /// Records a call before its first byte leaves, and keeps what it may cost at most.
     pub async fn begin_call(&self, of: &Admitted, call: &Call<'_>, at: Timestamp) -> Result<Begun, StoreError> {
         let mut transaction = self.pool.begin().await?;
-        let reserved = amount(call.reserved)?;
         // The row is locked, so that calls at once cannot each have what is left.
         let session = sqlx::query!(
             r#"select s.calls, s.cost, s.closed or a.outcome is not null as "over!"
@@ -127,38 +126,10 @@ impl Store {
             return Ok(Begun::CeilingReached { cost });
         }
         let number = session.calls + 1;
-        sqlx::query!(
-            "update sessions set calls = $2, cost = cost + $3 where attempt = $1",
-            of.attempt,
-            number,
-            reserved
-        )
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query!(
-            "insert into calls (attempt, number, method, url, begun_at, reserved)
-             values ($1, $2, $3, $4, to_timestamp($5::bigint / 1000000.0), $6)",
-            of.attempt,
-            number,
-            call.method,
-            call.url,
-            micros(at),
-            reserved
-        )
-        .execute(&mut *transaction)
-        .await?;
-        let number = count(number)?;
-        let event = Event::BeginCall {
-            attempt: of.attempt.clone(),
-            number,
-            method: call.method.to_owned(),
-            url: call.url.to_owned(),
-            reserved: call.reserved,
-            at,
-        };
-        append(&mut transaction, Some(&of.task), &[Told::event(&event)?]).await?;
+        let begun = enter(&mut transaction, of, number, call, at).await?;
+        append(&mut transaction, Some(&of.task), &[begun]).await?;
         transaction.commit().await?;
-        Ok(Begun::Number(number))
+        Ok(Begun::Number(count(number)?))
     }
 
     /// Records what came of a call, and gives back what it did not cost.
@@ -241,6 +212,45 @@ impl Store {
         let body = sqlx::query_scalar!("select body from files where digest = $1", digest.to_string());
         Ok(body.fetch_optional(&self.pool).await?)
     }
+}
+
+/// Keeps a call with what it may cost at most, in a session that is locked; what the log is told of it.
+pub(crate) async fn enter(
+    connection: &mut PgConnection,
+    of: &Admitted,
+    number: i32,
+    call: &Call<'_>,
+    at: Timestamp,
+) -> Result<Told, StoreError> {
+    let Call { method, url, reserved, ceiling: _ } = call;
+    sqlx::query!(
+        "update sessions set calls = $2, cost = cost + $3 where attempt = $1",
+        of.attempt,
+        number,
+        amount(*reserved)?
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into calls (attempt, number, method, url, begun_at, reserved)
+         values ($1, $2, $3, $4, to_timestamp($5::bigint / 1000000.0), $6)",
+        of.attempt,
+        number,
+        method,
+        url,
+        micros(at),
+        amount(*reserved)?
+    )
+    .execute(connection)
+    .await?;
+    Told::event(&Event::BeginCall {
+        attempt: of.attempt.clone(),
+        number: count(number)?,
+        method: (*method).to_owned(),
+        url: (*url).to_owned(),
+        reserved: *reserved,
+        at,
+    })
 }
 
 async fn put_file(connection: &mut PgConnection, of: &Admitted, digest: Digest, body: &[u8]) -> Result<(), StoreError> {

@@ -111,10 +111,40 @@ impl<N: Network> Lane<N> {
                 None => Ok(()),
             },
             Ok(Polled::Underpriced) => self.sign(item, newest.and_then(|newest| newest.nonce), now).await,
-            Ok(Polled::Displaced) => self.sign(item, item.claimed, now).await,
+            Ok(Polled::Displaced) => self.displaced(item, now).await,
             Ok(Polled::Confirmed(receipt)) => self.confirm(item, &receipt, now).await,
             Ok(Polled::Refused(why)) => self.fail(item, PaymentState::Refused, &why, now).await,
             Err(trouble) => self.trouble(item, &trouble, now).await,
+        }
+    }
+
+    /// Where its own nonces are all used, it needs another one. Else something before the lowest of them is missing:
+    /// what was signed with that is sent again, even if it is for what is over; and what is free there it takes itself.
+    async fn displaced(&self, item: &Item, now: Timestamp) -> Stepped {
+        let Some(account) = self.network.account() else { return self.sign(item, None, now).await };
+        let floor = match self.network.floor().await {
+            Ok(floor) => floor,
+            Err(trouble) => return self.trouble(item, &trouble, now).await,
+        };
+        let own = |submission: &&Submission| submission.nonce.is_some_and(|nonce| nonce >= floor);
+        let lowest = item.submissions.iter().filter(own).min_by_key(|submission| submission.nonce);
+        let Some((lowest, nonce)) = lowest.and_then(|lowest| Some((lowest, lowest.nonce?))) else {
+            return self.sign(item, item.claimed, now).await;
+        };
+        for submission in self.store.signed_between(&account, floor, nonce).await? {
+            if let Err(trouble) = self.network.submit(&submission).await {
+                return self.trouble(item, &trouble, now).await;
+            }
+        }
+        match self.store.claim_nonce(item, &account, floor, self.limit(item), now).await? {
+            Claim::Nonce(free) if free < nonce => self.sign(item, Some(free), now).await,
+            Claim::Nonce(_) | Claim::OverLimit(_) => {
+                self.store.give_back_nonce(item.id).await?;
+                match item.submissions.last() {
+                    Some(newest) if newest.nonce == Some(nonce) => self.send(item, newest, now).await,
+                    Some(_) | None => self.sign(item, lowest.nonce, now).await,
+                }
+            }
         }
     }
 
@@ -142,7 +172,7 @@ impl<N: Network> Lane<N> {
         };
         if !self.store.keep_submission(item, account.as_deref(), &submission).await? {
             tracing::warn!(network = self.name, item = item.id, "it was ended by others, and is not sent");
-            return Ok(());
+            return self.store.give_back_nonce(item.id).await;
         }
         let submitted = Item { submitted: true, ..item.clone() };
         self.send(&submitted, &submission, now).await

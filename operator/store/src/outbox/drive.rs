@@ -80,7 +80,7 @@ impl Store {
                    m.launch -> 'payment' as launched, m.pod_uid is not null as "admitted?",
                    m.outcome is not null or t.ending_cause in ('Cancelled', 'DeadlineExceeded', 'Deleted') as "over?",
                    o.revived,
-                   (select n.nonce from nonces n where n.outbox = o.id and not exists (
+                   (select min(n.nonce) from nonces n where n.outbox = o.id and not exists (
                         select from submissions s where s.account = n.account and s.nonce = n.nonce)) as claimed
                from taken o
                left join anchors a on a.id = o.anchor
@@ -134,7 +134,8 @@ impl Store {
 
     async fn load_submissions(&self, items: &mut [Item]) -> Result<(), StoreError> {
         let ids: Vec<i64> = items.iter().map(|item| item.id).collect();
-        let rows = sqlx::query!(
+        let rows = sqlx::query_as!(
+            SubmissionRow,
             r#"select s.outbox, s.nonce, s.body, s.transaction, s.max_fee::text, s.tip::text, s.place,
                  (extract(epoch from s.at) * 1000000)::bigint as "at!"
                from submissions s join outbox o on o.id = s.outbox and o.round = s.round
@@ -142,20 +143,9 @@ impl Store {
             &ids
         );
         for row in rows.fetch_all(&self.pool).await? {
-            let number = |text: Option<String>| {
-                let read = |text: String| text.parse().map_err(|_| StoreError::Corrupt(format!("{text} is no fee")));
-                text.map(read).transpose()
-            };
-            let submission = Submission {
-                body: row.body,
-                transaction: row.transaction,
-                nonce: row.nonce.map(unsigned).transpose()?,
-                max_fee: number(row.max_fee)?,
-                tip: number(row.tip)?,
-                place: row.place.map(unsigned).transpose()?,
-                at: timestamp(row.at)?,
-            };
-            if let Some(item) = items.iter_mut().find(|item| item.id == row.outbox) {
+            let outbox = row.outbox;
+            let submission = row.read()?;
+            if let Some(item) = items.iter_mut().find(|item| item.id == outbox) {
                 item.submissions.push(submission);
             }
         }
@@ -182,15 +172,17 @@ impl Store {
             return Ok(Claim::OverLimit(over));
         }
         let floor = i64::try_from(floor).map_err(|error| StoreError::Corrupt(error.to_string()))?;
-        // The lowest that is free: whatever waits with a higher one waits for it.
+        // The lowest that is free: whatever waits with a higher one waits for it. So is what was claimed for something
+        // that ended before anything was signed with it.
         let nonce = sqlx::query_scalar!(
             r#"insert into nonces as n (account, nonce, outbox, at)
                select $1, min(c.nonce), $3, to_timestamp($4::bigint / 1000000.0) from (
                    select $2::bigint as nonce
-                   union select nonce + 1 from nonces where account = $1 and nonce >= $2
-                   union select nonce from nonces where account = $1 and nonce >= $2 and outbox is null) as c
+                   union select nonce + 1 from nonces where account = $1 and nonce >= $2) as c
                where not exists (
-                   select from nonces t where t.account = $1 and t.nonce = c.nonce and t.outbox is not null)
+                   select from nonces t join outbox o on o.id = t.outbox
+                   where t.account = $1 and t.nonce = c.nonce and (o.ended_at is null or exists (
+                       select from submissions s where s.account = t.account and s.nonce = t.nonce)))
                on conflict (account, nonce) do update set outbox = excluded.outbox, at = excluded.at
                returning n.nonce"#,
             account,
@@ -201,6 +193,23 @@ impl Store {
         let nonce = nonce.fetch_one(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(Claim::Nonce(unsigned(nonce)?))
+    }
+
+    /// What was signed with an account's nonces from `floor` on and before `end`: of each
+    /// the newest, in their order, sixteen at most.
+    pub async fn signed_between(&self, account: &str, floor: u64, end: u64) -> Result<Vec<Submission>, StoreError> {
+        let place = |nonce: u64| i64::try_from(nonce).map_err(|error| StoreError::Corrupt(error.to_string()));
+        let rows = sqlx::query_as!(
+            SubmissionRow,
+            r#"select distinct on (nonce) outbox, nonce, body, transaction, max_fee::text, tip::text, place,
+                 (extract(epoch from at) * 1000000)::bigint as "at!"
+               from submissions where account = $1 and nonce >= $2 and nonce < $3
+               order by nonce, id desc limit 16"#,
+            account,
+            place(floor)?,
+            place(end)?
+        );
+        rows.fetch_all(&self.pool).await?.into_iter().map(SubmissionRow::read).collect()
     }
 
     /// Gives back a nonce with which nothing was signed.
@@ -311,16 +320,22 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let why = kept(why);
+        let seen = i64::try_from(item.submissions.len()).unwrap_or(i64::MAX);
         let mut transaction = self.pool.begin().await?;
+        // Whoever signs for it meanwhile comes before this or after it.
+        sqlx::query!("select id from outbox where id = $1 for update", item.id).fetch_one(&mut *transaction).await?;
         let failed = sqlx::query!(
             "update outbox o set state = $2, last_error = $3, ended_at = to_timestamp($4::bigint / 1000000.0)
              where id = $1 and state in ('Waiting', 'Submitted')
                and ($2 <> 'Dead' or not exists (select from submissions s where s.outbox = o.id)
-                    or o.state = 'Waiting')",
+                    or o.state = 'Waiting')
+               and ($2 <> 'Refused' or $5 = (
+                    select count(*) from submissions s where s.outbox = o.id and s.round = o.round))",
             item.id,
             state.as_str(),
             why,
-            micros(now)
+            micros(now),
+            seen
         );
         if failed.execute(&mut *transaction).await?.rows_affected() == 1 {
             tell_end(&mut transaction, item, (state, None, Some(why)), now).await?;
@@ -342,6 +357,36 @@ impl Store {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+}
+
+struct SubmissionRow {
+    outbox: i64,
+    nonce: Option<i64>,
+    body: Vec<u8>,
+    transaction: String,
+    max_fee: Option<String>,
+    tip: Option<String>,
+    place: Option<i64>,
+    at: i64,
+}
+
+impl SubmissionRow {
+    fn read(self) -> Result<Submission, StoreError> {
+        let SubmissionRow { outbox: _, nonce, body, transaction, max_fee, tip, place, at } = self;
+        let number = |text: Option<String>| {
+            let read = |text: String| text.parse().map_err(|_| StoreError::Corrupt(format!("{text} is no fee")));
+            text.map(read).transpose()
+        };
+        Ok(Submission {
+            body,
+            transaction,
+            nonce: nonce.map(unsigned).transpose()?,
+            max_fee: number(max_fee)?,
+            tip: number(tip)?,
+            place: place.map(unsigned).transpose()?,
+            at: timestamp(at)?,
+        })
     }
 }
 

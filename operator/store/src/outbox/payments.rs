@@ -10,9 +10,9 @@ use thiserror::Error;
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::ledger::{amount, money};
+use crate::ledger::money;
 use crate::log::{Told, append};
-use crate::sessions::Admitted;
+use crate::sessions::{Admitted, Call, enter};
 use crate::values::{count, from_name, json, micros};
 
 /// How a payment stands that an attempt asked for.
@@ -83,38 +83,11 @@ impl Store {
         if ceiling.is_some_and(|ceiling| cost.checked_add(owed).is_none_or(|sum| sum > ceiling)) {
             return Err(PaymentProblem::CeilingReached(cost));
         }
-        let number = session.calls + 1;
         let url = format!("payment:{}/{}", payment.network, payment.id);
-        sqlx::query!(
-            "update sessions set calls = $2, cost = cost + $3 where attempt = $1",
-            of.attempt,
-            number,
-            amount(owed)?
-        )
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query!(
-            "insert into calls (attempt, number, method, url, begun_at, reserved)
-             values ($1, $2, $3, $4, to_timestamp($5::bigint / 1000000.0), $6)",
-            of.attempt,
-            number,
-            METHOD,
-            url,
-            micros(at),
-            amount(owed)?
-        )
-        .execute(&mut *transaction)
-        .await?;
-        let begin = Event::BeginCall {
-            attempt: of.attempt.clone(),
-            number: count(number)?,
-            method: METHOD.to_owned(),
-            url,
-            reserved: owed,
-            at,
-        };
+        let call = Call { method: METHOD, url: &url, reserved: owed, ceiling };
+        let begun = enter(&mut transaction, of, session.calls + 1, &call, at).await?;
         let request = Event::RequestPayment { attempt: of.attempt.clone(), payment: Box::new(payment.clone()), at };
-        append(&mut transaction, Some(&of.task), &[Told::event(&begin)?, Told::event(&request)?]).await?;
+        append(&mut transaction, Some(&of.task), &[begun, Told::event(&request)?]).await?;
         let standing = standing(&mut transaction, of, payment).await?;
         transaction.commit().await?;
         Ok(standing)
