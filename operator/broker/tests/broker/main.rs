@@ -16,6 +16,7 @@ mod mail;
 
 mod money;
 mod passing;
+mod payments;
 mod record;
 mod sessions;
 mod upstream;

@@ -64,8 +64,11 @@ impl<N: Network> Lane<N> {
 
     /// Takes a batch of what is due and goes one step with each. Whether there may be more.
     pub async fn round(&self, clock: &(impl Fn() -> Timestamp + Sync)) -> Result<bool, StoreError> {
-        if let Some(interval) = self.anchors {
-            self.store.propose_anchor(&self.name, interval, clock()).await?;
+        if let Some(interval) = self.anchors
+            && let Err(error) = self.store.propose_anchor(&self.name, interval, clock()).await
+        {
+            // Payments need not wait for it.
+            tracing::warn!(network = self.name, %error, "no anchor was proposed; trying again");
         }
         let items = self.store.take_outbox(&self.name, LEASE, BATCH).await?;
         let full = i64::try_from(items.len()).is_ok_and(|taken| taken == BATCH);
@@ -73,14 +76,16 @@ impl<N: Network> Lane<N> {
             items.into_iter().partition(|item| item.submitted && !item.submissions.is_empty());
         let followed: Vec<_> = submitted.iter().map(|item| self.follow(item, clock())).collect();
         let mut followed = iter(followed).buffer_unordered(AT_ONCE);
+        // What went wrong with one says nothing of the others, which would wait for their lease to end.
+        let mut ended = Ok(());
         while let Some(stepped) = followed.next().await {
-            stepped?;
+            ended = ended.and(stepped);
         }
         // One after the other, so that nonces are used in the order in which they are claimed.
         for item in &waiting {
-            self.begin(item, clock()).await?;
+            ended = ended.and(self.begin(item, clock()).await);
         }
-        Ok(full)
+        ended.map(|()| full)
     }
 
     /// What nothing was signed for yet.
@@ -97,6 +102,8 @@ impl<N: Network> Lane<N> {
         match self.network.done(&work(item)).await {
             Ok(Some(receipt)) => self.confirm(item, &receipt, now).await,
             Ok(None) => self.sign(item, item.claimed, now).await,
+            // It was paid, and is not final yet: however long that takes, it is no failure.
+            Err(Trouble::NotNow(_)) => self.store.postpone_outbox(item, None, self.pace.poll).await,
             Err(trouble) => self.trouble(item, &trouble, now).await,
         }
     }
@@ -158,6 +165,10 @@ impl<N: Network> Lane<N> {
                 Err(trouble) => return self.trouble(item, &trouble, now).await,
                 Ok(floor) => match self.store.claim_nonce(item, account, floor, self.limit(item), now).await? {
                     Claim::Nonce(nonce) => Some(nonce),
+                    // Of what was signed already nothing is given up: it waits for the limit.
+                    Claim::OverLimit(why) if item.submitted => {
+                        return self.trouble(item, &Trouble::NotNow(why), now).await;
+                    }
                     Claim::OverLimit(why) => return self.fail(item, PaymentState::Dead, &why, now).await,
                 },
             },

@@ -314,6 +314,7 @@ async fn what_is_confirmed_stays_and_what_ended_for_nothing_can_be_tried_again()
     // What was signed before it was begun again is out of its sight.
     let nonce = bed.claim(&item, 0).await;
     bed.signer.keep_submission(&item, Some(ACCOUNT), &signed(nonce, "0xf")).await.unwrap();
+    let item = bed.take().await.remove(0);
     bed.signer.fail_outbox(&item, PaymentState::Refused, "reverted", now()).await.unwrap();
     bed.owner.revive_outbox(item.id, &by, now()).await.unwrap();
     assert_eq!(bed.take().await.remove(0).submissions, []);
