@@ -127,3 +127,7 @@ say "the log: entries a second, sequencing, proofs, verification (about 2 min, a
 COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url) cargo bench --quiet -p countersign-cli --bench log
 COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url) cargo bench --quiet -p countersign-store --bench budget
 cargo bench --quiet -p countersign-core --bench simulation
+say "payments, anchors, and a restart with 10,000 in the outbox (about 4 min)"
+COUNTERSIGN_TEST_NODE=$("$CLUSTER_DIR/../node/install.sh")
+export COUNTERSIGN_TEST_NODE
+COUNTERSIGN_TEST_DATABASE_URL=$("$CLUSTER_DIR/postgres.sh" local-url) cargo bench --quiet -p countersign-chain --bench outbox

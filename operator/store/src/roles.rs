@@ -48,7 +48,7 @@ const BROKER: [&str; 11] = [
     "grant update (delivered_at, dead_at, tries, next_try, last_error) on alerts to {role}",
     // To hand payments to the signer, and tell the sandbox how they stand.
     "grant select, insert on payments to {role}",
-    "grant select (id, network, payment, attempt, state, transaction, place, last_error),
+    "grant select (id, network, payment, attempt, state, round, transaction, place, last_error),
         insert (network, payment, attempt),
         update (state, attempt, revived, round, tries, next_try, ended_at) on outbox to {role}",
     "grant select (id, outbox, transaction) on submissions to {role}",

@@ -7,8 +7,10 @@ use alloy_primitives::Address;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::anchors::{Anchor, Means, prove};
+use super::anchor::Anchor;
+use super::anchors::prove;
 use super::bundle::{Bundle, read};
+use super::means::Means;
 use super::verify::{Proved, verify};
 
 const ROUTER: &str = "0xe7f1725e7734ce288f8367e1bb143e90bb3f0512";

@@ -1,117 +1,25 @@
 //! What networks outside have of the log: that a checkpoint was there at a time which nobody here can set back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::str::FromStr;
 
 use alloy_primitives::Address;
 use anyhow::{Context, anyhow, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clap::Args;
 use countersign_chain::network::{Payment, Work};
 use countersign_chain::timestamp::Roots;
 use countersign_chain::{evm, qubic, timestamp};
 use countersign_core::event::{Event, PaymentReceipt};
-use countersign_core::payment::{Payment as Paid, PaymentId, address};
+use countersign_core::payment::{Payment as Paid, PaymentId};
 use countersign_core::tlog::{Checkpoint, Hash, VerifyingKey, entry, verify_consistency};
 use countersign_crds::{PaymentMode, PaymentState};
-use countersign_store::Anchored;
-use jiff::Timestamp;
-use reqwest::{Client, Url};
-use serde::{Deserialize, Serialize};
+use reqwest::Client;
+use serde::Deserialize;
 
+use super::anchor::Anchor;
 use super::bundle::Bundle;
+use super::means::{Means, Rpc};
 use super::verify::Proved;
-
-/// A line of `anchors.jsonl`, as the API gives it too. Nothing of it is believed before it is proved.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Anchor {
-    pub network: String,
-    pub size: u64,
-    /// The checkpoint that is anchored, as the log signed it.
-    pub checkpoint: String,
-    pub transaction: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub place: Option<u64>,
-    pub at: Timestamp,
-    /// Base64.
-    pub evidence: String,
-    /// That it is the beginning of the exported checkpoint: hashes in base64.
-    pub proof: Vec<String>,
-}
-
-impl Anchor {
-    pub fn of(anchored: Anchored, proof: &[Hash]) -> Anchor {
-        let Anchored { network, size, note, transaction, place, at, evidence } = anchored;
-        let proof = proof.iter().map(|hash| STANDARD.encode(hash.as_bytes())).collect();
-        Anchor { network, size, checkpoint: note, transaction, place, at, evidence: STANDARD.encode(evidence), proof }
-    }
-}
-
-/// What a reader has that says more than the export itself.
-#[derive(Args, Default)]
-pub struct Means {
-    /// Certificates (PEM) of the roots that you trust to stamp times (RFC 3161)
-    #[arg(long, value_name = "FILE")]
-    tsa_roots: Option<PathBuf>,
-    /// The router that you know on a chain: without it nobody can say whose payment a receipt is of
-    #[arg(long = "router", value_name = "CHAIN:ADDRESS")]
-    routers: Vec<Router>,
-    /// A node of that chain, to ask whether a block is the chain's
-    #[arg(long, value_name = "CHAIN=URL")]
-    rpc: Vec<Rpc>,
-    /// A node of Qubic, to ask whether a transaction was included
-    #[arg(long, value_name = "URL")]
-    qubic_rpc: Option<Url>,
-}
-
-#[cfg(test)]
-impl Means {
-    pub fn of(tsa_roots: Option<PathBuf>, chain: u64, address: Address) -> Means {
-        Means { tsa_roots, routers: vec![Router { chain, address }], rpc: Vec::new(), qubic_rpc: None }
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Router {
-    chain: u64,
-    address: Address,
-}
-
-impl FromStr for Router {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Router, String> {
-        let (chain, at) = text.split_once(':').ok_or("write CHAIN:ADDRESS, such as 1:0x…")?;
-        let chain = chain.parse().map_err(|_| format!("{chain:?} is no chain's number"))?;
-        Ok(Router { chain, address: address(at)? })
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Rpc {
-    chain: u64,
-    url: Url,
-}
-
-impl FromStr for Rpc {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Rpc, String> {
-        let (chain, url) = text.split_once('=').ok_or("write CHAIN=URL, such as 1=https://…")?;
-        let chain = chain.parse().map_err(|_| format!("{chain:?} is no chain's number"))?;
-        Ok(Rpc { chain, url: url.parse().map_err(|error| format!("{url}: {error}"))? })
-    }
-}
-
-/// What is to be found on a chain, once everything else holds.
-struct Block {
-    chain: u64,
-    number: u64,
-    hash: alloy_primitives::B256,
-}
 
 /// Proves every anchor and every payment of an export as far as the means go, and says what holds.
 pub async fn prove(bundle: &Bundle, proved: &Proved, means: &Means) -> anyhow::Result<Vec<String>> {
@@ -240,8 +148,7 @@ fn kind(evidence: &[u8]) -> anyhow::Result<Kind> {
 
 /// Where it is, and whether a node of the reader's agrees.
 async fn on_chain(found: &evm::Proved, means: &Means, client: &Client) -> anyhow::Result<String> {
-    let block = Block { chain: found.chain_id, number: found.block_number, hash: found.block_hash };
-    let Block { chain, number, hash } = block;
+    let (chain, number, hash) = (found.chain_id, found.block_number, found.block_hash);
     let Some(Rpc { url, .. }) = means.rpc.iter().find(|rpc| rpc.chain == chain) else {
         return Ok(format!(
             "is in block {number} ({hash}) of chain {chain}; that this block is the chain's, a node can tell: give --rpc {chain}=URL"

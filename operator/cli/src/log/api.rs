@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use crate::api;
 
-use super::anchors::Anchor;
+use super::anchor::Anchor;
 use super::page::{PAGE, Page, Selected, Snapshot};
 
 pub struct Api {

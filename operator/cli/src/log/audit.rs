@@ -4,7 +4,7 @@ use countersign_core::names::{printable, shown};
 use countersign_core::tlog::{Line, entry};
 use serde_json::{Value, json};
 
-use super::anchors::Anchor;
+use super::anchor::Anchor;
 use super::page::Selected;
 use super::source::Source;
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::anchors::Anchor;
+use super::anchor::Anchor;
 use countersign_core::tlog::{Line, Tile, Tiles, VerifyingKey};
 
 pub const CHECKPOINT: &str = "checkpoint";

@@ -1,5 +1,6 @@
 //! The log, for those who answer for what was done: the story of a Task, exports, and their verification offline.
 
+mod anchor;
 #[cfg(test)]
 mod anchored;
 mod anchors;
@@ -12,6 +13,7 @@ mod export;
 mod failure;
 mod find;
 mod keys;
+mod means;
 mod page;
 mod quorum;
 mod rotate;
@@ -29,8 +31,8 @@ use clap::{ArgGroup, Args};
 use countersign_store::{Store, StoreOptions};
 use jiff::Timestamp;
 
-use self::anchors::Means;
 use self::api::Api;
+use self::means::Means;
 use self::page::Selected;
 use self::quorum::Demands;
 use self::source::Source;

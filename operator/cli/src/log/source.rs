@@ -7,7 +7,7 @@ use countersign_core::tlog::{Hash, Tile};
 use countersign_store::Store;
 use jiff::Timestamp;
 
-use super::anchors::Anchor;
+use super::anchor::Anchor;
 use super::api::Api;
 use super::page::{PAGE, Page, Selected, Snapshot};
 

@@ -65,14 +65,15 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         // The row is locked, so that one attempt asks once.
         let session = sqlx::query!(
-            r#"select s.calls, s.cost, s.closed or a.outcome is not null as "over!",
-                 (select number from calls where attempt = s.attempt and method = $2) as call
+            r#"select s.calls, s.cost, s.closed or a.outcome is not null as "over!"
                from sessions s join attempts a on a.key = s.attempt where s.attempt = $1 for update of s"#,
-            of.attempt,
-            METHOD
+            of.attempt
         );
         let session = session.fetch_one(&mut *transaction).await?;
-        if session.call.is_some() {
+        // By a statement of its own, as the one that waited for the row sees what there was before it waited.
+        let call =
+            sqlx::query_scalar!("select number from calls where attempt = $1 and method = $2", of.attempt, METHOD);
+        if call.fetch_optional(&mut *transaction).await?.is_some() {
             return Ok(standing(&mut transaction, of, payment).await?);
         }
         if session.over {

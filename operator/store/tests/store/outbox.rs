@@ -321,6 +321,40 @@ async fn what_is_confirmed_stays_and_what_ended_for_nothing_can_be_tried_again()
 }
 
 #[tokio::test]
+async fn another_attempt_finds_the_payment_and_has_it_tried_again_if_it_ended_for_nothing() {
+    for (before, state, cost) in [
+        (None, PaymentState::Waiting, 0),
+        (Some(PaymentState::Confirmed), PaymentState::Confirmed, 0),
+        (Some(PaymentState::Dead), PaymentState::Waiting, 300),
+        (Some(PaymentState::Refused), PaymentState::Waiting, 300),
+    ] {
+        let bed = bed().await;
+        let payment = payment("pay-0", 5);
+        let [first] = &bed.paying(std::slice::from_ref(&payment)).await[..] else { panic!() };
+        bed.ask(first).await.unwrap();
+        let item = bed.take().await.remove(0);
+        match before {
+            None => {}
+            Some(PaymentState::Confirmed) => bed.signer.confirm_outbox(&item, &receipt("0xa"), now()).await.unwrap(),
+            Some(state) => bed.signer.fail_outbox(&item, state, "no", now()).await.unwrap(),
+        }
+        for changes in &story::paying_again("pay-0", &payment) {
+            let seen = bed.owner.version(story::UID).await.unwrap();
+            bed.owner.commit(story::UID, seen, changes).await.unwrap();
+        }
+        let second = bed.broker.admitted("key-pay-0-2").await.unwrap().unwrap();
+        bed.broker.open_session(&second, &[9; 32], now()).await.unwrap();
+        let standing = bed.ask(&second).await.unwrap();
+        assert_eq!((standing.state, standing.cost.micros()), (state, cost), "{before:?}");
+        assert_eq!(bed.count("select count(*) from payments").await, 1);
+        if state == PaymentState::Waiting {
+            let item = bed.take().await.remove(0);
+            assert!(matches!(&item.work, Work::Pay { unauthorised: None, .. }), "{before:?}: it is the second's now");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_waits_for_an_attempt_that_ended_is_not_signed() {
     let bed = bed().await;
     let [of] = &bed.paying(&[payment("pay-0", 5)]).await[..] else { panic!() };

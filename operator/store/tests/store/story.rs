@@ -189,6 +189,17 @@ pub fn paying(steps: &[String], payments: &[Payment]) -> Vec<Vec<Change>> {
     batches
 }
 
+/// The attempt of such a step failed, and another one is let in.
+pub fn paying_again(step: &str, payment: &Payment) -> Vec<Vec<Change>> {
+    let mut clock = Clock::new();
+    let failed = end_attempt(&mut clock, step, 1, AttemptOutcome::Failed, true);
+    let mut intend = intend(&mut clock, step, 2, None);
+    if let Change::Intend { launch, .. } = &mut intend {
+        launch.payment = Some(payment.clone());
+    }
+    vec![vec![failed], vec![intend, admit(&mut clock, step, 2)]]
+}
+
 /// Two units of ten a day, of which the pod alone costs a half.
 pub fn decision(verdict: BudgetVerdict) -> BudgetDecision {
     let line = |scope, subject: &str, window, starts: &str, ends: Option<&str>, limit: Option<u64>| SeenLine {
