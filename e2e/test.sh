@@ -61,7 +61,9 @@ transfer() {
 cluster() {
   KUBECONFIG=$(kubeconfig)
   export KUBECONFIG
-  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: budgets:: simulate:: payments::
+  cargo test --quiet --workspace --test cluster -- --test-threads 6 manifests:: tasks:: signing:: attacks:: log:: reading:: egress:: budgets:: simulate::
+  # By themselves, as they kill the broker and the signer.
+  cargo test --quiet --workspace --test cluster -- --test-threads 4 payments::
   # By itself, as no other test may change the log's key meanwhile.
   cargo test --quiet --workspace --test cluster -- witness::
 }

@@ -255,7 +255,7 @@ fn budget_cases() -> Vec<Case> {
     let policy = |budget: Value| object("Policy", "case", json!({"budget": budget}));
     vec![
         create(
-            "without egress a Skill costs something by the attempt only: set cost.perAttempt, list egress, or leave cost out",
+            "without egress and payment a Skill costs something by the attempt only: set cost.perAttempt, list egress, or leave cost out",
             costs(json!({"cost": {"ceiling": "1.5", "perAttempt": "1"}})),
             costs(json!({"cost": {"ceiling": "1.5", "perCall": "1"}})),
         ),
