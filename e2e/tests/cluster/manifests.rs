@@ -240,7 +240,50 @@ fn cases() -> Vec<Case> {
     cases.extend(immutable);
     cases.extend(egress_cases());
     cases.extend(budget_cases());
+    cases.extend(payment_cases());
     cases
+}
+
+/// Those of what a Skill pays.
+fn payment_cases() -> Vec<Case> {
+    let asset = |name: &str| json!({"name": name, "decimals": 18, "most": "1", "price": "0"});
+    let pays = |more: Value| {
+        let payment = json!({"network": "main", "assets": [asset("ETH")]});
+        let builtin = json!({"name": "pay"});
+        let mut spec = json!({"effect": "Irreversible", "idempotent": true, "builtin": builtin, "payment": payment});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        object("Skill", "e2e-case", spec)
+    };
+    let of = |assets: &[&str]| {
+        let assets: Vec<Value> = assets.iter().map(|name| asset(name)).collect();
+        pays(json!({"payment": {"network": "main", "assets": assets}}))
+    };
+    let mock = json!({"network": "main", "mode": "Mock", "assets": [asset("ETH")]});
+    let cases = [
+        (
+            "payment goes with the built-ins pay and onchain_action, which need it",
+            pays(json!({"builtin": {"name": "onchain_action"}})),
+            pays(json!({"builtin": {"name": "generic_action"}})),
+        ),
+        (
+            "a payment cannot be taken back: set effect Irreversible, or payment.mode Mock",
+            pays(json!({"effect": "External", "payment": mock})),
+            pays(json!({"effect": "External"})),
+        ),
+        (
+            "a payment is made once however often it is asked for: set idempotent true",
+            pays(json!({})),
+            pays(json!({"idempotent": false})),
+        ),
+        (
+            "a Skill that pays goes nowhere itself; leave egress out",
+            pays(json!({"egress": []})),
+            pays(json!({"egress": [{"host": "a.example"}]})),
+        ),
+        ("each asset has a name of its own", of(&["ETH", "WETH"]), of(&["ETH", "ETH"])),
+    ];
+    let create = |(rule, accepted, rejected)| Case { rule, accepted, rejected, update: false };
+    cases.into_iter().map(create).collect()
 }
 
 /// Those of what things cost and what may be spent.
