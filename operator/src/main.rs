@@ -7,7 +7,6 @@
 mod database;
 
 mod broker;
-mod clock;
 mod keys;
 mod lead;
 mod look;

@@ -6,8 +6,8 @@ use std::future::Future;
 use countersign_core::digest::Digest;
 use countersign_core::money::Money;
 use countersign_core::payment::Payment;
+use countersign_service::clock::now;
 use countersign_store::{Store, StoreError};
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use thiserror::Error;
 
 pub use countersign_store::{Admitted, Begun, Call, CallEnd, PaymentProblem, RequestedPayment};
@@ -67,12 +67,6 @@ impl From<StoreError> for RecordError {
     fn from(error: StoreError) -> RecordError {
         RecordError(error.to_string())
     }
-}
-
-/// As fine as PostgreSQL keeps it.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::Trunc)).unwrap_or(now)
 }
 
 impl Record for Store {

@@ -15,9 +15,9 @@ use countersign_chain::metrics::Metrics;
 use countersign_chain::network::Network;
 use countersign_chain::serve;
 use countersign_chain::settings::{self, Chosen};
+use countersign_service::clock;
 use countersign_service::settings::Secret;
 use countersign_store::{Store, StoreOptions};
-use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -116,7 +116,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
             metrics: metrics.clone(),
         };
         let ending = ending.clone();
-        lanes.spawn(async move { lane.run(now, ending).await });
+        lanes.spawn(async move { lane.run(clock::now, ending).await });
     }
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -132,10 +132,4 @@ async fn run(options: Options) -> anyhow::Result<()> {
     }
     store.close().await;
     Ok(())
-}
-
-/// As fine as PostgreSQL keeps it.
-fn now() -> Timestamp {
-    let now = Timestamp::now();
-    now.round(TimestampRound::new().smallest(Unit::Microsecond).mode(RoundMode::Trunc)).unwrap_or(now)
 }

@@ -29,6 +29,13 @@ pub struct Payment {
     pub amount: U256,
 }
 
+impl From<&countersign_core::payment::Payment> for Payment {
+    fn from(payment: &countersign_core::payment::Payment) -> Payment {
+        let countersign_core::payment::Payment { id, token, to, amount, .. } = payment;
+        Payment { id: id.0, token: *token, to: *to, amount: amount.0 }
+    }
+}
+
 /// How something that left stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Polled {

@@ -1,6 +1,8 @@
-//! What every process of Countersign's does alike: it reads its settings from the environment, logs in JSON, and says
-//! in problem details why there is no answer.
+//! What every process of Countersign's does alike: it reads its settings from the environment, logs in JSON, says in
+//! problem details why there is no answer, tells the time as the record keeps it, and pauses between tries.
 
+pub mod backoff;
+pub mod clock;
 pub mod logs;
 pub mod problem;
 pub mod settings;

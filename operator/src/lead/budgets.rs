@@ -13,10 +13,10 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use serde_json::json;
 
-use crate::clock;
 use crate::look::act::FIELD_MANAGER;
 use crate::look::context::Context;
 use crate::look::error::Error;
+use countersign_service::clock;
 
 const EVERY: Duration = Duration::from_secs(2);
 /// How many alerts are told, and how many attempts are settled, at once.

@@ -13,8 +13,8 @@ use kube::runtime::watcher::{self, Event as Seen, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::Value;
 
-use crate::clock;
 use crate::look::context::Context;
+use countersign_service::clock;
 
 /// Between two tries to log something while PostgreSQL is away.
 const AGAIN: Duration = Duration::from_secs(2);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use countersign_store::LogKeys;
 
-use crate::clock;
 use crate::keys;
 use crate::look::context::Context;
+use countersign_service::clock;
 
 /// How long entries may wait where nothing else is to be done.
 const EVERY: Duration = Duration::from_millis(500);

@@ -10,10 +10,10 @@ use countersign_store::{Store, StoreError, Witnessed};
 use futures::future::join_all;
 
 use self::client::{Answer, Client, Failed};
-use crate::clock;
 use crate::look::context::Context;
 use crate::metrics::Submitted;
 use crate::settings;
+use countersign_service::clock;
 
 /// How often to look whether there is a newer checkpoint.
 const EVERY: Duration = Duration::from_secs(1);

@@ -13,13 +13,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use crate::clock;
 use crate::look::act::{self, Owner};
 use crate::look::context::Context;
 use crate::look::error::Error;
 use crate::look::logs;
 use crate::watch::caches::{Caches, lock};
 use crate::watch::views;
+use countersign_service::clock;
 
 /// One look at a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which.
 pub async fn observe(

@@ -14,7 +14,6 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
-use crate::clock;
 use crate::look::act::{self, Owner};
 use crate::look::context::Context;
 use crate::look::error::Error;
@@ -25,6 +24,7 @@ use crate::telemetry::task_span;
 use crate::watch::caches::GuardedTask;
 use crate::watch::index::TaskKey;
 use crate::watch::views;
+use countersign_service::clock;
 
 /// How often a look may be followed by another at once; more would be a defect, and waits a second.
 const LOOKS: usize = 8;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use crate::Store;
 use crate::error::StoreError;
 use crate::ledger::money;
-use crate::values::{count, from_name, timestamp};
+use crate::values::{count, from_name, kept_error, timestamp};
 
 /// That a budget was used up to so many percent, to be delivered now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,9 +56,6 @@ pub struct Outbox {
     /// Given up.
     pub dead: i64,
 }
-
-/// Of an error that is kept.
-const ERROR_CHARACTERS: usize = 1024;
 
 impl Store {
     /// Takes alerts that are due, the one that has waited longest first. Nobody else takes them for as long as `lease`.
@@ -110,8 +107,7 @@ impl Store {
     /// It was not delivered, and is tried again after a while, or never where that is `None`. Says nothing where
     /// somebody else has taken it since.
     pub async fn alert_failed(&self, alert: &Alert, why: &str, again: Option<Duration>) -> Result<(), StoreError> {
-        // PostgreSQL keeps no zero characters in text.
-        let why: String = why.chars().filter(|c| *c != '\0').take(ERROR_CHARACTERS).collect();
+        let why = kept_error(why);
         let tries = i32::try_from(alert.attempt).unwrap_or(i32::MAX);
         sqlx::query!(
             "update alerts set last_error = $3, next_try = now() + make_interval(secs => coalesce($4::float8, 0)),

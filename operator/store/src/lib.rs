@@ -26,7 +26,7 @@ pub use history::Past;
 pub use ledger::{Differences, Unsettled};
 pub use log::{Erased, LogKeys, Sequenced, Snapshot, Witnessed};
 pub use options::StoreOptions;
-pub use outbox::{Anchored, Claim, Item, Limit, OutboxItem, OutboxStanding, PaymentProblem, RequestedPayment, Work};
+pub use outbox::{Claim, Item, Limit, OutboxItem, OutboxStanding, PaymentProblem, RequestedPayment, Work};
 pub use queries::{Cursor, StepFilter, StepRow, TaskFilter, TaskRow};
 pub use roles::{Rights, Role};
 pub use sessions::{Admitted, Begun, Call, CallEnd};

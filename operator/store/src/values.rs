@@ -27,6 +27,14 @@ pub(crate) fn count(number: i32) -> Result<u32, StoreError> {
     u32::try_from(number).map_err(|error| StoreError::Corrupt(error.to_string()))
 }
 
+/// Of an error that is kept.
+const ERROR_CHARACTERS: usize = 1024;
+
+/// An error as it is kept: PostgreSQL keeps no zero characters in text.
+pub(crate) fn kept_error(why: &str) -> String {
+    why.chars().filter(|c| *c != '\0').take(ERROR_CHARACTERS).collect()
+}
+
 /// A unit variant by its name.
 pub(crate) fn named<T: Serialize>(value: &T) -> Result<String, StoreError> {
     match json(value)? {

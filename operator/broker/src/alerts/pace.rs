@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use countersign_service::backoff;
 
 /// After that it is given up.
 pub const TRIES: u32 = 10;
@@ -16,8 +16,7 @@ pub fn again(id: i64, attempt: u32) -> Option<Duration> {
         return None;
     }
     let pause = FIRST.saturating_mul(3_u32.saturating_pow(attempt.saturating_sub(1)));
-    let drawn = Sha256::new().chain_update(id.to_be_bytes()).chain_update(attempt.to_be_bytes()).finalize();
-    Some(pause + (pause / 2) * u32::from(drawn[0]) / 256)
+    Some(backoff::spread(pause, id, attempt))
 }
 
 #[cfg(test)]

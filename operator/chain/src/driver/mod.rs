@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::pace::Pace;
 use crate::metrics::{Metrics, Outcome};
-use crate::network::{self, Network, Payment, Polled, Trouble};
+use crate::network::{self, Network, Polled, Trouble};
 
 /// How many items are taken at once, and how many of them are followed at once.
 const BATCH: i64 = 64;
@@ -48,8 +48,8 @@ impl<N: Network> Lane<N> {
     pub async fn run(&self, clock: impl Fn() -> Timestamp + Sync, ending: CancellationToken) {
         while !ending.is_cancelled() {
             let pause = match self.round(&clock).await {
-                Ok(full) if full => Duration::ZERO,
-                Ok(_) => self.pace.idle,
+                Ok(true) => Duration::ZERO,
+                Ok(false) => self.pace.idle,
                 Err(error) => {
                     tracing::warn!(network = self.name, %error, "the outbox cannot be read or written; trying again");
                     self.pace.first
@@ -241,10 +241,7 @@ impl<N: Network> Lane<N> {
 fn work(item: &Item) -> network::Work {
     match &item.work {
         Work::Anchor { digest, size: _ } => network::Work::Anchor(*digest),
-        Work::Pay { payment, .. } => {
-            let countersign_core::payment::Payment { id, token, to, amount, .. } = &**payment;
-            network::Work::Pay(Payment { id: id.0, token: *token, to: *to, amount: amount.0 })
-        }
+        Work::Pay { payment, .. } => network::Work::Pay((&**payment).into()),
     }
 }
 

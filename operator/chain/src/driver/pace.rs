@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use countersign_service::backoff;
 
 /// How fast, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +36,7 @@ impl Pace {
     /// Up to half as much again, drawn from the item's id, so that what failed together does not come back together.
     pub fn again(&self, id: i64, tries: u32) -> Duration {
         let pause = self.first.saturating_mul(2_u32.saturating_pow(tries.saturating_sub(1))).min(self.longest);
-        let drawn = Sha256::new().chain_update(id.to_be_bytes()).chain_update(tries.to_be_bytes()).finalize();
-        pause + (pause / 2) * u32::from(drawn[0]) / 256
+        backoff::spread(pause, id, tries)
     }
 }
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use alloy_primitives::Address;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use countersign_core::tlog::Anchor;
 
-use super::anchor::Anchor;
 use super::anchors::prove;
 use super::bundle::{Bundle, read};
 use super::means::Means;

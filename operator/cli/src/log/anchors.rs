@@ -3,21 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use alloy_primitives::Address;
-use anyhow::{Context, anyhow, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
-use countersign_chain::network::{Payment, Work};
+use anyhow::{Context, Error, anyhow, bail};
+use countersign_chain::network::Work;
 use countersign_chain::timestamp::Roots;
 use countersign_chain::{evm, qubic, timestamp};
 use countersign_core::event::{Event, PaymentReceipt};
-use countersign_core::payment::{Payment as Paid, PaymentId};
-use countersign_core::tlog::{Checkpoint, Hash, VerifyingKey, entry, verify_consistency};
+use countersign_core::payment::{Payment, PaymentId};
+use countersign_core::tlog::{Anchor, Checkpoint, entry, verify_consistency};
 use countersign_crds::{PaymentMode, PaymentState};
 use reqwest::Client;
 use serde::Deserialize;
 
-use super::anchor::Anchor;
 use super::bundle::Bundle;
+use super::keys;
 use super::means::{Means, Rpc};
 use super::verify::Proved;
 
@@ -51,10 +49,10 @@ async fn of_anchor(
     means: &Means,
     client: &Client,
 ) -> anyhow::Result<String> {
-    let checkpoint = opened(&anchor.checkpoint, &proved.keys)?;
+    let checkpoint = keys::open(&anchor.checkpoint, &proved.keys).map_err(Error::msg).context("checkpoint")?;
     follows(anchor, &checkpoint, &proved.checkpoint)?;
     let digest = Checkpoint::anchored(&anchor.checkpoint)?;
-    let evidence = STANDARD.decode(&anchor.evidence).context("evidence: is not base64")?;
+    let evidence = anchor.evidence().map_err(Error::msg)?;
     let covers = match checkpoint.size {
         size if size == proved.checkpoint.size => format!("All {size} entries"),
         size => format!("The first {size} of its entries"),
@@ -102,22 +100,11 @@ async fn of_anchor(
 /// As settings of the signer have it where they say nothing else.
 const FINAL_TICKS: u32 = 10;
 
-/// The anchored checkpoint, signed by a key that led to the one of the export.
-fn opened(note: &str, keys: &[VerifyingKey]) -> anyhow::Result<Checkpoint> {
-    let opened = keys.iter().rev().map(|key| Checkpoint::open(note, key)).reduce(Result::or);
-    opened.context("there is no key to verify with")?.context("checkpoint")
-}
-
 fn follows(anchor: &Anchor, old: &Checkpoint, new: &Checkpoint) -> anyhow::Result<()> {
     if old.size != anchor.size {
         bail!("size: is {}, and the checkpoint's is {}", anchor.size, old.size);
     }
-    let hash = |text: &String| {
-        let bytes: [u8; 32] = STANDARD.decode(text).ok()?.try_into().ok()?;
-        Some(Hash::from_raw(bytes))
-    };
-    let proof: Option<Vec<Hash>> = anchor.proof.iter().map(hash).collect();
-    let proof = proof.context("proof: is not hashes in base64")?;
+    let proof = anchor.proof().map_err(Error::msg)?;
     verify_consistency(old.size, new.size, &proof, &old.root, &new.root)
         .context("its checkpoint is not the beginning of the exported one")
 }
@@ -164,14 +151,14 @@ async fn on_chain(found: &evm::Proved, means: &Means, client: &Client) -> anyhow
 /// A payment of the export, with all that its entries say of it.
 struct Told {
     index: u64,
-    terms: Paid,
+    terms: Payment,
     account: Option<String>,
     receipt: PaymentReceipt,
 }
 
 /// The payments that an export says were made. What was erased says nothing.
 fn payments(bundle: &Bundle) -> anyhow::Result<Vec<Told>> {
-    let mut terms: BTreeMap<PaymentId, Paid> = BTreeMap::new();
+    let mut terms: BTreeMap<PaymentId, Payment> = BTreeMap::new();
     let mut accounts: BTreeMap<PaymentId, String> = BTreeMap::new();
     let mut made = Vec::new();
     let mut seen = BTreeSet::new();
@@ -209,8 +196,7 @@ async fn of_payment(told: &Told, means: &Means, client: &Client) -> anyhow::Resu
         (PaymentMode::Live, Some(evidence)) => evidence.as_bytes(),
         (PaymentMode::Live, None) => bail!("its receipt has no evidence"),
     };
-    let Paid { id, token, to, amount, .. } = terms;
-    let work = Work::Pay(Payment { id: id.0, token: *token, to: *to, amount: amount.0 });
+    let work = Work::Pay(terms.into());
     // CAIP-10: eip155:CHAIN:ADDRESS.
     let caip = account.as_deref().and_then(|account| account.strip_prefix("eip155:")?.split_once(':'));
     let (chain, payer) = caip.context("its entries name no account that paid")?;

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use countersign_core::tlog::entry::TaskName;
-use countersign_core::tlog::{EncodedLine, Hash, Line, Tile};
+use countersign_core::tlog::{Anchor, EncodedLine, Hash, Line, Tile};
 use http::Method;
 use jiff::Timestamp;
 use kube::Client;
@@ -11,7 +11,6 @@ use serde::de::DeserializeOwned;
 
 use crate::api;
 
-use super::anchor::Anchor;
 use super::page::{PAGE, Page, Selected, Snapshot};
 
 pub struct Api {

@@ -1,10 +1,9 @@
 //! The story of a Task, in the log's order.
 
 use countersign_core::names::{printable, shown};
-use countersign_core::tlog::{Line, entry};
+use countersign_core::tlog::{Anchor, Line, entry};
 use serde_json::{Value, json};
 
-use super::anchor::Anchor;
 use super::page::Selected;
 use super::source::Source;
 

@@ -15,8 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-use super::anchor::Anchor;
-use countersign_core::tlog::{Line, Tile, Tiles, VerifyingKey};
+use countersign_core::tlog::{Anchor, Line, Tile, Tiles, VerifyingKey};
 
 pub const CHECKPOINT: &str = "checkpoint";
 pub const KEY: &str = "log.key";

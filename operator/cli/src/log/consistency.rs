@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use anyhow::Context;
-use countersign_core::tlog::{Checkpoint, Frontier, VerifyingKey, leaf};
+use countersign_core::tlog::{Frontier, VerifyingKey, leaf};
 
 use super::bundle::{Bundle, CHECKPOINT};
 use super::failure::Failure;
+use super::keys;
 use super::verify::{Extent, verify};
 
 /// The note in a file, or in an export.
@@ -20,9 +21,7 @@ pub fn check(old: &str, new: &Bundle, key: &VerifyingKey) -> Result<String, Fail
     let wrong = |why: String| Failure::Checkpoint(why);
     let proved = verify(new, key)?;
     // It may have been signed before the key changed.
-    let opened = proved.keys.iter().rev().map(|key| Checkpoint::open(old, key));
-    let old = opened.reduce(Result::or).unwrap_or_else(|| Checkpoint::open(old, key));
-    let old = old.map_err(|error| wrong(format!("the old one: {error}")))?;
+    let old = keys::open(old, &proved.keys).map_err(|error| wrong(format!("the old one: {error}")))?;
     if proved.extent != Extent::Whole {
         return Err(wrong("the new export is of some entries; consistency takes the whole log".to_owned()));
     }

@@ -23,6 +23,12 @@ pub fn follow(bundle: &Bundle, trusted: &VerifyingKey) -> Result<Vec<VerifyingKe
     Ok(keys)
 }
 
+/// A checkpoint that one of these keys signed: the log's may have changed since.
+pub fn open(note: &str, keys: &[VerifyingKey]) -> Result<Checkpoint, String> {
+    let opened = keys.iter().rev().map(|key| Checkpoint::open(note, key)).reduce(Result::or);
+    opened.ok_or("there is no key to verify with")?.map_err(|error| error.to_string())
+}
+
 fn rotation(line: &Line) -> Result<(VerifyingKey, VerifyingKey), String> {
     let opened = entry::open(&line.body)?;
     let payload = line.payload.as_ref().ok_or("its payload is gone")?;

@@ -1,6 +1,5 @@
 //! The log, for those who answer for what was done: the story of a Task, exports, and their verification offline.
 
-mod anchor;
 #[cfg(test)]
 mod anchored;
 mod anchors;

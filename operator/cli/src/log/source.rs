@@ -3,11 +3,10 @@
 use anyhow::{Context, bail};
 use countersign_core::event::{Event, Selection};
 use countersign_core::tlog::entry::TaskName;
-use countersign_core::tlog::{Hash, Tile};
+use countersign_core::tlog::{Anchor, Hash, Tile};
 use countersign_store::Store;
 use jiff::Timestamp;
 
-use super::anchor::Anchor;
 use super::api::Api;
 use super::page::{PAGE, Page, Selected, Snapshot};
 
@@ -69,14 +68,7 @@ impl Source {
     pub async fn anchors(&self, entries: u64, size: u64) -> anyhow::Result<Vec<Anchor>> {
         match self {
             Source::Api(api) => api.anchors(entries, size).await,
-            Source::Database(store) => {
-                let mut anchors = Vec::new();
-                for anchored in store.anchors_of(entries, size).await? {
-                    let proof = store.consistency_proof(anchored.size, size).await?;
-                    anchors.push(Anchor::of(anchored, &proof));
-                }
-                Ok(anchors)
-            }
+            Source::Database(store) => Ok(store.anchors_of(entries, size).await?),
         }
     }
 

@@ -5,6 +5,7 @@
 //! (<https://c2sp.org/tlog-checkpoint>, `signed-note`, `tlog-tiles`), so that tools made for other logs read this one;
 //! and so is what witnesses say of it (`tlog-witness`, `tlog-cosignature`, `tlog-policy`).
 
+mod anchor;
 mod checkpoint;
 mod cosignature;
 pub mod entry;
@@ -18,6 +19,7 @@ mod tile;
 mod tree;
 pub mod witness;
 
+pub use anchor::Anchor;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cosignature::{Cosignature, CosigningKey, WitnessKey};
 pub use hash::{Hash, empty_root, leaf, node};

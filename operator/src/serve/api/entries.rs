@@ -14,7 +14,7 @@ use super::access::Caller;
 use super::page::Query;
 use super::problem::Problem;
 use super::{Served, Shared, page, tiles};
-use crate::clock;
+use countersign_service::clock;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

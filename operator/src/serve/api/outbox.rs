@@ -3,17 +3,16 @@
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use countersign_core::tlog::Anchor;
 use countersign_crds::PaymentState;
-use countersign_store::{Anchored, OutboxItem};
+use countersign_store::OutboxItem;
 use serde::{Deserialize, Serialize};
 
 use super::Served;
 use super::access::Caller;
 use super::page::Query;
 use super::problem::Problem;
-use crate::clock;
+use countersign_service::clock;
 
 /// The most that is listed at once.
 const MOST: i64 = 500;
@@ -71,34 +70,11 @@ pub struct Anchors {
     anchors: Vec<Anchor>,
 }
 
-/// A checkpoint that is seen outside, with what proves it.
-#[derive(Serialize)]
-struct Anchor {
-    network: String,
-    size: u64,
-    checkpoint: String,
-    transaction: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    place: Option<u64>,
-    at: jiff::Timestamp,
-    /// Base64.
-    evidence: String,
-    /// That the checkpoint is the beginning of the one that was asked for: hashes in base64.
-    proof: Vec<String>,
-}
-
 pub async fn anchors(
     State(shared): Served,
     Extension(_): Extension<Caller>,
     Query(Covering { entries, size: within }): Query<Covering>,
 ) -> Result<Json<Anchors>, Problem> {
-    let mut anchors = Vec::new();
-    for anchored in shared.store.anchors_of(entries, within).await? {
-        let Anchored { network, size, note, transaction, place, at, evidence } = anchored;
-        let proof = shared.store.consistency_proof(size, within).await?;
-        let proof = proof.iter().map(|hash| STANDARD.encode(hash.as_bytes())).collect();
-        let evidence = STANDARD.encode(evidence);
-        anchors.push(Anchor { network, size, checkpoint: note, transaction, place, at, evidence, proof });
-    }
+    let anchors = shared.store.anchors_of(entries, within).await?;
     Ok(Json(Anchors { anchors }))
 }

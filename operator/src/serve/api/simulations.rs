@@ -35,10 +35,10 @@ use tokio::time::timeout;
 use super::access::Caller;
 use super::problem::Problem;
 use super::{Served, Shared};
-use crate::clock;
 use crate::look::context::Context;
 use crate::look::observe::template;
 use crate::watch::views;
+use countersign_service::clock;
 
 /// As large as a request may be: a Task with the largest Plan that the API server takes is smaller.
 const BODY_LIMIT: usize = 512 * 1024;

@@ -1,6 +1,6 @@
 //! Anchors: which checkpoint is next, and which are seen outside.
 
-use countersign_core::tlog::Checkpoint;
+use countersign_core::tlog::{Anchor, Checkpoint};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -8,21 +8,6 @@ use crate::Store;
 use crate::error::StoreError;
 use crate::log::unsigned;
 use crate::values::{micros, timestamp};
-
-/// A checkpoint that is seen outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Anchored {
-    pub network: String,
-    pub size: u64,
-    /// The checkpoint as the log signed it.
-    pub note: String,
-    pub transaction: String,
-    /// The block or tick.
-    pub place: Option<u64>,
-    /// By the network's clock.
-    pub at: Timestamp,
-    pub evidence: Vec<u8>,
-}
 
 impl Store {
     /// Puts the newest checkpoint into the outbox of a network, where the one before is over, so much time has gone by
@@ -64,8 +49,8 @@ impl Store {
     }
 
     /// Of each network, among the anchors of checkpoints with at most `within` entries, the first that covers so many;
-    /// where none does, the newest.
-    pub async fn anchors_of(&self, entries: u64, within: u64) -> Result<Vec<Anchored>, StoreError> {
+    /// where none does, the newest. Each with the proof that it is the beginning of the one of `within`.
+    pub async fn anchors_of(&self, entries: u64, within: u64) -> Result<Vec<Anchor>, StoreError> {
         let rows = sqlx::query!(
             r#"select distinct on (a.network) a.network, a.size, c.note, o.transaction as "transaction!", o.place,
                  (extract(epoch from o.confirmed_at) * 1000000)::bigint as "at!", o.evidence as "evidence!"
@@ -75,17 +60,20 @@ impl Store {
             i64::try_from(entries).unwrap_or(i64::MAX),
             i64::try_from(within).unwrap_or(i64::MAX)
         );
-        let rows = rows.fetch_all(&self.pool).await?.into_iter().map(|row| {
-            Ok(Anchored {
+        let mut anchors = Vec::new();
+        for row in rows.fetch_all(&self.pool).await? {
+            let size = unsigned(row.size)?;
+            anchors.push(Anchor {
                 network: row.network,
-                size: unsigned(row.size)?,
-                note: row.note,
+                size,
+                checkpoint: row.note,
                 transaction: row.transaction,
                 place: row.place.map(unsigned).transpose()?,
                 at: timestamp(row.at)?,
-                evidence: row.evidence,
-            })
-        });
-        rows.collect()
+                evidence: Anchor::encode_evidence(&row.evidence),
+                proof: Anchor::encode_proof(&self.consistency_proof(size, within).await?),
+            });
+        }
+        Ok(anchors)
     }
 }

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Told, append, unsigned};
-use crate::values::{from_json, from_name, micros, timestamp};
+use crate::values::{from_json, kept_error, micros, timestamp};
 
 /// Something that is due.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,9 +58,6 @@ pub enum Claim {
     /// It would be more than the signer may sign for.
     OverLimit(String),
 }
-
-/// Of an error that is kept.
-const ERROR_CHARACTERS: usize = 1024;
 
 impl Store {
     /// Takes items of a network that are due, the one that has waited longest first. Nobody else takes them for as long
@@ -319,7 +316,7 @@ impl Store {
         why: &str,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let why = kept(why);
+        let why = kept_error(why);
         let seen = i64::try_from(item.submissions.len()).unwrap_or(i64::MAX);
         let mut transaction = self.pool.begin().await?;
         // Whoever signs for it meanwhile comes before this or after it.
@@ -351,7 +348,7 @@ impl Store {
                  tries = case when $2::text is null then 0 else tries end
              where id = $1 and state in ('Waiting', 'Submitted')",
             item.id,
-            why.map(kept),
+            why.map(kept_error),
             again.as_secs_f64()
         )
         .execute(&self.pool)
@@ -435,14 +432,4 @@ async fn tell_end(
     let id: PaymentId = payment.id;
     let event = Event::EndPayment { payment: id, state, receipt, message, at };
     append(connection, Some(task), &[Told::event(&event)?]).await
-}
-
-/// PostgreSQL keeps no zero characters in text.
-fn kept(why: &str) -> String {
-    why.chars().filter(|c| *c != '\0').take(ERROR_CHARACTERS).collect()
-}
-
-/// How a payment stands, by the name that is kept.
-pub(super) fn state(name: &str) -> Result<PaymentState, StoreError> {
-    from_name(name)
 }

@@ -6,7 +6,6 @@ mod drive;
 mod payments;
 mod read;
 
-pub use anchors::Anchored;
 pub use drive::{Claim, Item, Limit, Work};
 pub use payments::{PaymentProblem, RequestedPayment};
 pub use read::{OutboxItem, OutboxStanding};

@@ -11,7 +11,6 @@ use countersign_crds::{Identity, PaymentState};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::drive::state;
 use crate::Store;
 use crate::error::StoreError;
 use crate::log::{Told, append, unsigned};
@@ -71,7 +70,7 @@ impl Store {
             let view = PaymentView {
                 id: PaymentId(id),
                 mode: from_name(&row.mode)?,
-                state: state(&row.state)?,
+                state: from_name(&row.state)?,
                 transaction: row.transaction,
                 message: row.last_error,
             };
@@ -141,7 +140,7 @@ impl Store {
                 namespace: row.namespace,
                 task: row.name,
                 step: row.step,
-                state: state(&row.state)?,
+                state: from_name(&row.state)?,
                 tries: row.tries,
                 transaction: row.transaction,
                 message: row.last_error,
@@ -188,7 +187,7 @@ impl Store {
             Ok(OutboxStanding {
                 network: row.network,
                 kind: if row.pays { "Payment" } else { "Anchor" },
-                state: state(&row.state)?,
+                state: from_name(&row.state)?,
                 count: row.count,
                 oldest_seconds: row.oldest,
             })
