@@ -81,12 +81,12 @@ async fn operate() -> anyhow::Result<()> {
             networks: settings.networks.clone(),
             require_network_policy: settings.require_network_policy,
             start_deadline: SignedDuration::from_secs(settings.start_deadline_seconds),
+            planning_deadline: SignedDuration::from_secs(settings.planning_deadline_seconds),
         },
         judge: PolicyJudge::new(Fence::new()),
         jobs: JobSettings {
             runner_image: settings.runner_image.clone(),
             ttl_seconds: settings.job_ttl_seconds,
-            start_deadline_seconds: settings.start_deadline_seconds,
             user_namespaces: settings.user_namespaces,
         },
         operator_namespace: settings.namespace.clone(),

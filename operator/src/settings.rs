@@ -23,6 +23,8 @@ pub struct Settings {
     pub webhook: Webhook,
     pub job_ttl_seconds: i32,
     pub start_deadline_seconds: i64,
+    /// How long something that is missing (a Skill, a Secret, an Agent, a template) is waited for.
+    pub planning_deadline_seconds: i64,
     pub concurrency: u16,
     /// What one reader of the record may ask for.
     pub api_requests_per_second: u32,
@@ -78,6 +80,7 @@ impl Settings {
             },
             job_ttl_seconds: source.number("COUNTERSIGN_JOB_TTL_SECONDS", 3600, 60..=604_800)?,
             start_deadline_seconds: source.number("COUNTERSIGN_START_DEADLINE_SECONDS", 300, 5..=86_400)?,
+            planning_deadline_seconds: source.number("COUNTERSIGN_PLANNING_DEADLINE_SECONDS", 3600, 10..=604_800)?,
             concurrency: source.number("COUNTERSIGN_CONCURRENCY", 32, 1..=1024)?,
             api_requests_per_second: source.number("COUNTERSIGN_API_REQUESTS_PER_SECOND", 20, 1..=10_000)?,
             user_namespaces: source.flag("COUNTERSIGN_USER_NAMESPACES", true)?,

@@ -73,6 +73,7 @@ fn inputs(budget: &str) -> Inputs {
             networks: Default::default(),
             require_network_policy: false,
             start_deadline: SignedDuration::from_secs(300),
+            planning_deadline: SignedDuration::from_hours(1),
         },
         observed: Observed {
             skills: Arc::new(skills()),
@@ -120,6 +121,7 @@ fn task() -> TaskView {
         generation: None,
         spec: serde_json::from_value(spec).unwrap(),
         on_behalf_of: None,
+        deleting: false,
         conditions: Vec::new(),
     }
 }

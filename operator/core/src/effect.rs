@@ -3,6 +3,7 @@
 use countersign_crds::{ApprovalSpec, ApprovalStatus, PlanSpec, TaskStatus};
 use jiff::Timestamp;
 
+use crate::blocked::BlockedReasons;
 use crate::record::{Change, Launch, TaskRecord};
 
 /// What follows from one look at a Task. The shell records the changes, then acts, then reports.
@@ -13,10 +14,10 @@ pub struct Decision {
     pub acts: Vec<Act>,
     /// `None` where there is no Task object to report on.
     pub status: Option<TaskStatus>,
-    /// When to look again even if nothing is seen to change.
-    pub wake: Option<Timestamp>,
-    /// A step could not be judged for want of an output that was just recorded: look again at once.
-    pub again: bool,
+    /// When to look again even if nothing is seen to change; at once where it is not later than the look itself.
+    pub requeue: Option<Timestamp>,
+    /// What does not go on now, and why.
+    pub blocked: BlockedReasons,
     /// The record with the changes applied; its version is still the one that was seen.
     pub record: Option<TaskRecord>,
 }

@@ -4,6 +4,7 @@
 //! is built on them. [`decide`] is where everything that happens is decided.
 
 pub mod approval;
+pub mod blocked;
 pub mod budget;
 pub mod causes;
 pub mod cel;

@@ -73,6 +73,8 @@ pub struct TaskView {
     pub spec: TaskSpec,
     /// For whom the requester says that it asked.
     pub on_behalf_of: Option<String>,
+    /// Its deletion was asked for; somebody's finalizer may keep it for as long as it likes.
+    pub deleting: bool,
     /// As last reported, for the times of their last transitions.
     pub conditions: Vec<Condition>,
 }

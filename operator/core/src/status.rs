@@ -10,13 +10,12 @@ use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::approval::{Tally, excerpt, tally};
+use crate::blocked::{BlockedReason, BlockedReasons};
 use crate::budget::{Balance, LineKey, Scope};
-use crate::decide::{Waits, satisfied};
+use crate::decide::satisfied;
 use crate::names::shown;
 use crate::observed::{Network, Observed, Outside, PaymentView, ReportedApproval, TaskView};
-use crate::record::{
-    ApprovalRecord, ApprovalState, AttemptState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
-};
+use crate::record::{ApprovalRecord, ApprovalState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord};
 
 /// How many steps a status lists.
 const LISTED_STEPS: usize = 200;
@@ -27,7 +26,7 @@ const MESSAGE_CHARS: usize = 256;
 pub(crate) struct Pauses<'a> {
     pub suspended: bool,
     pub network: &'a Network,
-    pub waits: &'a Waits,
+    pub blocked: &'a BlockedReasons,
     pub balances: &'a BTreeMap<LineKey, Balance>,
     pub outside: &'a Outside,
 }
@@ -47,9 +46,9 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
             last_transition_time: last.map_or(time(now), |c| c.last_transition_time.clone()),
         });
     };
-    match (&record.plan, &pauses.waits.planning) {
+    match (&record.plan, &pauses.blocked.planning) {
         (Some(plan), _) => add("Planned", "True", "Stamped", format!("{}, {} steps", plan.source, plan.steps.len())),
-        (None, Some((reason, message))) => add("Planned", "False", reason, message.clone()),
+        (None, Some(blocked)) => add("Planned", "False", blocked.reason.as_str(), blocked.message.clone()),
         (None, None) => match &record.finished {
             Some(finished) => add("Planned", "False", &finished.reason, finished.message.clone()),
             None => add("Planned", "Unknown", "Planning", "the Plan is being made".to_owned()),
@@ -146,8 +145,8 @@ fn phase(record: &TaskRecord, steps: &[StepStatus], pauses: &Pauses<'_>) -> (&'s
         return (status, phase, message);
     }
     if record.plan.is_none() {
-        let message = match &pauses.waits.planning {
-            Some((reason, message)) => format!("{reason}: {message}"),
+        let message = match &pauses.blocked.planning {
+            Some(blocked) => format!("{}: {}", blocked.reason.as_str(), blocked.message),
             None => "the Plan is being made".to_owned(),
         };
         return ("Unknown", "Planning", message);
@@ -158,7 +157,25 @@ fn phase(record: &TaskRecord, steps: &[StepStatus], pauses: &Pauses<'_>) -> (&'s
     if running == 0 && !waiting.is_empty() {
         return ("Unknown", "WaitingApproval", format!("waiting for approval {}", waiting.join(", ")));
     }
-    ("Unknown", "Executing", format!("{running} running, {} waiting for approval", waiting.len()))
+    let mut message = format!("{running} running, {} waiting for approval", waiting.len());
+    if running == 0
+        && let Some(waits) = waits_for(steps)
+    {
+        message = waits;
+    }
+    ("Unknown", "Executing", message)
+}
+
+/// What the first step that does not go on waits for, and how many others do not.
+fn waits_for(steps: &[StepStatus]) -> Option<String> {
+    let mut held = steps.iter().filter(|step| step.state == StepState::Pending && step.message.is_some());
+    let first = held.next()?;
+    let reason = first.reason.as_deref().unwrap_or("Pending");
+    let others = match held.count() {
+        0 => String::new(),
+        others => format!("; {others} more wait"),
+    };
+    Some(format!("step {}: {reason}: {}{others}", first.name, first.message.as_deref().unwrap_or_default()))
 }
 
 fn progress(steps: &[StepStatus]) -> Progress {
@@ -269,12 +286,34 @@ fn open_state(
     task: &TaskRecord,
     pauses: &Pauses<'_>,
 ) -> (StepState, Option<String>, Option<String>) {
+    if let Some(blocked) = pauses.blocked.of(&step.name) {
+        let said = (Some(blocked.reason.as_str().to_owned()), Some(blocked.message.clone()));
+        return match blocked.reason {
+            BlockedReason::PodPending | BlockedReason::PodUnchecked => (StepState::Running, None, None),
+            BlockedReason::WaitingApproval => (StepState::WaitingApproval, None, None),
+            BlockedReason::ParallelismReached if record.live_attempt().is_none() => (StepState::Ready, None, None),
+            BlockedReason::PlanNotFound
+            | BlockedReason::PlanAmbiguous
+            | BlockedReason::AgentNotFound
+            | BlockedReason::SkillNotInstalled
+            | BlockedReason::SecretNotFound
+            | BlockedReason::BrokerNotInstalled
+            | BlockedReason::PaymentNetworkNotConfigured
+            | BlockedReason::EvaluatorBusy
+            | BlockedReason::OutputNotLoaded(_)
+            | BlockedReason::Deferred
+            | BlockedReason::Suspended
+            | BlockedReason::NetworkNotTried
+            | BlockedReason::NetworkOpen
+            | BlockedReason::GuardBroken
+            | BlockedReason::Retrying
+            | BlockedReason::ParallelismReached => (StepState::Pending, said.0, said.1),
+        };
+    }
     if record.live_attempt().is_some() {
         return (StepState::Running, None, None);
     }
-    if let Some(held) = pauses.waits.held.get(&step.name) {
-        return (StepState::Pending, Some("Held".to_owned()), Some(held.clone()));
-    }
+    // Not judged now, for want of a place.
     if let Some(deferral) = record.deferral.as_ref() {
         let waits = match deferral.until {
             Some(until) => format!("waits until {until}"),
@@ -290,14 +329,7 @@ fn open_state(
         let waits = approval.state == ApprovalState::Requested;
         return (if waits { StepState::WaitingApproval } else { StepState::Ready }, None, None);
     }
-    if record.not_before.is_some() {
-        let last = record.attempts.last().and_then(|attempt| match &attempt.state {
-            AttemptState::Finished { message, .. } => message.clone(),
-            AttemptState::Intended | AttemptState::Admitted { .. } => None,
-        });
-        return (StepState::Pending, Some("Retrying".to_owned()), last);
-    }
-    (if pauses.suspended { StepState::Pending } else { StepState::Ready }, None, None)
+    (StepState::Ready, None, None)
 }
 
 /// The reason of an Approval's condition `Approved`, and that condition's status.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_core::record::{ApprovalState, AttemptState, Change, TaskRecord};
+use countersign_core::record::{ApprovalState, AttemptRecord, AttemptState, Change, TaskRecord};
 use thiserror::Error;
 
 use crate::money;
@@ -40,9 +40,11 @@ pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
         }
     }
     if let Some(plan) = &record.plan {
-        let live = record.steps.values().filter(|step| step.live_attempt().is_some()).count();
-        hold(live <= plan.parallelism as usize, || {
-            format!("{live} attempts are under way, and the Plan allows {} at once", plan.parallelism)
+        // What is blocked holds no place, so more may be intended; what was let in is what runs.
+        let let_in = |attempt: &&AttemptRecord| attempt.launched();
+        let running = record.steps.values().filter_map(|step| step.live_attempt()).filter(let_in).count();
+        hold(running <= plan.parallelism as usize, || {
+            format!("{running} attempts run, and the Plan allows {} at once", plan.parallelism)
         })?;
     }
     for (key, pods) in &world.ran {

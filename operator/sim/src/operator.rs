@@ -159,7 +159,7 @@ impl Operator {
         if world.postgres_away || (self.view.task.is_none() && world.api.task.is_some()) {
             return Ok(());
         }
-        let Decision { changes, acts, status, wake: _, again: _, record: _ } = self.decide(world)?;
+        let Decision { changes, acts, status, requeue: _, blocked: _, record: _ } = self.decide(world)?;
         world.say(|| format!("look: {} changes, {} acts", changes.len(), acts.len()));
         let seen = world.record.as_ref().map(|record| record.version);
         if !changes.is_empty() {

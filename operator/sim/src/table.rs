@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use countersign_core::approval::Ask;
+use countersign_core::blocked::BlockedReason;
 use countersign_core::budget::{Later, Weighed};
 use countersign_core::digest::{self, Digest};
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
@@ -21,7 +22,7 @@ pub(crate) const EXPIRY_SECONDS: u32 = 300;
 impl Judge for TableJudge {
     fn judge(&self, case: &Case<'_>) -> Judgement {
         let Some(contract) = case.skills.get(&case.step.skill) else {
-            return Judgement::NotYet { message: "the Skill is not installed".into() };
+            return Judgement::blocked(BlockedReason::SkillNotInstalled, "the Skill is not installed");
         };
         let answer = contract.description.clone().unwrap_or_default();
         let binding = json!({
@@ -52,10 +53,10 @@ impl Judge for TableJudge {
                 Weighed::Free => prepared,
                 Weighed::Fits(decision) => Box::new(Prepared { budget: Some(Box::new(decision)), ..*prepared }),
                 Weighed::Over { decision, later: Later::At(until) } => {
-                    return Judgement::Deferred { budget: Box::new(decision), until: Some(until) };
+                    return Judgement::deferred(decision, Some(until));
                 }
                 Weighed::Over { decision, later: Later::GivenBack } => {
-                    return Judgement::Deferred { budget: Box::new(decision), until: None };
+                    return Judgement::deferred(decision, None);
                 }
                 Weighed::Over { decision, later: Later::Never } => {
                     let budget = Some(Box::new(decision));

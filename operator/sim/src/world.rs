@@ -126,6 +126,7 @@ impl World {
             generation: Some(1),
             spec,
             on_behalf_of: None,
+            deleting: false,
             conditions: Vec::new(),
         };
         World {
@@ -136,6 +137,7 @@ impl World {
                 networks: Default::default(),
                 require_network_policy: false,
                 start_deadline: SignedDuration::from_secs(60),
+                planning_deadline: SignedDuration::from_hours(1),
             },
             api: Api { task: Some(task), skills, ..Api::default() },
             record: None,

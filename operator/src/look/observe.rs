@@ -1,7 +1,7 @@
 //! Gathers everything that bears on one Task: from the caches, from PostgreSQL, and, where an old view
 //! could mislead, from the API server itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use countersign_core::budget::{Budgets, LineKey};
@@ -21,13 +21,15 @@ use crate::watch::caches::{Caches, lock};
 use crate::watch::views;
 use countersign_service::clock;
 
-/// One look at a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which.
+/// One look at a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which. `needed` are steps
+/// whose outputs a look before this one lacked.
 pub async fn observe(
     context: &Context,
     uid: &str,
     namespace: &str,
     task: Option<TaskView>,
     record: Option<TaskRecord>,
+    needed: &BTreeSet<String>,
 ) -> Result<Observed, Error> {
     let caches = &context.caches;
     let pods = pods(context, uid, namespace, record.as_ref()).await?;
@@ -39,7 +41,7 @@ pub async fn observe(
         _ => TemplateLookup::NotNeeded,
     };
     let outputs = match &record {
-        Some(record) if record.finished.is_none() => outputs(context, record).await?,
+        Some(record) if record.finished.is_none() => outputs(context, record, needed).await?,
         _ => BTreeMap::new(),
     };
     let plans = lock(&caches.plans).of(uid);
@@ -230,8 +232,12 @@ fn found(plan: Plan) -> TemplateLookup {
     TemplateLookup::Found { name, template }
 }
 
-async fn outputs(context: &Context, record: &TaskRecord) -> Result<BTreeMap<String, Arc<serde_json::Value>>, Error> {
-    let wanted: Vec<String> = wanted_outputs(record).into_iter().collect();
+async fn outputs(
+    context: &Context,
+    record: &TaskRecord,
+    needed: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Arc<serde_json::Value>>, Error> {
+    let wanted: Vec<String> = wanted_outputs(record).union(needed).cloned().collect();
     if wanted.is_empty() {
         return Ok(BTreeMap::new());
     }

@@ -1,5 +1,6 @@
 //! One look at a Task, from beginning to end: observe, decide, record, act, report.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,31 +78,34 @@ async fn look_until_settled(
     if let (Some(task), Some(last)) = (&mut task, context.remembered.get(&key.uid).status) {
         task.conditions = last.conditions;
     }
-    for _ in 0..LOOKS {
+    // What the looks before this one lacked, which is read before the next.
+    let mut needed = BTreeSet::new();
+    let mut looks = 0;
+    while looks < LOOKS {
         let record = load(context, &key.uid).await?;
-        let observed = observe(context, &key.uid, &key.namespace, task.clone(), record).await?;
+        let observed = observe(context, &key.uid, &key.namespace, task.clone(), record, &needed).await?;
         let now = clock::now();
         // Evaluating an expression can take its whole time limit; other looks go on meanwhile.
         let decision =
             tokio::task::block_in_place(|| decide(now, &context.config, &observed, &Bench::from(&context.judge)))?;
-        let again = decision.again;
-        let action = wake_at(now, decision.wake);
+        let requeue = decision.requeue;
+        let known = needed.len();
+        needed.extend(decision.blocked.outputs_needed());
         carry_out(context, key, &observed, decision, reported.as_ref()).await?;
-        if !again {
-            return Ok(action);
+        match requeue {
+            None => return Ok(Action::await_change()),
+            Some(at) if at > now => return Ok(requeue_at(now, at)),
+            // A look that loads more than the one before it is no repetition of it.
+            Some(_) if needed.len() > known => {}
+            Some(_) => looks += 1,
         }
     }
     Ok(Action::requeue(Duration::from_secs(1)))
 }
 
-fn wake_at(now: Timestamp, wake: Option<Timestamp>) -> Action {
-    match wake {
-        None => Action::await_change(),
-        Some(at) => {
-            let wait = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
-            Action::requeue(wait.max(Duration::from_millis(50)))
-        }
-    }
+fn requeue_at(now: Timestamp, at: Timestamp) -> Action {
+    let wait = Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO);
+    Action::requeue(wait.max(Duration::from_millis(50)))
 }
 
 async fn load(context: &Context, uid: &str) -> Result<Option<TaskRecord>, Error> {
@@ -122,7 +126,7 @@ async fn carry_out(
     decision: Decision,
     reported: Option<&TaskStatus>,
 ) -> Result<(), Error> {
-    let Decision { changes, acts, status, wake: _, again: _, mut record } = decision;
+    let Decision { changes, acts, status, requeue: _, blocked: _, mut record } = decision;
     if !changes.is_empty() {
         let seen = observed.record.as_ref().map(|record| record.version);
         let version = commit(context, key, seen, &changes).await?;

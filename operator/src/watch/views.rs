@@ -22,6 +22,7 @@ pub fn task(task: &Task) -> Option<TaskView> {
         generation: task.metadata.generation,
         spec: task.spec.clone(),
         on_behalf_of: task.annotations().get(ANNOTATION_ON_BEHALF_OF).map(|claim| excerpt(claim, 250)),
+        deleting: task.metadata.deletion_timestamp.is_some(),
         conditions: task.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default(),
     })
 }

@@ -27,7 +27,9 @@ pub(super) fn acts(view: &View<'_>, record: &TaskRecord) -> Vec<Act> {
             acts.extend(attempt_act(view, record, attempt));
         }
     }
-    if view.observed.task.is_some() && status::ttl_expires_at(view.observed, record).is_some_and(|at| at <= view.now) {
+    // Asked for once; from then on it is for the API server to do.
+    let there = view.observed.task.as_ref().is_some_and(|task| !task.deleting);
+    if there && status::ttl_expires_at(view.observed, record).is_some_and(|at| at <= view.now) {
         acts.push(Act::DeleteTask);
     }
     acts
@@ -35,7 +37,7 @@ pub(super) fn acts(view: &View<'_>, record: &TaskRecord) -> Vec<Act> {
 
 fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<Act> {
     let RecordedPlan { name, digest, source: _, parallelism, steps, parameters: _ } = record.plan.as_ref()?;
-    if view.observed.plan_stamped || record.finished.is_some() {
+    if view.observed.plan_stamped || record.ending.is_some() || record.finished.is_some() {
         return None;
     }
     let spec = PlanSpec {
@@ -148,7 +150,8 @@ fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord) ->
             }
             let launch = attempt.launch.as_ref()?;
             let pod = view.observed.pods_of(&key).find(|pod| pod.uid == *pod_uid)?;
-            (pod.state == PodState::Gated).then(|| Act::AdmitPod {
+            let begins = pod.state == PodState::Gated && view.nothing_begins().is_none();
+            begins.then(|| Act::AdmitPod {
                 key: key.clone(),
                 pod: pod.name.clone(),
                 pod_uid: pod_uid.clone(),

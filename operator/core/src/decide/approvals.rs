@@ -2,13 +2,13 @@
 
 use countersign_crds::Decision;
 
-use super::Waits;
 use super::view::View;
 use crate::approval::{Tally, tally};
+use crate::blocked::BlockedReasons;
 use crate::names::shown;
 use crate::record::{ApprovalRecord, ApprovalState, Change, StepOutcome, TaskRecord};
 
-pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec<Change> {
+pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
     if record.ending.is_some() {
         return Vec::new();
     }

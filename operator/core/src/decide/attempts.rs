@@ -2,13 +2,13 @@
 
 use jiff::SignedDuration;
 
-use super::Waits;
 use super::launch::changed_of;
 use super::outcome::{self, Result as PodResult};
 use super::view::View;
+use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::judge::Judgement;
 use crate::money::Money;
-use crate::observed::{Guard, Network, PodState};
+use crate::observed::{Guard, Network, PodState, PodView};
 use crate::record::{
     ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
 };
@@ -16,22 +16,25 @@ use crate::record::{
 /// How long past its timeout a pod may take to say how it ended, and a cancelled one to end.
 pub(super) const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-pub(super) fn follow(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> Vec<Change> {
+pub(super) fn follow(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedReasons) -> Vec<Change> {
     let mut changes = Vec::new();
+    let mut places = free_places(record);
     for (step, steps) in &record.steps {
         let Some(attempt) = steps.live_attempt() else { continue };
         let Some(launch) = &attempt.launch else { continue };
         let next = match &attempt.state {
-            AttemptState::Intended => intended(view, record, step, attempt, waits),
+            AttemptState::Intended => intended(view, record, step, attempt, places, blocked),
             AttemptState::Admitted { pod_uid, at } => admitted(view, record, attempt, launch, pod_uid, *at),
-            AttemptState::Finished { .. } => None,
+            AttemptState::Finished { .. } => continue,
         };
         match next {
-            None => {}
-            Some(Next::Admit { pod_uid }) => {
+            Next::GoesOn => {}
+            Next::Wait(why) => blocked.block(step, why),
+            Next::Admit { pod_uid } => {
+                places = places.saturating_sub(1);
                 changes.push(Change::Admit { step: step.clone(), number: attempt.number, pod_uid, at: view.now });
             }
-            Some(Next::Void { changed }) => {
+            Next::Void { changed } => {
                 // It may have been for other steps too, and one of those may have voided it already.
                 let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
                 let voidable = approval.filter(|approval| !matches!(approval.state, ApprovalState::Superseded { .. }));
@@ -47,13 +50,23 @@ pub(super) fn follow(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) ->
                 // What else rested on the same signatures is looked at with that on record.
                 return changes;
             }
-            Some(Next::Over(result)) => changes.extend(over(view, record, step, attempt, launch, result)),
+            Next::Over(result) => changes.extend(over(view, record, step, attempt, launch, result)),
         }
     }
     changes
 }
 
+/// How many more pods may be let in at once.
+fn free_places(record: &TaskRecord) -> usize {
+    let most = record.plan.as_ref().map_or(0, |plan| plan.parallelism as usize);
+    let running = record.steps.values().filter_map(|step| step.live_attempt()).filter(|attempt| attempt.launched());
+    most.saturating_sub(running.count())
+}
+
 enum Next {
+    /// It is let in, and nothing is to be said of it now.
+    GoesOn,
+    Wait(Blocked),
     Admit {
         pod_uid: String,
     },
@@ -64,8 +77,8 @@ enum Next {
     Over(PodResult),
 }
 
-fn over_with(outcome: AttemptOutcome, message: impl Into<String>) -> Option<Next> {
-    Some(Next::Over(PodResult::failed(outcome, message)))
+fn over_with(outcome: AttemptOutcome, message: impl Into<String>) -> Next {
+    Next::Over(PodResult::failed(outcome, message))
 }
 
 fn called_off(record: &TaskRecord) -> Option<EndingCause> {
@@ -78,8 +91,9 @@ fn intended(
     record: &TaskRecord,
     step: &str,
     attempt: &AttemptRecord,
-    waits: &mut Waits,
-) -> Option<Next> {
+    places: usize,
+    blocked: &BlockedReasons,
+) -> Next {
     let mut pods: Vec<_> = view.observed.pods_of(&attempt.key).collect();
     pods.sort_by(|a, b| a.uid.cmp(&b.uid));
     let altered = pods.iter().find_map(|pod| match &pod.state {
@@ -102,47 +116,78 @@ fn intended(
     }
     let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
     if let Some(ApprovalState::Superseded { changed }) = approval.map(|approval| &approval.state) {
-        return Some(Next::Void { changed: changed.clone() });
+        return Next::Void { changed: changed.clone() };
     }
-    if view.exposed().is_some() {
-        return late(view, attempt);
+    if let Some(why) = view.nothing_begins() {
+        return Next::Wait(why);
     }
-    let steps = &record.plan.as_ref()?.steps;
-    let spec = steps.iter().find(|spec| spec.name == step)?;
-    match view.judge(record, spec, attempt.number, Money::ZERO)? {
-        // Nothing can be concluded at this moment, so nothing is let in either.
-        Judgement::NotYet { .. } | Judgement::Deferred { .. } => return late(view, attempt),
+    // What has no time for one has none for the next.
+    if let Some(busy) = blocked.evaluator_busy() {
+        return Next::Wait(busy.clone());
+    }
+    let spec = record.plan.as_ref().and_then(|plan| plan.steps.iter().find(|spec| spec.name == step));
+    let Some(judgement) = spec.and_then(|spec| view.judge(record, spec, attempt.number, Money::ZERO)) else {
+        // A Task without object or Plan has nothing under way that could be let in: its end began above.
+        return Next::GoesOn;
+    };
+    match judgement {
+        // Nothing can be concluded now, so nothing is let in either.
+        Judgement::Blocked { blocked: why, budget: _ } => return Next::Wait(why),
         Judgement::Permitted(prepared) if prepared.digest == attempt.digest => {}
         Judgement::NeedsApproval { prepared, ask: _ } if prepared.digest == attempt.digest => {
             // What the signature rests on is looked at again as well.
-            if matches!(view.observed.guard, Guard::Broken { .. }) {
-                return late(view, attempt);
+            if let Some(why) = broken_guard(view) {
+                return Next::Wait(why);
             }
         }
         Judgement::Permitted(prepared) | Judgement::NeedsApproval { prepared, .. } => {
             let changed = approval.map(|approval| changed_of(approval, step, &prepared)).unwrap_or_default();
-            return Some(Next::Void { changed });
+            return Next::Void { changed };
         }
-        Judgement::Skip => return Some(Next::Void { changed: vec!["when".to_owned()] }),
-        Judgement::Invalid { .. } => return Some(Next::Void { changed: vec!["input".to_owned()] }),
-        Judgement::Denied { .. } => return Some(Next::Void { changed: vec!["policies".to_owned()] }),
+        Judgement::Skip => return Next::Void { changed: vec!["when".to_owned()] },
+        Judgement::Invalid { .. } => return Next::Void { changed: vec!["input".to_owned()] },
+        Judgement::Denied { .. } => return Next::Void { changed: vec!["policies".to_owned()] },
     }
-    // One that was there before the attempt was decided is looked at first.
-    if pods.iter().any(|pod| pod.state == PodState::Unchecked) {
-        waits.unchecked = true;
-        return late(view, attempt);
-    }
-    match pods.first() {
-        Some(pod) => Some(Next::Admit { pod_uid: pod.uid.clone() }),
-        None => late(view, attempt),
-    }
+    let_in(view, record, attempt, &pods, places)
 }
 
-fn late(view: &View<'_>, attempt: &AttemptRecord) -> Option<Next> {
-    if view.now < attempt.intended_at + view.config.start_deadline {
-        return None;
+/// All that was decided still holds: the pod is let in once it is there, was checked, and has a place.
+fn let_in(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord, pods: &[&PodView], places: usize) -> Next {
+    // One that was there before the attempt was decided is looked at first.
+    if let Some(pod) = pods.iter().find(|pod| pod.state == PodState::Unchecked) {
+        let message = format!("its pod {} is about to be held against what was decided", pod.name);
+        return Next::Wait(Blocked::new(BlockedReason::PodUnchecked, message));
     }
-    over_with(AttemptOutcome::NotStarted, "no pod appeared for its Job in time; see the Job's events")
+    let Some(pod) = pods.first() else {
+        let deadline = attempt.intended_at + view.config.start_deadline;
+        if view.now >= deadline {
+            return over_with(AttemptOutcome::NotStarted, "no pod appeared for its Job in time; see the Job's events");
+        }
+        let message = format!("waits for the pod of Job {}, until {deadline}", attempt.key);
+        return Next::Wait(Blocked::new(BlockedReason::PodPending, message).until(deadline));
+    };
+    if places == 0 {
+        return Next::Wait(no_place(record));
+    }
+    Next::Admit { pod_uid: pod.uid.clone() }
+}
+
+/// As many run as the Plan allows at once.
+pub(super) fn no_place(record: &TaskRecord) -> Blocked {
+    let most = record.plan.as_ref().map_or(0, |plan| plan.parallelism);
+    let message = format!("waits for one of the attempts that run to end: the Plan's parallelism is {most}");
+    Blocked::new(BlockedReason::ParallelismReached, message)
+}
+
+/// Signatures count for nothing while what keeps them from being forged is not whole.
+pub(super) fn broken_guard(view: &View<'_>) -> Option<Blocked> {
+    match &view.observed.guard {
+        Guard::Broken { problem } => {
+            let message = format!("signatures count for nothing at this moment: {problem}");
+            Some(Blocked::new(BlockedReason::GuardBroken, message))
+        }
+        Guard::NotNeeded | Guard::Whole => None,
+    }
 }
 
 /// Exactly one pod was let in; what it did is what the attempt did.
@@ -153,7 +198,7 @@ fn admitted(
     launch: &Launch,
     pod_uid: &str,
     at: jiff::Timestamp,
-) -> Option<Next> {
+) -> Next {
     let cause = called_off(record).filter(|cause| *cause != EndingCause::StepFailed);
     let Some(pod) = view.observed.pods_of(&attempt.key).find(|pod| pod.uid == pod_uid) else {
         return match cause {
@@ -169,9 +214,13 @@ fn admitted(
     {
         return over_with(AttemptOutcome::Cancelled, "told to end, and did not say in time that it had");
     }
+    // The record says that it may run, and its gate says that it does not yet.
+    if let (PodState::Gated, Some(why)) = (&pod.state, view.nothing_begins()) {
+        return Next::Wait(why);
+    }
     let run = SignedDuration::from_secs(i64::from(launch.timeout_seconds));
     match &pod.state {
-        PodState::Ended(end) => Some(Next::Over(outcome::examine(&attempt.key, launch, end))),
+        PodState::Ended(end) => Next::Over(outcome::examine(&attempt.key, launch, end)),
         PodState::Gated | PodState::Altered { .. } | PodState::Waiting { .. }
             if view.now >= at + view.config.start_deadline =>
         {
@@ -193,7 +242,7 @@ fn admitted(
         | PodState::Gated
         | PodState::Altered { .. }
         | PodState::Waiting { .. }
-        | PodState::Running => None,
+        | PodState::Running => Next::GoesOn,
     }
 }
 

@@ -1,11 +1,11 @@
 //! How a Task comes to its end: begun, wound up, finished.
 
-use super::Waits;
 use super::view::View;
+use crate::blocked::BlockedReasons;
 use crate::record::{Change, Ending, EndingCause, Finished, StepOutcome, StepRecord, TaskOutcome, TaskRecord};
 
 /// Whether something calls for the end now. A stronger cause replaces a failed step.
-pub(super) fn begin(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec<Change> {
+pub(super) fn begin(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
     let begun = record.ending.as_ref().map(|ending| ending.cause);
     if begun.is_some_and(|cause| cause != EndingCause::StepFailed) {
         return Vec::new();
@@ -13,6 +13,7 @@ pub(super) fn begin(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec<
     let past = |deadline: jiff::Timestamp| deadline <= view.now;
     let cause = match &view.observed.task {
         None => Some(EndingCause::Deleted),
+        Some(task) if task.deleting => Some(EndingCause::Deleted),
         Some(task) if task.spec.cancel => Some(EndingCause::Cancelled),
         Some(task) if task.spec.deadline.as_ref().is_some_and(|time| past(time.0)) => {
             Some(EndingCause::DeadlineExceeded)
@@ -33,7 +34,7 @@ fn went_wrong(step: &StepRecord) -> bool {
 }
 
 /// Once the end has begun, nothing new starts: what has no attempt under way is closed.
-pub(super) fn wind_up(view: &View<'_>, record: &TaskRecord, _: &mut Waits) -> Vec<Change> {
+pub(super) fn wind_up(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
     let Some(ending) = &record.ending else { return Vec::new() };
     let withdrawn = record
         .approvals

@@ -3,29 +3,31 @@
 use std::collections::BTreeSet;
 
 use countersign_crds::Step;
+use jiff::Timestamp;
 use serde_json::Value;
 
+use super::attempts::{broken_guard, no_place};
+use super::request;
 use super::view::View;
-use super::{Waits, request};
 use crate::approval::Ask;
+use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
+use crate::budget::BudgetDecision;
 use crate::judge::{Judgement, Prepared};
 use crate::money::Money;
 use crate::names;
-use crate::observed::Guard;
-use crate::record::{ApprovalRecord, ApprovalState, Change, RuleDecision, StepOutcome, TaskRecord};
+use crate::record::{ApprovalRecord, ApprovalState, AttemptState, Change, RuleDecision, StepOutcome, TaskRecord};
 
-pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> Vec<Change> {
+pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedReasons) -> Vec<Change> {
     let Some(plan) = &record.plan else { return Vec::new() };
-    if record.ending.is_some() || view.suspended() {
+    if record.ending.is_some() {
         return Vec::new();
     }
-    if let Some(problem) = view.exposed() {
-        let ready = plan.steps.iter().filter(|step| could_start(view, record, step));
-        waits.held.extend(ready.map(|step| (step.name.clone(), problem.clone())));
+    if let Some(why) = view.nothing_begins() {
+        let ready = plan.steps.iter().filter(|step| could_start(record, step));
+        ready.for_each(|step| blocked.block(&step.name, why.clone()));
         return Vec::new();
     }
-    let live = record.steps.values().filter(|step| step.live_attempt().is_some()).count();
-    let mut slots = (plan.parallelism as usize).saturating_sub(live);
+    let mut slots = (plan.parallelism as usize).saturating_sub(taken(record, blocked));
     let open = awaited(record);
     let mut changes = Vec::new();
     // What the steps before have taken of the same budget.
@@ -34,7 +36,11 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
     let mut covered = BTreeSet::new();
     // As many steps as could run may newly be put to people; those that were put stay under judgement.
     let mut fresh = slots.max(1);
-    for step in plan.steps.iter().filter(|step| could_start(view, record, step)) {
+    for step in plan.steps.iter().filter(|step| could_start(record, step)) {
+        if let Some(why) = retrying(view, record, step) {
+            blocked.block(&step.name, why);
+            continue;
+        }
         if covered.contains(&step.name) {
             continue;
         }
@@ -42,8 +48,8 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
         if !asked && fresh == 0 {
             continue;
         }
-        let next = start_one(view, record, step, slots > 0, reserved, waits);
-        if !asked {
+        let next = start_one(view, record, step, slots > 0, reserved, blocked);
+        if !asked && blocked.of(&step.name).is_none_or(keeps_its_turn) {
             fresh -= 1;
         }
         let mut voided = false;
@@ -68,16 +74,39 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> 
     changes
 }
 
+/// How many attempts hold a place among those that may run at once.
+fn taken(record: &TaskRecord, blocked: &BlockedReasons) -> usize {
+    let live = record.steps.iter().filter(|(_, step)| step.live_attempt().is_some());
+    live.filter(|(name, _)| blocked.of(name).is_none_or(|why| why.reason.holds_a_slot())).count()
+}
+
+/// What is over in a moment, or only waits for a place, keeps its turn; whatever else blocks one step lets the next go
+/// before it.
+fn keeps_its_turn(blocked: &Blocked) -> bool {
+    blocked.reason.is_transient() || blocked.reason == BlockedReason::ParallelismReached
+}
+
 /// The steps that an open Approval is for.
 fn awaited(record: &TaskRecord) -> BTreeSet<&str> {
     let open = record.approvals.values().filter(|approval| approval.is_open());
     open.flat_map(|a| a.covers.keys().filter(|step| a.awaits(step))).map(String::as_str).collect()
 }
 
-fn could_start(view: &View<'_>, record: &TaskRecord, step: &Step) -> bool {
+fn could_start(record: &TaskRecord, step: &Step) -> bool {
     let Some(state) = record.steps.get(&step.name) else { return false };
-    let due = state.not_before.is_none_or(|at| at <= view.now);
-    state.is_open() && state.live_attempt().is_none() && due && step.needs.iter().all(|need| satisfied(record, need))
+    state.is_open() && state.live_attempt().is_none() && step.needs.iter().all(|need| satisfied(record, need))
+}
+
+/// The pause before a step is tried again, with what became of the last try.
+fn retrying(view: &View<'_>, record: &TaskRecord, step: &Step) -> Option<Blocked> {
+    let state = record.steps.get(&step.name)?;
+    let at = state.not_before.filter(|at| *at > view.now)?;
+    let last = state.attempts.last().and_then(|attempt| match &attempt.state {
+        AttemptState::Finished { message, .. } => message.as_deref(),
+        AttemptState::Intended | AttemptState::Admitted { .. } => None,
+    });
+    let message = format!("tried again at {at}: {}", last.unwrap_or("the last attempt did not succeed"));
+    Some(Blocked::new(BlockedReason::Retrying, message).until(at))
 }
 
 /// A need is met by success, and by a `when` that was false.
@@ -94,15 +123,27 @@ fn start_one(
     step: &Step,
     slot: bool,
     reserved: Money,
-    waits: &mut Waits,
+    blocked: &mut BlockedReasons,
 ) -> Vec<Change> {
     let number = record.steps.get(&step.name).map_or(1, |state| state.next_number());
-    let Some(judgement) = view.judge(record, step, number, reserved) else { return Vec::new() };
     let open = record.approvals.values().find(|approval| approval.awaits(&step.name));
+    // What has no time for one step has none for the next.
+    if let Some(busy) = blocked.evaluator_busy().cloned() {
+        blocked.block(&step.name, busy);
+        return Vec::new();
+    }
+    let Some(judgement) = view.judge(record, step, number, reserved) else { return Vec::new() };
     match judgement {
-        Judgement::NotYet { message } => {
-            waits.held.insert(step.name.clone(), message);
-            Vec::new()
+        Judgement::Blocked { blocked: why, budget } => {
+            // While people decide, nothing is loaded for it: what it waits for is them.
+            let unsigned = open.filter(|approval| approval.state == ApprovalState::Requested);
+            let why = match unsigned {
+                Some(approval) if matches!(why.reason, BlockedReason::OutputNotLoaded(_)) => unsigned_yet(approval),
+                Some(_) | None => why,
+            };
+            let defer = budget.and_then(|budget| deferred(view, record, step, why.until, budget));
+            blocked.block(&step.name, why);
+            defer.into_iter().collect()
         }
         Judgement::Skip => {
             let closed =
@@ -132,24 +173,36 @@ fn start_one(
             };
             void(view, open, "budget").into_iter().chain([closed]).collect()
         }
-        Judgement::Deferred { budget, until } => {
-            let message = budget.message.clone().unwrap_or_default();
-            let known = record.steps.get(&step.name).and_then(|state| state.deferral.as_ref());
-            // Once for each window; what signatures there are stay for when it fits.
-            let new = known.is_none_or(|known| known.until != until);
-            waits.deferred.insert(step.name.clone(), message);
-            let defer = Change::Defer { step: step.name.clone(), until, budget, at: view.now };
-            new.then_some(defer).into_iter().collect()
-        }
         Judgement::Permitted(prepared) => {
             let void = void(view, open, "policies");
             let intend = slot.then(|| intend(view, record, step, number, *prepared, None));
+            if intend.is_none() {
+                blocked.block(&step.name, no_place(record));
+            }
             void.into_iter().chain(intend).collect()
         }
         Judgement::NeedsApproval { prepared, ask } => {
-            under_approval(view, record, step, number, *prepared, &ask, open, slot, waits)
+            under_approval(view, record, step, number, *prepared, &ask, open, slot, blocked)
         }
     }
+}
+
+/// That its price does not fit is recorded once for each window; what signatures there are stay for when it does.
+fn deferred(
+    view: &View<'_>,
+    record: &TaskRecord,
+    step: &Step,
+    until: Option<Timestamp>,
+    budget: Box<BudgetDecision>,
+) -> Option<Change> {
+    let known = record.steps.get(&step.name).and_then(|state| state.deferral.as_ref());
+    let new = known.is_none_or(|known| known.until != until);
+    new.then(|| Change::Defer { step: step.name.clone(), until, budget, at: view.now })
+}
+
+fn unsigned_yet(approval: &ApprovalRecord) -> Blocked {
+    let message = format!("waits for the signatures that Approval {} takes", approval.name);
+    Blocked::new(BlockedReason::WaitingApproval, message).until(approval.expires_at)
 }
 
 /// A step that needs a signature: it has one, waits for one, or asks for one.
@@ -163,7 +216,7 @@ fn under_approval(
     ask: &Ask,
     open: Option<&ApprovalRecord>,
     slot: bool,
-    waits: &mut Waits,
+    blocked: &mut BlockedReasons,
 ) -> Vec<Change> {
     let signed_for = |approval: &&ApprovalRecord| {
         approval.covers.get(&step.name).is_some_and(|covered| covered.digest == prepared.digest)
@@ -176,14 +229,13 @@ fn under_approval(
         });
         return superseded.into_iter().chain(request::ask(view, record, step, number, prepared, ask)).collect();
     };
-    if approval.state != ApprovalState::Approved {
-        return Vec::new();
-    }
-    if let Guard::Broken { problem } = &view.observed.guard {
-        waits.held.insert(step.name.clone(), format!("signatures count for nothing at this moment: {problem}"));
-        return Vec::new();
-    }
-    if !slot {
+    let why = if approval.state == ApprovalState::Approved {
+        broken_guard(view).or_else(|| (!slot).then(|| no_place(record)))
+    } else {
+        Some(unsigned_yet(approval))
+    };
+    if let Some(why) = why {
+        blocked.block(&step.name, why);
         return Vec::new();
     }
     vec![intend(view, record, step, number, prepared, Some(approval.name.clone()))]

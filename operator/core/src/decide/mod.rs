@@ -12,8 +12,8 @@ mod launch;
 mod outcome;
 mod planning;
 mod request;
+mod requeue;
 mod view;
-mod wake;
 
 pub(crate) use launch::satisfied;
 pub(crate) use request::MOST_STEPS;
@@ -22,6 +22,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::blocked::BlockedReasons;
 use crate::budget::Budgets;
 use crate::effect::Decision;
 use crate::judge::{Judge, PolicyJudge};
@@ -43,6 +44,8 @@ pub struct Config {
     pub require_network_policy: bool,
     /// How long an attempt's pod may take to start.
     pub start_deadline: SignedDuration,
+    /// How long something that is missing (a Skill, a Secret, an Agent, a template) is waited for.
+    pub planning_deadline: SignedDuration,
 }
 
 /// Planning needs the evaluator, to see whether inputs fit; everything else asks the judge.
@@ -64,7 +67,7 @@ impl<'a> From<&'a PolicyJudge> for Bench<'a> {
 pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Bench<'_>) -> Result<Decision, ApplyError> {
     let mut record = observed.record.clone();
     let mut changes = Vec::new();
-    let mut waits = Waits::default();
+    let mut blocked = BlockedReasons::default();
     let budgets = observed
         .task
         .as_ref()
@@ -72,7 +75,7 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
         .unwrap_or_default();
     let view = View { now, config, observed, bench, budgets };
     loop {
-        let batch = advance(&view, record.as_ref(), &mut waits);
+        let batch = advance(&view, record.as_ref(), &mut blocked);
         if batch.is_empty() {
             break;
         }
@@ -82,7 +85,7 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
         }
     }
     let Some(record) = record else {
-        return Ok(Decision { changes, acts: Vec::new(), status: None, wake: None, again: false, record: None });
+        return Ok(Decision { changes, acts: Vec::new(), status: None, requeue: None, blocked, record: None });
     };
     let acts = acts::acts(&view, &record);
     let status = observed.task.as_ref().map(|task| {
@@ -93,17 +96,16 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
             &status::Pauses {
                 suspended: view.suspended(),
                 network: &observed.network,
-                waits: &waits,
+                blocked: &blocked,
                 balances: &observed.balances,
                 outside: &observed.outside,
             },
         )
     });
-    let wake = wake::wake(&view, &record, &waits);
     // What was settled is shown as it is in the ledger then.
     let settled = settles(observed, &changes);
-    let again = !changes.is_empty() && (!waits.held.is_empty() || waits.unchecked || settled);
-    Ok(Decision { changes, acts, status, wake, again, record: Some(record) })
+    let requeue = requeue::requeue(&view, &record, &blocked, !changes.is_empty(), settled);
+    Ok(Decision { changes, acts, status, requeue, blocked, record: Some(record) })
 }
 
 /// Whether money moves with these changes.
@@ -120,20 +122,7 @@ fn settles(observed: &Observed, changes: &[Change]) -> bool {
     })
 }
 
-type Stage = fn(&View<'_>, &TaskRecord, &mut Waits) -> Vec<Change>;
-
-/// What keeps a Task from going on although nothing is wrong with it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Waits {
-    /// The Plan cannot be stamped yet: reason and message.
-    pub planning: Option<(&'static str, String)>,
-    /// Steps that cannot be judged at this moment, with why.
-    pub held: std::collections::BTreeMap<String, String>,
-    /// Steps whose price does not fit now, with why.
-    pub deferred: std::collections::BTreeMap<String, String>,
-    /// A pod is there that was not held against what was decided just now.
-    pub unchecked: bool,
-}
+type Stage = fn(&View<'_>, &TaskRecord, &mut BlockedReasons) -> Vec<Change>;
 
 fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyError> {
     match (record.as_mut(), change) {
@@ -151,20 +140,18 @@ fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyEr
 }
 
 /// The first stage that has something to say speaks; then everything is looked at again.
-fn advance(view: &View<'_>, record: Option<&TaskRecord>, waits: &mut Waits) -> Vec<Change> {
+fn advance(view: &View<'_>, record: Option<&TaskRecord>, blocked: &mut BlockedReasons) -> Vec<Change> {
+    *blocked = BlockedReasons::default();
     let Some(record) = record else {
         return planning::adopt(view);
     };
     if record.finished.is_some() {
         return Vec::new();
     }
-    waits.held.clear();
-    waits.deferred.clear();
-    waits.unchecked = false;
     let stages: [Stage; 6] =
         [ending::begin, planning::stamp, attempts::follow, approvals::follow, ending::wind_up, launch::start];
     for stage in stages {
-        let changes = stage(view, record, waits);
+        let changes = stage(view, record, blocked);
         if !changes.is_empty() {
             return changes;
         }

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::Waits;
 use super::view::View;
+use crate::blocked::BlockedReasons;
 use crate::plan::{self, Selection};
 use crate::record::{Change, Finished, Request, TaskOutcome, TaskRecord};
 
@@ -20,22 +20,25 @@ pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
     }]
 }
 
-pub(super) fn stamp(view: &View<'_>, record: &TaskRecord, waits: &mut Waits) -> Vec<Change> {
-    waits.planning = None;
+pub(super) fn stamp(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedReasons) -> Vec<Change> {
     let Some(task) = &view.observed.task else { return Vec::new() };
     if record.plan.is_some() || record.ending.is_some() {
         return Vec::new();
     }
     match plan::select(task, view.observed, view.bench.fence) {
         Selection::Stamp(plan) => vec![Change::Stamp { plan: *plan, at: view.now }],
-        Selection::Wait { reason, message } => {
-            waits.planning = Some((reason, message));
-            Vec::new()
-        }
-        Selection::Refuse { reason, message } => {
-            let reason = reason.to_owned();
-            let finished = Finished { outcome: TaskOutcome::Failed, reason, message, at: view.now };
-            vec![Change::Finish { finished }]
-        }
+        Selection::Blocked(found) => match view.still_missing(found, record.adopted_at) {
+            Ok(found) => {
+                blocked.planning = Some(found);
+                Vec::new()
+            }
+            Err(found) => refuse(view, found.reason.as_str(), found.message),
+        },
+        Selection::Refuse { reason, message } => refuse(view, reason, message),
     }
+}
+
+fn refuse(view: &View<'_>, reason: &str, message: String) -> Vec<Change> {
+    let reason = reason.to_owned();
+    vec![Change::Finish { finished: Finished { outcome: TaskOutcome::Failed, reason, message, at: view.now } }]
 }

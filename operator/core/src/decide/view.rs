@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Bench, Config};
+use crate::blocked::{Blocked, BlockedReason};
 use crate::budget::{Budgets, Purse, Standing};
 use crate::digest::Digest;
 use crate::judge::{Case, Judgement};
 use crate::money::Money;
-use crate::observed::Observed;
+use crate::observed::{Network, Observed};
 use crate::plan::ancestors;
 use crate::record::{RecordedPlan, StepOutcome, TaskRecord};
 
@@ -61,15 +62,53 @@ impl View<'_> {
         }))
     }
 
-    /// Why nothing may run in this namespace.
-    pub fn exposed(&self) -> Option<String> {
-        self.observed.network.problem().filter(|_| self.config.require_network_policy)
+    /// Why nothing of this Task may begin now, whatever it is.
+    pub fn nothing_begins(&self) -> Option<Blocked> {
+        self.paused().or_else(|| self.exposed())
     }
 
     /// Whether the Task or its Agent is paused.
     pub fn suspended(&self) -> bool {
-        let task = self.observed.task.as_ref().is_some_and(|task| task.spec.suspend);
-        task || self.observed.agent.as_ref().is_some_and(|agent| agent.suspend)
+        self.paused().is_some()
+    }
+
+    fn paused(&self) -> Option<Blocked> {
+        let blocked = |message: String| Some(Blocked::new(BlockedReason::Suspended, message));
+        let task = self.observed.task.as_ref()?;
+        if task.spec.suspend {
+            return blocked("the Task is suspended; unset its spec.suspend".to_owned());
+        }
+        self.observed.agent.as_ref().filter(|agent| agent.suspend)?;
+        let name = task.spec.agent_ref.as_ref().map_or("", |reference| reference.name.as_str());
+        blocked(format!("its Agent {name:?} is suspended; unset its spec.suspend"))
+    }
+
+    fn exposed(&self) -> Option<Blocked> {
+        let reason = match self.observed.network {
+            Network::Closed => return None,
+            Network::NotTried => BlockedReason::NetworkNotTried,
+            Network::Open { .. } => BlockedReason::NetworkOpen,
+        };
+        let problem = self.observed.network.problem().filter(|_| self.config.require_network_policy)?;
+        Some(Blocked::new(reason, problem))
+    }
+
+    /// What has been missing since then is asked for again, or, past its deadline, given up: that is the error, which
+    /// says how long it was waited for. Anything else that blocks is left as it is.
+    pub fn still_missing(&self, blocked: Blocked, since: Timestamp) -> Result<Blocked, Blocked> {
+        if !blocked.reason.is_missing() {
+            return Ok(blocked);
+        }
+        let deadline = since.checked_add(self.config.planning_deadline).unwrap_or(Timestamp::MAX);
+        if self.now < deadline {
+            return Ok(blocked.missing_since(since, deadline, self.now));
+        }
+        let waited = self.config.planning_deadline;
+        let message = format!(
+            "{}; it was waited for as long as planningDeadlineSeconds in the chart says, {waited:#}",
+            blocked.message
+        );
+        Err(Blocked { message, ..blocked })
     }
 }
 

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::approval::Ask;
+use crate::blocked::{Blocked, BlockedReason};
 use crate::budget::{BudgetDecision, Later, Purse, Weighed, priority};
 use crate::cel::{Fence, Variables};
 use crate::digest::Digest;
@@ -70,14 +71,11 @@ pub enum Judgement {
         /// Where it is the price that does not fit.
         budget: Option<Box<BudgetDecision>>,
     },
-    /// Its price does not fit now. It may from this instant on, or as soon as something that is held is given back.
-    Deferred {
-        budget: Box<BudgetDecision>,
-        until: Option<Timestamp>,
-    },
-    /// It cannot be judged at this moment; nothing may be concluded.
-    NotYet {
-        message: String,
+    /// Nothing may be concluded now.
+    Blocked {
+        blocked: Blocked,
+        /// Where it is the price that does not fit now.
+        budget: Option<Box<BudgetDecision>>,
     },
     Permitted(Box<Prepared>),
     NeedsApproval {
@@ -173,12 +171,8 @@ impl PolicyJudge {
                                 downgraded = rules;
                                 name = next;
                             }
-                            (None, Later::At(until)) => {
-                                return Err(Judgement::Deferred { budget: Box::new(decision), until: Some(until) });
-                            }
-                            (None, Later::GivenBack) => {
-                                return Err(Judgement::Deferred { budget: Box::new(decision), until: None });
-                            }
+                            (None, Later::At(until)) => return Err(Judgement::deferred(decision, Some(until))),
+                            (None, Later::GivenBack) => return Err(Judgement::deferred(decision, None)),
                             (None, Later::Never) => {
                                 let message = decision.message.clone().unwrap_or_default();
                                 rules.push(budget_rule(case, &name, Effect::Deny, message.clone()));
@@ -197,15 +191,19 @@ impl PolicyJudge {
         let compiled = CompiledStep::compile(case.step, &case.step.name)
             .map_err(|problems| invalid("InvalidStep", problem::join(&problems)))?;
         let mut outputs = Vec::new();
+        let mut not_loaded = BTreeSet::new();
         for step in compiled.referenced_steps() {
             match case.outputs.get(&step) {
                 Some(output) => outputs.push((step, Arc::clone(output))),
-                None if (case.finished)(&step) => {
-                    return Err(not_yet(format!("the output of step {step:?} is not loaded")));
-                }
+                None if (case.finished)(&step) => drop(not_loaded.insert(step)),
                 // Skipped: its output is null.
                 None => outputs.push((step, Arc::new(Value::Null))),
             }
+        }
+        if !not_loaded.is_empty() {
+            let names = Vec::from_iter(not_loaded.iter().map(String::as_str)).join(", ");
+            let message = format!("waits until the outputs of these steps are loaded: {names}");
+            return Err(blocked(BlockedReason::OutputNotLoaded(not_loaded), message));
         }
         let digest = case.plan.digest.to_string();
         let task = task_value(&case.task.namespace, &case.task.name, &case.plan.parameters);
@@ -214,23 +212,21 @@ impl PolicyJudge {
             match self.fence.evaluate_bool(when, &variables) {
                 Ok(true) => {}
                 Ok(false) => return Err(Judgement::Skip),
-                Err(error) if error.is_transient() => return Err(not_yet(error.to_string())),
+                Err(error) if error.is_transient() => return Err(busy("its when", &error)),
                 Err(error) => return Err(invalid("InvalidExpression", format!("when: {error}"))),
             }
         }
         match compiled.input.resolve(&self.fence, &variables) {
             Ok(Value::Object(input)) => Ok(input),
             Ok(_) => Err(invalid("InvalidInput", "input: is not an object".to_owned())),
-            Err(error) if error.is_transient() => Err(not_yet(error.to_string())),
+            Err(error) if error.is_transient() => Err(busy("its input", &error)),
             Err(error) => Err(invalid("InvalidInput", error.to_string())),
         }
     }
 
     fn verdict(&self, case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Early<Verdict> {
         let variables = policy_variables(case, name, contract, input);
-        case.policies
-            .judge(&case.task.namespace, &variables, &self.fence)
-            .map_err(|error| not_yet(format!("the policies cannot be evaluated now: {error}")))
+        case.policies.judge(&case.task.namespace, &variables, &self.fence).map_err(|error| busy("the Policies", &error))
     }
 }
 
@@ -244,18 +240,44 @@ fn invalid(reason: &'static str, message: String) -> Judgement {
     Judgement::Invalid { reason, message }
 }
 
-fn not_yet(message: String) -> Judgement {
-    Judgement::NotYet { message }
+impl Judgement {
+    /// Its price does not fit now: it may from this instant on, or as soon as something that is held is given back.
+    pub fn deferred(budget: BudgetDecision, until: Option<Timestamp>) -> Judgement {
+        let why = budget.message.as_deref().unwrap_or("its price does not fit");
+        let waits = match until {
+            Some(until) => format!("{why}; waits until {until}"),
+            None => format!("{why}; waits for some of it to be given back"),
+        };
+        let blocked = Blocked { reason: BlockedReason::Deferred, message: waits, until };
+        Judgement::Blocked { blocked, budget: Some(Box::new(budget)) }
+    }
+
+    /// Nothing may be concluded now, whatever it costs.
+    pub fn blocked(reason: BlockedReason, message: impl Into<String>) -> Judgement {
+        Judgement::Blocked { blocked: Blocked::new(reason, message), budget: None }
+    }
+}
+
+fn blocked(reason: BlockedReason, message: String) -> Judgement {
+    Judgement::blocked(reason, message)
+}
+
+/// What could not be evaluated for the load of the machine.
+fn busy(what: &str, error: &dyn std::error::Error) -> Judgement {
+    Judgement::blocked(BlockedReason::EvaluatorBusy, format!("{what} cannot be evaluated at this moment: {error}"))
 }
 
 fn contract<'a>(case: &Case<'a>, name: &str) -> Early<&'a SkillSpec> {
-    case.skills.get(name).ok_or_else(|| not_yet(format!("the Skill {name:?} is not installed; install it")))
+    case.skills.get(name).ok_or_else(|| {
+        blocked(BlockedReason::SkillNotInstalled, format!("the Skill {name:?} is not installed; install it"))
+    })
 }
 
 fn check_agent(case: &Case<'_>, skill: &str) -> Early<()> {
     let Some(reference) = &case.task.spec.agent_ref else { return Ok(()) };
     let Some(agent) = case.agent else {
-        return Err(not_yet(format!("there is no Agent {:?} in this namespace; create it", reference.name)));
+        let message = format!("there is no Agent {:?} in this namespace; create it", reference.name);
+        return Err(blocked(BlockedReason::AgentNotFound, message));
     };
     if agent.allowed_skills.iter().any(|allowed| allowed == skill) {
         return Ok(());

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use countersign_crds::{Effect, PolicyMode, RiskClass, SkillSpec, Step, StepApproval, Workspace};
 use serde_json::{Map, Value, json};
 
-use super::{Case, Early, Judgement, Prepared, invalid, not_yet};
+use super::{Case, Early, Judgement, Prepared, blocked, invalid};
 use crate::approval::Ask;
+use crate::blocked::BlockedReason;
 use crate::budget::BudgetDecision;
 use crate::digest;
 use crate::payment::{Payment, payment};
@@ -32,18 +33,20 @@ pub(super) fn prepare(
     };
     let policies = case.policies.digest(&case.task.namespace);
     if needs_broker(contract) && !case.broker {
-        return Err(not_yet(format!(
+        let message = format!(
             "the Skill {name:?} has egress, a payment or a workspace, and no broker is installed; set broker.enabled in the chart"
-        )));
+        );
+        return Err(blocked(BlockedReason::BrokerNotInstalled, message));
     }
     let payment = payment(&case.task.uid, &case.step.name, contract, &input)
         .map_err(|message| invalid("InvalidInput", message))?;
     if let Some(Payment { network, .. }) = &payment
         && !case.networks.contains(network)
     {
-        return Err(not_yet(format!(
+        let message = format!(
             "the Skill {name:?} pays on the network {network:?}, which the signer does not know; list it in the chart's signer.networks"
-        )));
+        );
+        return Err(blocked(BlockedReason::PaymentNetworkNotConfigured, message));
     }
     let secrets = secrets(case, contract)?;
     let limits = case.policies.egress_limits(&case.task.namespace);
@@ -120,9 +123,10 @@ fn secrets(case: &Case<'_>, contract: &SkillSpec) -> Early<BTreeMap<String, Stri
     let names = contract.egress.iter().filter_map(|egress| egress.credential.as_ref()).map(|shown| &shown.secret);
     let version = |name: &String| {
         let version = case.secrets.get(name).ok_or_else(|| {
-            not_yet(format!(
+            let message = format!(
                 "the Secret {name:?} is not there or not given to the broker; create it in the operator's namespace and list it in the chart's broker.secrets"
-            ))
+            );
+            blocked(BlockedReason::SecretNotFound, message)
         })?;
         Ok((name.clone(), version.clone()))
     };

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use countersign_crds::Step;
 
-use crate::record::{StepOutcome, TaskRecord};
+use crate::record::{ApprovalState, StepOutcome, TaskRecord};
 
-/// How many steps ahead outputs are fetched for; a step beyond them waits one more look.
+/// How many steps of each kind outputs are fetched ahead for; what a step beyond them needs is asked for when it is judged.
 const AHEAD: usize = 32;
 
-/// The finished steps whose outputs may be named by steps that could start now or next.
+/// The finished steps whose outputs may be named by steps that could start now or next: a guess that saves looks. Steps
+/// that people have yet to sign for come after all others, so that they keep nothing from those.
 pub fn wanted_outputs(record: &TaskRecord) -> BTreeSet<String> {
     let Some(plan) = &record.plan else { return BTreeSet::new() };
     let near = |step: &&Step| {
@@ -18,21 +19,25 @@ pub fn wanted_outputs(record: &TaskRecord) -> BTreeSet<String> {
             |need: &String| record.steps.get(need).is_some_and(|need| !need.is_open() || need.live_attempt().is_some());
         state.is_open() && step.needs.iter().all(done)
     };
-    let named = |step: &Step| {
-        let text = serde_json::to_string(step).unwrap_or_default();
-        // Names are words, so a name that the text does not hold cannot be referred to.
-        let succeeded = |name: &&Step| record.steps.get(&name.name).is_some_and(|s| s.state == StepOutcome::Succeeded);
-        plan.steps
-            .iter()
-            .filter(succeeded)
-            .map(|s| s.name.clone())
-            .filter(|n| text.contains(n.as_str()))
-            .collect::<Vec<_>>()
-    };
-    plan.steps.iter().filter(near).take(AHEAD).filter(|step| mentions_steps(step)).flat_map(named).collect()
+    let unsigned: BTreeSet<&str> = record
+        .approvals
+        .values()
+        .filter(|approval| approval.state == ApprovalState::Requested)
+        .flat_map(|approval| approval.covers.keys().map(String::as_str))
+        .collect();
+    let (unsigned, ready): (Vec<&Step>, Vec<&Step>) =
+        plan.steps.iter().filter(near).partition(|step| unsigned.contains(step.name.as_str()));
+    let ahead = ready.into_iter().take(AHEAD).chain(unsigned.into_iter().take(AHEAD));
+    ahead.flat_map(|step| named(record, step)).collect()
 }
 
-fn mentions_steps(step: &Step) -> bool {
+/// The finished steps that a step names. Names are words, so what is no word of its expressions is not referred to.
+fn named(record: &TaskRecord, step: &Step) -> Vec<String> {
     let text = serde_json::to_string(&(&step.input, &step.when)).unwrap_or_default();
-    text.contains("steps")
+    if !text.contains("steps") {
+        return Vec::new();
+    }
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let succeeded = |name: &&str| record.steps.get(*name).is_some_and(|step| step.state == StepOutcome::Succeeded);
+    text.split(|c| !word(c)).filter(succeeded).map(str::to_owned).collect()
 }

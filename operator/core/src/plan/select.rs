@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::graph::{at, compile_steps};
 use super::step::{CompiledStep, task_value, variables};
+use crate::blocked::{Blocked, BlockedReason};
 use crate::cel::Fence;
 use crate::digest::{self, Digest};
 use crate::names;
@@ -22,11 +23,8 @@ const GENERIC_SKILL: &str = "generic-action";
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
     Stamp(Box<RecordedPlan>),
-    /// Something that a person can still install is missing.
-    Wait {
-        reason: &'static str,
-        message: String,
-    },
+    /// Something that a person can still install is missing, or the evaluator has no time.
+    Blocked(Blocked),
     /// It can never run.
     Refuse {
         reason: &'static str,
@@ -62,16 +60,19 @@ pub(crate) fn choose(task: &TaskView, observed: &Observed, fence: &Fence) -> Res
         && observed.agent.is_none()
     {
         let message = format!("spec.agentRef: there is no Agent {:?} in this namespace; create it", agent.name);
-        return Err(Selection::Wait { reason: "AgentNotFound", message });
+        return Err(blocked(BlockedReason::AgentNotFound, message));
     }
     if let Some(problem) = missing_skill(&template.steps, &observed.skills) {
-        return Err(Selection::Wait { reason: "SkillNotInstalled", message: format!("{source}: {problem}") });
+        return Err(blocked(BlockedReason::SkillNotInstalled, format!("{source}: {problem}")));
     }
     let digest = digest_of(&template)
         .map_err(|error| Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {error}") })?;
     let name = names::plan(&task.uid, &task.name);
     let steps = template.steps.iter().zip(&compiled);
-    let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), fence);
+    let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), fence).map_err(|busy| {
+        let message = format!("{source}: {busy} cannot be evaluated at this moment");
+        blocked(BlockedReason::EvaluatorBusy, message)
+    })?;
     if !problems.is_empty() {
         return Err(refuse(&source, &problems));
     }
@@ -84,6 +85,10 @@ pub(crate) fn choose(task: &TaskView, observed: &Observed, fence: &Fence) -> Res
 pub(crate) fn digest_of(template: &PlanTemplate) -> Result<Digest, String> {
     let value = serde_json::to_value(template).map_err(|error| error.to_string())?;
     digest::of_json(&value).map_err(|error| error.to_string())
+}
+
+fn blocked(reason: BlockedReason, message: String) -> Selection {
+    Selection::Blocked(Blocked::new(reason, message))
 }
 
 fn refuse(source: &str, problems: &[Problem]) -> Selection {
@@ -99,11 +104,9 @@ pub(crate) fn source(task: &TaskView, lookup: &TemplateLookup) -> Result<(String
         TemplateLookup::Found { name, template } => Ok((format!("plan {name}"), template.clone())),
         TemplateLookup::Missing { name } => {
             let message = format!("spec.planRef: there is no Plan {name:?} in this namespace; create it");
-            Err(Selection::Wait { reason: "PlanNotFound", message })
+            Err(blocked(BlockedReason::PlanNotFound, message))
         }
-        TemplateLookup::Ambiguous { message } => {
-            Err(Selection::Wait { reason: "PlanAmbiguous", message: message.clone() })
-        }
+        TemplateLookup::Ambiguous { message } => Err(blocked(BlockedReason::PlanAmbiguous, message.clone())),
         TemplateLookup::NoneForType => Ok(("generic plan".to_owned(), generic(task))),
         TemplateLookup::NotNeeded => {
             let message = "spec: set exactly one of type, planRef and plan".to_owned();
@@ -138,14 +141,15 @@ fn missing_skill(steps: &[Step], skills: &BTreeMap<String, SkillSpec>) -> Option
     Some(Problem::new(format!("{}.skill", at("steps", index, step)), message))
 }
 
-/// Inputs that need no other step's output are known now, and so is whether the Skill takes them.
+/// Inputs that need no other step's output are known now, and so is whether the Skill takes them. The error is the field
+/// that the evaluator had no time for, of which nothing may be concluded.
 fn check_static_inputs<'a>(
     task: &TaskView,
     steps: impl Iterator<Item = (&'a Step, &'a CompiledStep)>,
     skills: &BTreeMap<String, SkillSpec>,
     (plan, digest): (&str, Digest),
     fence: &Fence,
-) -> Vec<Problem> {
+) -> Result<Vec<Problem>, String> {
     let view = task_value(&task.namespace, &task.name, &task.spec.parameters);
     let variables = variables(view, (plan, &digest.to_string()), std::iter::empty());
     // Many steps use the same few Skills.
@@ -163,10 +167,11 @@ fn check_static_inputs<'a>(
                 let schema = schemas.entry(&step.skill).or_insert_with(|| compile_schema(&skill.input));
                 problems.extend(violations(schema, &input, &field));
             }
+            Err(error) if error.is_transient() => return Err(format!("{field}.input")),
             Err(error) => problems.push(Problem::new(&field, error.to_string())),
         }
     }
-    problems
+    Ok(problems)
 }
 
 /// How a value breaks a Skill's schema, with paths below `field`.

@@ -285,8 +285,12 @@ pub(super) fn ruling(
         Judgement::Denied { message, rules, budget } => {
             plain(Says::Denied { message }, rules, budget.map(|budget| *budget))
         }
-        Judgement::Deferred { budget, until } => plain(Says::Deferred { until }, Vec::new(), Some(*budget)),
-        Judgement::NotYet { message } => plain(Says::NotYet { message }, Vec::new(), None),
+        Judgement::Blocked { blocked, budget: Some(budget) } => {
+            plain(Says::Deferred { until: blocked.until }, Vec::new(), Some(*budget))
+        }
+        Judgement::Blocked { blocked, budget: None } => {
+            plain(Says::NotYet { message: blocked.message }, Vec::new(), None)
+        }
         Judgement::Permitted(ready) => prepared(*ready, &|timeout, _| Says::Permitted { timeout }),
         Judgement::NeedsApproval { prepared: ready, ask } => {
             prepared(*ready, &|timeout, risk| Says::NeedsApproval { timeout, ask: ask.clone(), risk })

@@ -25,6 +25,7 @@ use std::time::Duration;
 use countersign_crds::EffectClass;
 use jiff::Timestamp;
 
+use crate::blocked::Blocked;
 use crate::budget::{Balance, LineKey, Scope};
 use crate::decide::Config;
 use crate::judge::PolicyJudge;
@@ -82,7 +83,10 @@ fn simulate_as(
             let walked = walk(now, inputs, task, &plan, &compiled, sight, court);
             tell(&mut simulation, inputs, task, &plan, &walked);
         }
-        Err(Selection::Wait { reason, message } | Selection::Refuse { reason, message }) => {
+        Err(Selection::Blocked(Blocked { reason, message, until: _ })) => {
+            simulation.obstacles.push(Obstacle { step: None, reason: reason.as_str().to_owned(), message });
+        }
+        Err(Selection::Refuse { reason, message }) => {
             simulation.obstacles.push(Obstacle { step: None, reason: reason.to_owned(), message });
         }
         // What is chosen is no error.

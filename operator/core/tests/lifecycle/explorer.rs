@@ -111,6 +111,7 @@ impl<'a> Explorer<'a> {
                 networks: Default::default(),
                 require_network_policy: false,
                 start_deadline: SignedDuration::from_hours(24 * 365),
+                planning_deadline: SignedDuration::from_hours(1),
             },
             skill: serde_json::from_value(skill).unwrap(),
             task: TaskView {
@@ -120,6 +121,7 @@ impl<'a> Explorer<'a> {
                 generation: Some(1),
                 spec: serde_json::from_value(spec).unwrap(),
                 on_behalf_of: None,
+                deleting: false,
                 conditions: Vec::new(),
             },
             name: String::new(),

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use countersign_core::blocked::BlockedReason;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Bench, Config, decide};
 use countersign_core::effect::{Act, Decision};
-use countersign_core::judge::PolicyJudge;
+use countersign_core::judge::{Case, Judge, Judgement, PolicyJudge};
 use countersign_core::observed::{ApprovalView, Guard, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::policy::PolicySet;
 use countersign_crds::{PolicySpec, SkillSpec};
@@ -18,6 +19,17 @@ pub struct Bed {
     pub observed: Observed,
     pub config: Config,
     pub judge: PolicyJudge,
+    /// The evaluator has no time for anything.
+    pub busy: bool,
+}
+
+/// A judge that gets no time from the evaluator.
+struct Busy;
+
+impl Judge for Busy {
+    fn judge(&self, _: &Case<'_>) -> Judgement {
+        Judgement::blocked(BlockedReason::EvaluatorBusy, "the Policies cannot be evaluated at this moment")
+    }
 }
 
 impl Bed {
@@ -34,6 +46,7 @@ impl Bed {
             generation: Some(1),
             spec: serde_json::from_value(spec).unwrap(),
             on_behalf_of: Some("carol".into()),
+            deleting: false,
             conditions: Vec::new(),
         };
         let observed = Observed {
@@ -48,9 +61,10 @@ impl Bed {
             networks: Default::default(),
             require_network_policy: false,
             start_deadline: SignedDuration::from_secs(300),
+            planning_deadline: SignedDuration::from_hours(1),
         };
         let now = "2026-11-21T00:00:00Z".parse().unwrap();
-        let mut bed = Bed { now, observed, config, judge: PolicyJudge::new(Fence::new()) };
+        let mut bed = Bed { now, observed, config, judge: PolicyJudge::new(Fence::new()), busy: false };
         bed.skill("echo", json!({"idempotent": true}));
         bed
     }
@@ -71,7 +85,9 @@ impl Bed {
 
     /// A look; its changes are recorded and its deeds done.
     pub fn look(&mut self) -> Decision {
-        let decision = decide(self.now, &self.config, &self.observed, &Bench::from(&self.judge)).unwrap();
+        let bench = Bench::from(&self.judge);
+        let bench = if self.busy { Bench { judge: &Busy, ..bench } } else { bench };
+        let decision = decide(self.now, &self.config, &self.observed, &bench).unwrap();
         self.observed.record = decision.record.clone();
         for act in &decision.acts {
             match act {

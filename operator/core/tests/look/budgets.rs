@@ -159,7 +159,7 @@ fn what_waits_starts_in_the_next_window_or_as_soon_as_something_is_given_back() 
         "{:?}",
         look.changes
     );
-    assert!(look.wake.unwrap() <= until);
+    assert!(look.requeue.unwrap() <= until);
     // A raised limit is enough.
     fill(&mut bed, Scope::Agent, Window::Day, "8.5", "0");
     let decision = decided(&bed.look()).unwrap();

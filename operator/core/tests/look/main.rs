@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod bed;
+mod blocked;
 mod budgets;
 mod steps;

@@ -152,7 +152,7 @@ fn signatures_count_for_nothing_while_the_guard_is_broken() {
     bed.sign("alice", true);
     let decision = bed.look();
     assert_eq!(jobs(&decision), [""; 0]);
-    assert!(decision.wake.is_some(), "looked at again");
+    assert!(decision.requeue.is_some(), "looked at again");
     let steps = &decision.status.unwrap().steps;
     assert!(steps[0].message.as_ref().unwrap().contains("the policy is gone"), "{steps:?}");
     bed.observed.guard = Guard::Whole;
@@ -238,7 +238,7 @@ fn a_pod_that_was_there_before_the_attempt_is_checked_before_it_is_let_in() {
     let planted = PodView { name: "planted".into(), uid: "planted".into(), key, state: PodState::Unchecked };
     bed.observed.pods.push(planted);
     let decision = bed.look();
-    assert!(decision.again, "to be looked at again at once");
+    assert_eq!(decision.requeue, Some(bed.now), "to be looked at again at once");
     assert!(!decision.changes.iter().any(|change| matches!(change, Change::Admit { .. })));
     bed.observed.pods[0].state = PodState::Altered { field: "spec.containers[0].image".into() };
     let decision = bed.look();
@@ -301,7 +301,7 @@ fn backoff_grows_is_bounded_and_only_what_is_idempotent_is_tried_again() {
         });
         let pause = retry_at.unwrap().duration_since(bed.now);
         pauses.push(pause.as_secs());
-        assert_eq!(decision.wake, retry_at);
+        assert_eq!(decision.requeue, retry_at);
         bed.now += pause;
     }
     for (pause, least) in pauses.iter().zip([10, 20, 30, 30]) {

@@ -36,6 +36,7 @@ impl Bed {
             generation: None,
             spec: serde_json::from_value(spec).unwrap(),
             on_behalf_of: None,
+            deleting: false,
             conditions: Vec::new(),
         };
         let observed =
@@ -46,6 +47,7 @@ impl Bed {
             networks: Default::default(),
             require_network_policy: false,
             start_deadline: SignedDuration::from_secs(300),
+            planning_deadline: SignedDuration::from_hours(1),
         };
         let judge = PolicyJudge::new(Fence::with_limit(Duration::from_secs(60)));
         let inputs = Inputs { config, observed, history: BTreeMap::new() };

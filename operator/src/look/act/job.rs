@@ -26,8 +26,6 @@ pub struct JobSettings {
     pub runner_image: String,
     /// How long a finished Job is kept for a look.
     pub ttl_seconds: i32,
-    /// How long a pod may take to start.
-    pub start_deadline_seconds: i64,
     /// Whether pods get a user namespace of their own (KEP-127).
     pub user_namespaces: bool,
 }
@@ -68,8 +66,6 @@ pub(super) fn build(
             completions: Some(1),
             parallelism: Some(1),
             pod_replacement_policy: Some("Failed".to_owned()),
-            // A backstop for the whole Job; the pod has a tighter one that counts from its start.
-            active_deadline_seconds: Some(run + 2 * settings.start_deadline_seconds),
             ttl_seconds_after_finished: Some(settings.ttl_seconds),
             template: PodTemplateSpec { metadata: Some(template), spec: Some(pod(settings, broker, key, launch, run)) },
             ..JobSpec::default()
@@ -243,8 +239,7 @@ mod tests {
         let layers = |effect: &str, class: Option<&str>, user_namespaces: bool| {
             let contract = json!({"effect": effect, "builtin": {"name": "generic_action"}, "runtimeClassName": class});
             let launch = json!({"skill": "k", "contract": contract, "input": {}, "image": "i", "timeout_seconds": 1});
-            let settings =
-                JobSettings { runner_image: "i".into(), ttl_seconds: 60, start_deadline_seconds: 60, user_namespaces };
+            let settings = JobSettings { runner_image: "i".into(), ttl_seconds: 60, user_namespaces };
             required(&settings, &serde_json::from_value(launch).unwrap()).join(",")
         };
         assert_eq!(layers("Read", None, true), "noNewPrivs,seccomp,landlock");

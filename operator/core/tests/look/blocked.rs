@@ -1,0 +1,391 @@
+//! What does not go on now: it says why, holds up nothing else, is asked about again, and is never taken for a failure.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_core::budget::{Balance, Budgets};
+use countersign_core::cel::Fence;
+use countersign_core::digest::Digest;
+use countersign_core::effect::{Act, Decision};
+use countersign_core::judge::PolicyJudge;
+use countersign_core::observed::{Guard, Network, PodState, TemplateLookup};
+use countersign_core::policy::PolicySet;
+use countersign_core::record::{AttemptOutcome, AttemptState, Change};
+use countersign_crds::{AgentSpec, PolicySpec, StepState};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use crate::bed::{Bed, phase};
+
+fn started(decision: &Decision) -> Vec<&str> {
+    let step = |act: &'_ Act| match act {
+        Act::CreateJob { .. } => true,
+        Act::CreatePlan { .. }
+        | Act::CreateApproval { .. }
+        | Act::ReportApproval { .. }
+        | Act::AdmitPod { .. }
+        | Act::DeleteJob { .. }
+        | Act::DeleteTask => false,
+    };
+    let name = |act: &'_ Act| if let Act::CreateJob { step, .. } = act { step.clone() } else { String::new() };
+    let names: BTreeSet<String> = decision.acts.iter().filter(|act| step(act)).map(name).collect();
+    decision.record.as_ref().unwrap().steps.keys().map(String::as_str).filter(|name| names.contains(*name)).collect()
+}
+
+fn begins(decision: &Decision) -> bool {
+    decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. }))
+}
+
+/// Reason and message of a step.
+fn said(decision: &Decision, step: &str) -> (String, String) {
+    let steps = &decision.status.as_ref().unwrap().steps;
+    let step = steps.iter().find(|found| found.name == step).unwrap();
+    (step.reason.clone().unwrap_or_default(), step.message.clone().unwrap_or_default())
+}
+
+fn reason(decision: &Decision, step: &str) -> String {
+    decision.blocked.of(step).map_or("", |blocked| blocked.reason.as_str()).to_owned()
+}
+
+/// Policies of one rule each.
+fn policies(rules: Value) -> Arc<PolicySet> {
+    let spec: PolicySpec = serde_json::from_value(json!({"rules": rules})).unwrap();
+    Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), spec)]))
+}
+
+/// `first` cannot go on for `why`; `second` could.
+fn first_is_blocked(why: &str) -> Bed {
+    let goes_out = json!({"egress": [{"host": "h.example.com", "credential": {"secret": "key", "key": "k"}}]});
+    let mut bed = Bed::new(json!({"plan": {"parallelism": 1, "steps": [
+        {"name": "first", "skill": "first", "approval": if why == "WaitingApproval" { "Always" } else { "Policy" }},
+        {"name": "second", "skill": "echo"}]}}));
+    bed.skill(
+        "first",
+        match why {
+            "Deferred" => json!({"cost": {"ceiling": "1", "perAttempt": "1"}}),
+            "SecretNotFound" => goes_out,
+            _ => json!({}),
+        },
+    );
+    if why == "Deferred" {
+        bed.observed.task.as_mut().unwrap().spec.budget = Some("1".into());
+        let task = bed.observed.task.clone().unwrap();
+        for line in Budgets::of(bed.now, &task, None, &bed.observed.policies).lines {
+            let held = Balance { spent: "0".parse().unwrap(), held: "1".parse().unwrap() };
+            bed.observed.balances.insert(line.key, held);
+        }
+    }
+    bed
+}
+
+#[test]
+fn what_is_blocked_holds_no_place_that_another_step_could_have() {
+    for why in ["Deferred", "SecretNotFound", "WaitingApproval"] {
+        let mut bed = first_is_blocked(why);
+        let decision = bed.look();
+        assert_eq!(reason(&decision, "first"), why, "{:?}", decision.blocked);
+        assert_eq!(started(&decision), ["second"], "{why}");
+    }
+}
+
+#[test]
+fn a_signed_attempt_without_its_guard_lets_another_go_first_and_waits_for_its_place() {
+    let mut bed = Bed::new(json!({"plan": {"parallelism": 1, "steps": [
+        {"name": "signed", "skill": "echo", "approval": "Always"}, {"name": "free", "skill": "echo"}]}}));
+    bed.observed.policies = policies(json!([{"name": "all", "match": "true", "effect": "Allow"}]));
+    // It is signed for before there is a place.
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        seen.push(started(&bed.look()).join(","));
+        bed.sign("alice", true);
+    }
+    assert_eq!(seen, ["free", "", ""]);
+    let mut bed = Bed::new(json!({"plan": {"parallelism": 1, "steps": [
+        {"name": "signed", "skill": "echo", "approval": "Always"},
+        {"name": "free", "skill": "echo", "needs": ["before"]}, {"name": "before", "skill": "echo", "when": "false"}]}}));
+    bed.observed.task.as_mut().unwrap().spec.suspend = true;
+    bed.look();
+    bed.observed.task.as_mut().unwrap().spec.suspend = false;
+    bed.look();
+    bed.sign("alice", true);
+    // `free` runs; the other has its signature and no place.
+    let decision = bed.look();
+    assert_eq!(reason(&decision, "signed"), "ParallelismReached", "{:?}", decision.blocked);
+    let running = bed.observed.record.as_ref().unwrap().steps.values().filter_map(|step| step.live_attempt());
+    assert_eq!(running.filter(|attempt| attempt.launched()).count(), 1);
+}
+
+type Alter = fn(&mut Bed);
+
+/// What keeps a pod from being let in, its reason, and how it ends.
+const HELD: [(&str, Alter, Alter); 6] = [
+    (
+        "GuardBroken",
+        |bed| bed.observed.guard = Guard::Broken { problem: "the webhook is gone".into() },
+        |bed| {
+            bed.observed.guard = Guard::Whole;
+        },
+    ),
+    (
+        "NetworkNotTried",
+        |bed| {
+            bed.config.require_network_policy = true;
+            bed.observed.network = Network::NotTried;
+        },
+        |bed| bed.observed.network = Network::Closed,
+    ),
+    ("EvaluatorBusy", |bed| bed.busy = true, |bed| bed.busy = false),
+    (
+        "Suspended",
+        |bed| bed.observed.task.as_mut().unwrap().spec.suspend = true,
+        |bed| {
+            bed.observed.task.as_mut().unwrap().spec.suspend = false;
+        },
+    ),
+    (
+        "Suspended",
+        |bed| bed.observed.agent.as_mut().unwrap().suspend = true,
+        |bed| {
+            bed.observed.agent.as_mut().unwrap().suspend = false;
+        },
+    ),
+    (
+        "PodUnchecked",
+        |bed| bed.observed.pods[0].state = PodState::Unchecked,
+        |bed| {
+            bed.observed.pods[0].state = PodState::Gated;
+        },
+    ),
+];
+
+/// An attempt that was signed for and intended, with its pod behind the gate.
+fn intended() -> Bed {
+    let mut bed = Bed::new(json!({"agentRef": {"name": "bond"},
+        "plan": {"steps": [{"name": "only", "skill": "echo", "approval": "Always"}]}}));
+    let agent: AgentSpec = serde_json::from_value(json!({"allowedSkills": ["echo"]})).unwrap();
+    bed.observed.agent = Some(agent);
+    bed.look();
+    bed.sign("alice", true);
+    assert_eq!(started(&bed.look()), ["only"]);
+    bed
+}
+
+#[test]
+fn a_pod_that_is_there_is_held_with_its_reason_and_let_in_afterwards() {
+    for (why, hold, release) in HELD {
+        let mut bed = intended();
+        hold(&mut bed);
+        for minutes in [0, 1, 10, 600] {
+            bed.now += SignedDuration::from_mins(minutes);
+            let decision = bed.look();
+            assert!(decision.changes.is_empty() && !begins(&decision), "{why}: {:?}", decision.changes);
+            assert_eq!(reason(&decision, "only"), why);
+            let soon = decision.requeue.is_some_and(|at| at > bed.now && at <= bed.now + SignedDuration::from_secs(5));
+            // A Task and an Agent are watched.
+            assert!(soon || why == "Suspended", "{why}: {:?}", decision.requeue);
+            if why != "PodUnchecked" {
+                let (reason, message) = said(&decision, "only");
+                assert!(reason == why && !message.is_empty(), "{why}: {reason} {message}");
+                assert!(phase(&decision).1.contains(&message), "{:?}", phase(&decision));
+            }
+        }
+        release(&mut bed);
+        let decision = bed.look();
+        assert!(begins(&decision), "{why}: {:?}", decision.blocked);
+    }
+}
+
+#[test]
+fn only_a_pod_that_never_appeared_is_said_not_to_have_appeared() {
+    let mut bed = intended();
+    bed.observed.pods.clear();
+    let decision = bed.look();
+    let deadline = bed.now + bed.config.start_deadline;
+    assert_eq!((reason(&decision, "only").as_str(), decision.requeue), ("PodPending", Some(deadline)));
+    bed.now = deadline;
+    let decision = bed.look();
+    assert!(phase(&decision).1.contains("no pod appeared"), "{:?}", phase(&decision));
+}
+
+#[test]
+fn what_was_let_in_on_record_stays_behind_its_gate_while_suspended() {
+    let mut bed = intended();
+    bed.look();
+    // The gate was not removed before the operator ended.
+    bed.observed.pods[0].state = PodState::Gated;
+    bed.observed.task.as_mut().unwrap().spec.suspend = true;
+    let decision = bed.look();
+    assert!(!begins(&decision) && decision.changes.is_empty(), "{:?}", decision.acts);
+    assert_eq!(said(&decision, "only").0, "Suspended");
+    bed.observed.task.as_mut().unwrap().spec.suspend = false;
+    assert!(begins(&bed.look()));
+}
+
+#[test]
+fn a_task_that_is_being_deleted_starts_nothing_and_ends() {
+    // Before its Plan, before anything is intended, and before a pod is let in.
+    let mut beds = [Bed::step(json!({})), Bed::step(json!({"approval": "Always"})), intended()];
+    beds[1].look();
+    for mut bed in beds {
+        bed.observed.task.as_mut().unwrap().deleting = true;
+        bed.sign("alice", true);
+        let decision = bed.look();
+        assert!(started(&decision).is_empty() && !begins(&decision), "{:?}", decision.acts);
+        assert_eq!(phase(&decision).0, "Cancelled");
+        let live = bed.observed.record.as_ref().unwrap().steps.values().filter_map(|step| step.live_attempt());
+        assert_eq!(live.count(), 0);
+        let again = bed.look();
+        assert!(again.changes.is_empty() && started(&again).is_empty() && again.requeue.is_none());
+    }
+}
+
+#[test]
+fn what_runs_when_its_task_is_deleted_is_told_to_end() {
+    let mut bed = intended();
+    bed.look();
+    bed.observed.task.as_mut().unwrap().deleting = true;
+    let decision = bed.look();
+    assert!(decision.acts.iter().any(|act| matches!(act, Act::DeleteJob { .. })), "{:?}", decision.acts);
+}
+
+#[test]
+fn deletion_is_asked_for_once_and_then_watched() {
+    let mut bed = Bed::step(json!({"when": "false"}));
+    bed.observed.task.as_mut().unwrap().spec.ttl_seconds_after_finished = Some(60);
+    let ended = bed.look();
+    let expires = bed.now + SignedDuration::from_secs(60);
+    assert_eq!(ended.requeue, Some(expires));
+    bed.now = expires;
+    let asks = |decision: &Decision| decision.acts.iter().filter(|act| **act == Act::DeleteTask).count();
+    let decision = bed.look();
+    assert_eq!((asks(&decision), decision.requeue), (1, None));
+    bed.observed.task.as_mut().unwrap().deleting = true;
+    for _ in 0..3 {
+        bed.now += SignedDuration::from_secs(1);
+        let decision = bed.look();
+        assert_eq!((asks(&decision), decision.requeue), (0, None));
+    }
+}
+
+#[test]
+fn a_time_out_of_the_evaluator_is_never_an_invalid_plan() {
+    let list = "${task.parameters.l.all(a, task.parameters.l.all(b, a + b >= 0))}";
+    let numbers: Vec<u32> = (0..20_000).collect();
+    let mut bed = Bed::new(json!({"parameters": {"l": numbers},
+        "plan": {"steps": [{"name": "only", "skill": "echo", "input": {"a": list}}]}}));
+    bed.judge = PolicyJudge::new(Fence::with_limit(Duration::from_micros(1)));
+    let decision = bed.look();
+    assert_eq!(phase(&decision).0, "Planning", "{:?}", phase(&decision));
+    assert!(
+        phase(&decision).1.starts_with("EvaluatorBusy: inline plan: steps[0] (only).input"),
+        "{:?}",
+        phase(&decision)
+    );
+    assert_eq!(decision.requeue, Some(bed.now + SignedDuration::from_secs(1)));
+    // It is no deadline's business either.
+    bed.now += SignedDuration::from_hours(24);
+    assert_eq!(phase(&bed.look()).0, "Planning");
+}
+
+#[test]
+fn what_the_evaluator_has_no_time_for_is_not_asked_of_it_for_each_step() {
+    let steps: Vec<Value> = (0..8).map(|n| json!({"name": format!("s{n}"), "skill": "echo"})).collect();
+    let mut bed = Bed::new(json!({"plan": {"parallelism": 8, "steps": steps}}));
+    bed.busy = true;
+    let decision = bed.look();
+    assert!(started(&decision).is_empty());
+    assert_eq!(reason(&decision, "s0"), "EvaluatorBusy");
+    bed.busy = false;
+    assert_eq!(started(&bed.look()).len(), 8);
+}
+
+/// `source` has an output. Each of many steps that people are asked to sign for needs it, and so does one that they are
+/// not.
+#[test]
+fn an_output_is_loaded_for_the_step_that_needs_it_however_many_others_wait_for_people() {
+    let mut steps = vec![json!({"name": "source", "skill": "echo"}), json!({"name": "other", "skill": "echo"})];
+    steps.extend((0..40).map(|n| {
+        json!({"name": format!("signed_{n}"), "skill": "echo", "needs": ["source"], "approval": "Always",
+            "input": {"n": "${steps.source.output.n}"}})
+    }));
+    steps.push(json!({"name": "free", "skill": "echo", "needs": ["other"], "input": {"n": "${steps.other.output.n}"}}));
+    let mut bed = Bed::new(json!({"plan": {"parallelism": 100, "steps": steps}}));
+    let good = |text: &str| json!({"status": "Succeeded", "output": {"sha256": Digest::of_bytes(text).hex(), "size": text.len(), "inline": text}});
+    bed.end_with(Some(good(r#"{"n":1}"#)), "");
+    let first = bed.observed.pods[0].key.clone();
+    let report = json!({"version": 1, "attempt": first, "status": "Succeeded", "output": good(r#"{"n":1}"#)["output"]});
+    bed.observed.pods[0].state = PodState::Ended(countersign_core::observed::PodEnd {
+        report: Some(serde_json::from_value(report).unwrap()),
+        reason: String::new(),
+        output: None,
+    });
+    let mut decision = bed.look();
+    // As the shell does: what was lacked is loaded, and it is looked at again at once.
+    for _ in 0..200 {
+        let lacked = decision.blocked.outputs_needed();
+        if lacked.is_empty() {
+            break;
+        }
+        assert_eq!(decision.requeue, Some(bed.now), "at once");
+        bed.observed.outputs.extend(lacked.into_iter().map(|step| (step, Arc::new(json!({"n": 1})))));
+        decision = bed.look();
+    }
+    let record = bed.observed.record.as_ref().unwrap();
+    assert!(record.steps["free"].live_attempt().is_some(), "{:?}", decision.blocked);
+    assert_eq!(record.approvals.len(), 40);
+    // A guess that many who wait for people are in makes no difference either.
+    bed.observed.outputs.clear();
+    assert!(countersign_core::plan::wanted_outputs(record).contains("source"));
+    let decision = bed.look();
+    assert_eq!(reason(&decision, "signed_39"), "WaitingApproval", "nothing is loaded for what waits for people");
+    assert_eq!(
+        decision.status.unwrap().steps.iter().filter(|step| step.state == StepState::WaitingApproval).count(),
+        40
+    );
+}
+
+#[test]
+fn what_planning_lacks_is_asked_for_less_and_less_often_and_fails_with_its_name() {
+    type Case = (Value, TemplateLookup, &'static str, &'static str);
+    let plan = |skill: &str| json!({"plan": {"steps": [{"name": "only", "skill": skill}]}});
+    let with_agent = json!({"agentRef": {"name": "bond"}, "plan": {"steps": [{"name": "only", "skill": "echo"}]}});
+    let missing = TemplateLookup::Missing { name: "monthly".into() };
+    let ambiguous = TemplateLookup::Ambiguous { message: "spec.type: several Plans carry it (a, b); keep one".into() };
+    let cases: [Case; 4] = [
+        (plan("gone"), TemplateLookup::NotNeeded, "SkillNotInstalled", "the Skill \"gone\""),
+        (with_agent, TemplateLookup::NotNeeded, "AgentNotFound", "no Agent \"bond\""),
+        (json!({"planRef": {"name": "monthly"}}), missing, "PlanNotFound", "no Plan \"monthly\""),
+        (json!({"type": "odd"}), ambiguous, "PlanAmbiguous", "several Plans"),
+    ];
+    for (spec, template, why, words) in cases {
+        let mut bed = Bed::new(spec);
+        bed.observed.template = template;
+        let began = bed.now;
+        let mut looks = 0;
+        let failed = loop {
+            let decision = bed.look();
+            looks += 1;
+            let Some(next) = decision.requeue else { break decision };
+            assert!(phase(&decision).0 == "Planning" && phase(&decision).1.contains(why), "{:?}", phase(&decision));
+            assert!(next > bed.now && next <= began + bed.config.planning_deadline, "{next}");
+            bed.now = next;
+        };
+        assert_eq!(bed.now, began + bed.config.planning_deadline, "{why}");
+        assert!(looks < 100, "{why}: {looks} looks");
+        let (phase, message) = phase(&failed);
+        assert!(phase == "Failed" && message.contains(why) && message.contains(words), "{phase}: {message}");
+        assert!(message.contains("planningDeadlineSeconds"), "{message}");
+    }
+}
+
+#[test]
+fn an_attempt_that_was_voided_by_a_deletion_never_ran() {
+    let mut bed = intended();
+    bed.observed.task.as_mut().unwrap().deleting = true;
+    let decision = bed.look();
+    let voided = |change: &Change| matches!(change, Change::FinishAttempt { outcome: AttemptOutcome::Voided, .. });
+    assert!(decision.changes.iter().any(voided), "{:?}", decision.changes);
+    let attempt = &bed.observed.record.as_ref().unwrap().steps["only"].attempts[0];
+    assert!(matches!(&attempt.state, AttemptState::Finished { pod_uid: None, .. }));
+}
