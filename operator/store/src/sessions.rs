@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use crate::Store;
 use crate::error::StoreError;
 use crate::ledger::{amount, money};
-use crate::log::{Told, append};
+use crate::log::{LogEvent, append};
 use crate::values::{count, digest, from_json, micros};
 
 /// An attempt whose pod was let in.
@@ -92,7 +92,7 @@ impl Store {
             return Ok(false);
         }
         let event = Event::OpenSession { attempt: of.attempt.clone(), at };
-        append(&mut transaction, Some(&of.task), &[Told::event(&event)?]).await?;
+        append(&mut transaction, Some(&of.task), &[LogEvent::event(&event)?]).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -177,7 +177,7 @@ impl Store {
             cost,
             at,
         };
-        append(&mut transaction, Some(&of.task), &[Told::event(&event)?]).await?;
+        append(&mut transaction, Some(&of.task), &[LogEvent::event(&event)?]).await?;
         transaction.commit().await?;
         Ok(())
     }
@@ -221,7 +221,7 @@ pub(crate) async fn enter(
     number: i32,
     call: &Call<'_>,
     at: Timestamp,
-) -> Result<Told, StoreError> {
+) -> Result<LogEvent, StoreError> {
     let Call { method, url, reserved, ceiling: _ } = call;
     sqlx::query!(
         "update sessions set calls = $2, cost = cost + $3 where attempt = $1",
@@ -243,7 +243,7 @@ pub(crate) async fn enter(
     )
     .execute(connection)
     .await?;
-    Told::event(&Event::BeginCall {
+    LogEvent::event(&Event::BeginCall {
         attempt: of.attempt.clone(),
         number: count(number)?,
         method: (*method).to_owned(),

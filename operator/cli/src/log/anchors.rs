@@ -148,8 +148,8 @@ async fn on_chain(found: &evm::Proved, means: &Means, client: &Client) -> anyhow
     }
 }
 
-/// A payment of the export, with all that its entries say of it.
-struct Told {
+/// A payment that entries of the export claim was made, with all that they say of it.
+struct ClaimedPayment {
     index: u64,
     terms: Payment,
     account: Option<String>,
@@ -157,7 +157,7 @@ struct Told {
 }
 
 /// The payments that an export says were made. What was erased says nothing.
-fn payments(bundle: &Bundle) -> anyhow::Result<Vec<Told>> {
+fn payments(bundle: &Bundle) -> anyhow::Result<Vec<ClaimedPayment>> {
     let mut terms: BTreeMap<PaymentId, Payment> = BTreeMap::new();
     let mut accounts: BTreeMap<PaymentId, String> = BTreeMap::new();
     let mut made = Vec::new();
@@ -183,14 +183,14 @@ fn payments(bundle: &Bundle) -> anyhow::Result<Vec<Told>> {
         }
     }
     // Of a payment whose request is not exported, nobody could say what it was to be.
-    let told = made.into_iter().filter_map(|(index, id, receipt)| {
-        Some(Told { index, terms: terms.get(&id)?.clone(), account: accounts.get(&id).cloned(), receipt })
+    let claimed = made.into_iter().filter_map(|(index, id, receipt)| {
+        Some(ClaimedPayment { index, terms: terms.get(&id)?.clone(), account: accounts.get(&id).cloned(), receipt })
     });
-    Ok(told.collect())
+    Ok(claimed.collect())
 }
 
-async fn of_payment(told: &Told, means: &Means, client: &Client) -> anyhow::Result<String> {
-    let Told { index: _, terms, account, receipt } = told;
+async fn of_payment(claimed: &ClaimedPayment, means: &Means, client: &Client) -> anyhow::Result<String> {
+    let ClaimedPayment { index: _, terms, account, receipt } = claimed;
     let evidence = match (terms.mode, &receipt.evidence) {
         (PaymentMode::Mock, _) => return Ok(format!("{terms}: nothing was paid.")),
         (PaymentMode::Live, Some(evidence)) => evidence.as_bytes(),

@@ -32,7 +32,7 @@ impl Store {
             change::apply(&mut transaction, uid, change).await?;
         }
         let (moves, events) = ledger::write(&mut transaction, uid, changes, &rows).await?;
-        let told = changes.iter().map(log::Told::change).chain(events.iter().map(log::Told::event));
+        let told = changes.iter().map(log::LogEvent::change).chain(events.iter().map(log::LogEvent::event));
         let told = told.collect::<Result<Vec<_>, _>>()?;
         log::append(&mut transaction, Some(&task), &told).await?;
         let at = changes.last().map(Change::at).unwrap_or_default();

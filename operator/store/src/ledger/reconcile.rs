@@ -8,7 +8,7 @@ use super::close::{Open, settle};
 use super::rows::{self, Moves};
 use crate::Store;
 use crate::error::{CommitError, StoreError};
-use crate::log::{Told, append};
+use crate::log::{LogEvent, append};
 
 /// An attempt that is over and whose cost is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl Store {
         let cost = cost.ok_or_else(|| StoreError::Corrupt(format!("the cost of {}", open.attempt)))?;
         let mut moves = Moves::default();
         let event: Event = settle(&mut transaction, &open, cost, "Settled", at, &mut moves).await?;
-        append(&mut transaction, Some(&of.task), &[Told::event(&event)?]).await?;
+        append(&mut transaction, Some(&of.task), &[LogEvent::event(&event)?]).await?;
         rows::apply(&mut transaction, moves, at).await?;
         transaction.commit().await?;
         Ok(true)

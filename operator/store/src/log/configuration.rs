@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use countersign_core::event::{Event, ObjectName};
 use jiff::Timestamp;
 
-use super::write::{Told, append};
+use super::write::{LogEvent, append};
 use crate::Store;
 use crate::error::StoreError;
 
@@ -57,7 +57,7 @@ impl Store {
             transaction.rollback().await?;
             return Ok(false);
         }
-        append(&mut transaction, None, &[Told::event(event)?]).await?;
+        append(&mut transaction, None, &[LogEvent::event(event)?]).await?;
         transaction.commit().await?;
         Ok(true)
     }

@@ -5,7 +5,7 @@ use countersign_core::tlog::entry::TaskName;
 use jiff::Timestamp;
 
 use super::read::unsigned;
-use super::write::{Told, append};
+use super::write::{LogEvent, append};
 use crate::Store;
 use crate::error::StoreError;
 use crate::roles::identity;
@@ -72,7 +72,7 @@ impl Store {
         .await?;
         let by = identity(&mut *transaction).await?;
         let event = Event::Erase { by, reason: reason.to_owned(), entries: places.clone(), at };
-        append(&mut transaction, Some(task), &[Told::event(&event)?]).await?;
+        append(&mut transaction, Some(task), &[LogEvent::event(&event)?]).await?;
         transaction.commit().await?;
         Ok(Erased::Done(places))
     }

@@ -12,4 +12,4 @@ pub use erase::Erased;
 pub use read::Snapshot;
 pub(crate) use read::unsigned;
 pub use sequence::{LogKeys, Sequenced};
-pub(crate) use write::{Told, append};
+pub(crate) use write::{LogEvent, append};

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 
 use super::read::unsigned;
-use super::write::{Told, append};
+use super::write::{LogEvent, append};
 use crate::Store;
 use crate::error::StoreError;
 use crate::values::micros;
@@ -118,7 +118,7 @@ async fn rotate_to(
 ) -> Result<(), StoreError> {
     let note = rotate(old, new).map_err(|error| StoreError::Corrupt(format!("the log's next key: {error}")))?;
     let (old, new) = (old.verifying_key().to_string(), new.verifying_key().to_string());
-    append(connection, None, &[Told::event(&Event::RotateKey { old, new, note, at: now })?]).await
+    append(connection, None, &[LogEvent::event(&Event::RotateKey { old, new, note, at: now })?]).await
 }
 
 async fn pending(connection: &mut PgConnection, limit: i64) -> Result<Vec<Pending>, StoreError> {

@@ -11,20 +11,20 @@ use crate::Store;
 use crate::error::StoreError;
 use crate::values::{json, micros};
 
-/// One thing that happened.
-pub(crate) struct Told {
+/// One thing that happened, as its log entry tells it: the kind, the instant, and the event as JSON.
+pub(crate) struct LogEvent {
     kind: &'static str,
     at: Timestamp,
     event: Value,
 }
 
-impl Told {
-    pub fn change(change: &Change) -> Result<Told, StoreError> {
-        Ok(Told { kind: change.kind(), at: change.at(), event: json(change)? })
+impl LogEvent {
+    pub fn change(change: &Change) -> Result<LogEvent, StoreError> {
+        Ok(LogEvent { kind: change.kind(), at: change.at(), event: json(change)? })
     }
 
-    pub fn event(event: &Event) -> Result<Told, StoreError> {
-        Ok(Told { kind: event.kind(), at: event.at(), event: json(event)? })
+    pub fn event(event: &Event) -> Result<LogEvent, StoreError> {
+        Ok(LogEvent { kind: event.kind(), at: event.at(), event: json(event)? })
     }
 }
 
@@ -32,12 +32,12 @@ impl Told {
 pub(crate) async fn append(
     connection: &mut PgConnection,
     task: Option<&TaskName>,
-    told: &[Told],
+    events: &[LogEvent],
 ) -> Result<(), StoreError> {
-    let at: Vec<i64> = told.iter().map(|told| micros(told.at)).collect();
-    let kinds: Vec<String> = told.iter().map(|told| told.kind.to_owned()).collect();
+    let at: Vec<i64> = events.iter().map(|event| micros(event.at)).collect();
+    let kinds: Vec<String> = events.iter().map(|event| event.kind.to_owned()).collect();
     let (mut bodies, mut payloads) = (Vec::new(), Vec::new());
-    for Told { kind, at, event } in told {
+    for LogEvent { kind, at, event } in events {
         let closed = close(kind, *at, task.cloned(), event, [salt()?, salt()?]);
         let Sealed { body, payload } = closed.map_err(|error| StoreError::Corrupt(error.to_string()))?;
         bodies.push(body);
@@ -70,7 +70,7 @@ impl Store {
     /// Logs what happened to the system itself, or to the record of a Task.
     pub async fn tell(&self, task: Option<&TaskName>, event: &Event) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        append(&mut connection, task, &[Told::event(event)?]).await
+        append(&mut connection, task, &[LogEvent::event(event)?]).await
     }
 }
 

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::log::{Told, append, unsigned};
+use crate::log::{LogEvent, append, unsigned};
 use crate::values::{from_json, kept_error, micros, timestamp};
 
 /// Something that is due.
@@ -269,7 +269,7 @@ impl Store {
                 transaction: hash.clone(),
                 at: *at,
             };
-            append(&mut transaction, Some(task), &[Told::event(&event)?]).await?;
+            append(&mut transaction, Some(task), &[LogEvent::event(&event)?]).await?;
         }
         transaction.commit().await?;
         Ok(true)
@@ -431,5 +431,5 @@ async fn tell_end(
     let Work::Pay { payment, task, unauthorised: _ } = &item.work else { return Ok(()) };
     let id: PaymentId = payment.id;
     let event = Event::EndPayment { payment: id, state, receipt, message, at };
-    append(connection, Some(task), &[Told::event(&event)?]).await
+    append(connection, Some(task), &[LogEvent::event(&event)?]).await
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::Store;
 use crate::error::StoreError;
 use crate::ledger::money;
-use crate::log::{Told, append};
+use crate::log::{LogEvent, append};
 use crate::sessions::{Admitted, Call, enter};
 use crate::values::{count, from_name, json, micros};
 
@@ -88,7 +88,7 @@ impl Store {
         let call = Call { method: METHOD, url: &url, reserved: owed, ceiling };
         let begun = enter(&mut transaction, of, session.calls + 1, &call, at).await?;
         let request = Event::RequestPayment { attempt: of.attempt.clone(), payment: Box::new(payment.clone()), at };
-        append(&mut transaction, Some(&of.task), &[begun, Told::event(&request)?]).await?;
+        append(&mut transaction, Some(&of.task), &[begun, LogEvent::event(&request)?]).await?;
         let standing = standing(&mut transaction, of, payment).await?;
         transaction.commit().await?;
         Ok(standing)

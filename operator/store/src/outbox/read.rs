@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::Store;
 use crate::error::StoreError;
-use crate::log::{Told, append, unsigned};
+use crate::log::{LogEvent, append, unsigned};
 use crate::values::{from_name, timestamp};
 
 /// An item as people see it.
@@ -168,7 +168,7 @@ impl Store {
             let TaskRow { namespace, name, uid } = task.fetch_one(&mut *transaction).await?;
             let id: B256 = payment.parse().map_err(|_| StoreError::Corrupt(format!("{payment} is no payment's id")))?;
             let event = Event::RevivePayment { payment: PaymentId(id), by: by.clone(), at: now };
-            append(&mut transaction, Some(&TaskName { namespace, name, uid }), &[Told::event(&event)?]).await?;
+            append(&mut transaction, Some(&TaskName { namespace, name, uid }), &[LogEvent::event(&event)?]).await?;
         }
         transaction.commit().await?;
         Ok(true)
