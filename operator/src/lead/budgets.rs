@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_core::budget::{Budgets, LineKey, Scope, agent_status};
 use countersign_crds::{Agent, AgentStatus, LABEL_ATTEMPT, Policy, Task};
-use countersign_store::{Unsettled, Untold};
+use countersign_store::{UnannouncedAlert, Unsettled};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Resource;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -72,8 +72,8 @@ async fn report(context: &Context, reported: &mut BTreeMap<(String, String), Age
 
 /// An Event on whatever the budget stands on.
 async fn tell(context: &Context) -> Result<(), Error> {
-    for alert in context.store.untold_alerts(BATCH).await? {
-        let Untold { id, scope, subject, window, percent, limit, spent, held, task: _ } = &alert;
+    for alert in context.store.unannounced_alerts(BATCH).await? {
+        let UnannouncedAlert { id, scope, subject, window, percent, limit, spent, held, task: _ } = &alert;
         let exhausted = *percent >= 100;
         let event = Event {
             type_: if *percent >= 80 { EventType::Warning } else { EventType::Normal },
@@ -97,7 +97,7 @@ async fn tell(context: &Context) -> Result<(), Error> {
     Ok(())
 }
 
-fn about(context: &Context, alert: &Untold) -> Vec<ObjectReference> {
+fn about(context: &Context, alert: &UnannouncedAlert) -> Vec<ObjectReference> {
     let reference =
         |api_version: String, kind: String, namespace: &str, name: &str, uid: Option<String>| ObjectReference {
             api_version: Some(api_version),

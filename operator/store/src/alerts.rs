@@ -32,9 +32,9 @@ pub struct Alert {
     pub attempt: u32,
 }
 
-/// One that no Event in the cluster told of yet.
+/// An alert that no Event in the cluster announces yet. Amounts are in millionths of the installation's currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Untold {
+pub struct UnannouncedAlert {
     pub id: i64,
     pub scope: Scope,
     pub subject: String,
@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// Those that no Event told of, the oldest first.
-    pub async fn untold_alerts(&self, limit: i64) -> Result<Vec<Untold>, StoreError> {
+    pub async fn unannounced_alerts(&self, limit: i64) -> Result<Vec<UnannouncedAlert>, StoreError> {
         let rows = sqlx::query!(
             r#"select a.id, a.percent, a."limit", a.spent, a.held, b.scope, b.subject, b."window",
                 t.namespace as "namespace?", t.name as "name?"
@@ -144,7 +144,7 @@ impl Store {
             limit
         );
         let rows = rows.fetch_all(&self.pool).await?.into_iter().map(|row| {
-            Ok(Untold {
+            Ok(UnannouncedAlert {
                 id: row.id,
                 scope: from_name(&row.scope)?,
                 subject: row.subject,

@@ -19,7 +19,7 @@ mod sessions;
 mod statistics;
 mod values;
 
-pub use alerts::{Alert, Outbox, Untold};
+pub use alerts::{Alert, Outbox, UnannouncedAlert};
 pub use books::{Books, OpenWindows, ReservationState};
 pub use error::{CommitError, StoreError};
 pub use history::Past;
