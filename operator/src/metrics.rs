@@ -4,7 +4,7 @@ mod budgets;
 mod witness;
 
 use countersign_core::record::Change;
-use countersign_store::Books;
+use countersign_store::LedgerSummary;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts,
     Registry, TextEncoder,
@@ -105,8 +105,8 @@ impl Metrics {
         }
     }
 
-    pub fn books(&self, books: &Books) {
-        self.budgets.read(books);
+    pub fn ledger(&self, summary: &LedgerSummary) {
+        self.budgets.read(summary);
     }
 
     pub fn act(&self, kind: &str, done: bool) {

@@ -1,12 +1,12 @@
 //! What only the leader does: look at Tasks, end the records of those that are gone, and keep the log in order.
 
-mod books;
 mod budgets;
 mod canary;
 mod configuration;
 mod leader;
 mod outside;
 mod sequencer;
+mod summary;
 mod sweep;
 mod witness;
 
@@ -89,7 +89,7 @@ async fn lead(
         () = witness::run(&context, &witnesses) => Ok(()),
         () = canary::run(&context, &trigger) => Ok(()),
         () = budgets::run(&context) => Ok(()),
-        () = books::run(&context) => Ok(()),
+        () = summary::run(&context) => Ok(()),
         () = outside::run(&context, &trigger) => Ok(()),
         () = configuration::run(&context, &replica) => Ok(()),
     };

@@ -5,7 +5,7 @@ use countersign_core::budget::{Scope, Window};
 use countersign_core::money::Money;
 use countersign_core::record::Change;
 use countersign_crds::{BudgetVerdict, Priority};
-use countersign_store::{Books, Differences, OpenWindows, ReservationState};
+use countersign_store::{Differences, LedgerSummary, OpenWindows, ReservationState};
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
 #[derive(Clone)]
@@ -56,8 +56,8 @@ impl Budgets {
             reservations: gauge("reservations", "Reservations, by state", &["state"])?,
             differences: gauge(
                 "ledger_difference",
-                "How the books differ from each other, in millionths: 0, or something is wrong",
-                &["books"],
+                "How the ledger's accounts, reservations and budgets differ, in millionths: 0, or something is wrong",
+                &["account"],
             )?,
             open: Open {
                 limit: gauge("budget_limit_micros", "Limits of the windows that are open, in millionths", &WINDOW)?,
@@ -86,8 +86,8 @@ impl Budgets {
     }
 
     /// Takes over what the record says.
-    pub fn read(&self, books: &Books) {
-        let Books { reservations, spent, windows, differences } = books;
+    pub fn read(&self, summary: &LedgerSummary) {
+        let LedgerSummary { reservations, spent, windows, differences } = summary;
         for priority in PRIORITIES {
             let of = spent.iter().filter(|(of, _)| *of == priority).map(|(_, spent)| *spent);
             self.spent.with_label_values(&[priority.as_str()]).set(whole(of.fold(Money::ZERO, Money::saturating_add)));
@@ -97,14 +97,14 @@ impl Budgets {
             self.reservations.with_label_values(&[state.as_str()]).set(count);
         }
         let Differences { accounts, held, revenue, budgets_held, budgets_spent } = differences;
-        for (books, difference) in [
+        for (account, difference) in [
             ("accounts", accounts),
             ("held", held),
             ("revenue", revenue),
             ("budgets_held", budgets_held),
             ("budgets_spent", budgets_spent),
         ] {
-            self.differences.with_label_values(&[books]).set(*difference);
+            self.differences.with_label_values(&[account]).set(*difference);
         }
         for scope in Scope::ALL {
             for window in Window::ALL {
@@ -185,7 +185,7 @@ mod tests {
             held: money(10),
             fullest_percent: 90,
         };
-        let mut books = Books {
+        let mut summary = LedgerSummary {
             reservations: vec![
                 (ReservationState::Held, 2),
                 (ReservationState::Held, 3),
@@ -195,7 +195,7 @@ mod tests {
             windows: vec![open],
             differences: Differences { held: -3, ..Differences::default() },
         };
-        metrics.books(&books);
+        metrics.ledger(&summary);
         let first = text(&metrics);
         for line in [
             "countersign_reservations{state=\"Held\"} 5",
@@ -206,18 +206,18 @@ mod tests {
             "countersign_budget_held_micros{scope=\"Agent\",window=\"Day\"} 10",
             "countersign_budget_fullest_percent{scope=\"Agent\",window=\"Day\"} 90",
             "countersign_budget_held_micros{scope=\"Cluster\",window=\"Total\"} 0",
-            "countersign_ledger_difference{books=\"held\"} -3",
-            "countersign_ledger_difference{books=\"accounts\"} 0",
+            "countersign_ledger_difference{account=\"held\"} -3",
+            "countersign_ledger_difference{account=\"accounts\"} 0",
         ] {
             assert!(first.contains(&format!("{line}\n")), "{line} in {first}");
         }
         // The window went by.
-        (books.windows, books.differences) = (Vec::new(), Differences::default());
-        metrics.books(&books);
+        (summary.windows, summary.differences) = (Vec::new(), Differences::default());
+        metrics.ledger(&summary);
         let second = text(&metrics);
         for line in [
             "countersign_budget_held_micros{scope=\"Agent\",window=\"Day\"} 0",
-            "countersign_ledger_difference{books=\"held\"} 0",
+            "countersign_ledger_difference{account=\"held\"} 0",
         ] {
             assert!(second.contains(&format!("{line}\n")), "{line} in {second}");
         }
@@ -226,7 +226,7 @@ mod tests {
     /// Names of metrics, each with the names of its labels.
     fn told() -> BTreeMap<String, BTreeSet<String>> {
         let metrics = Metrics::new().unwrap();
-        metrics.books(&Books::default());
+        metrics.ledger(&LedgerSummary::default());
         let mut told: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let text = text(&metrics);
         for line in text.lines().filter(|line| !line.starts_with('#')) {

@@ -4,7 +4,6 @@
 //! only if nobody else has changed that Task's record since it was read (compare-and-set on its version).
 
 mod alerts;
-mod books;
 mod commit;
 mod error;
 mod history;
@@ -17,10 +16,10 @@ mod queries;
 mod roles;
 mod sessions;
 mod statistics;
+mod summary;
 mod values;
 
 pub use alerts::{Alert, Outbox, UnannouncedAlert};
-pub use books::{Books, OpenWindows, ReservationState};
 pub use error::{CommitError, StoreError};
 pub use history::Past;
 pub use ledger::{Differences, Unsettled};
@@ -34,6 +33,7 @@ pub use statistics::{
     BudgetCursor, BudgetFilter, BudgetRow, Decisions, DecisionsCursor, Period, Reason, ReasonCursor, Spend, SpendBy,
     SpendCursor,
 };
+pub use summary::{LedgerSummary, OpenWindows, ReservationState};
 
 use std::collections::BTreeMap;
 

@@ -4,13 +4,13 @@ use countersign_core::budget::{Scope, Window};
 use countersign_core::money::Money;
 use countersign_crds::{BudgetVerdict, Priority};
 use countersign_store::{
-    Books, BudgetCursor, BudgetFilter, Decisions, DecisionsCursor, OpenWindows, Period, ReasonCursor, ReservationState,
-    Spend, SpendBy, SpendCursor, Store,
+    BudgetCursor, BudgetFilter, Decisions, DecisionsCursor, LedgerSummary, OpenWindows, Period, ReasonCursor,
+    ReservationState, Spend, SpendBy, SpendCursor, Store,
 };
 
 use crate::database::Database;
 
-const BOOKS: &str = include_str!("books.sql");
+const BOOKS: &str = include_str!("ledger.sql");
 
 async fn books(database: &Database) -> Store {
     let store = database.fresh_store().await;
@@ -211,9 +211,9 @@ async fn every_window_says_what_is_left_and_of_whom_it_is() {
 async fn the_books_are_summed_without_anybodys_name() {
     let database = Database::new().await;
     let empty = database.fresh_store().await;
-    assert_eq!(empty.books().await.unwrap(), Books::default());
+    assert_eq!(empty.ledger_summary().await.unwrap(), LedgerSummary::default());
     let store = books(&database).await;
-    let Books { reservations, spent, windows, differences } = store.books().await.unwrap();
+    let LedgerSummary { reservations, spent, windows, differences } = store.ledger_summary().await.unwrap();
     let count = |state| -> i64 { reservations.iter().filter(|(of, _)| *of == state).map(|(_, count)| count).sum() };
     assert_eq!(ReservationState::ALL.map(count), [1, 4, 1, 1]);
     let of = |priority| -> u64 { spent.iter().filter(|(of, _)| *of == priority).map(|(_, of)| of.micros()).sum() };

@@ -34,7 +34,7 @@ async fn api_server(request: Request<kube::client::Body>) -> Result<Response<Bod
 
 async fn api() -> Router {
     let store = Database::new().await.fresh_store().await;
-    let books = include_str!("../../../../store/tests/store/books.sql");
+    let books = include_str!("../../../../store/tests/store/ledger.sql");
     sqlx::raw_sql(books).execute(store.pool()).await.unwrap();
     let client = Client::new(tower::service_fn(api_server), "default");
     router(Shared::new(client, store, 1000, Metrics::new().unwrap()))

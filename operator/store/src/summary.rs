@@ -1,4 +1,4 @@
-//! The books as a few sums, for metrics: nobody's name is in them.
+//! The ledger and its budgets as a few sums, for metrics: nobody's name is in them.
 
 use countersign_core::budget::{Scope, Window};
 use countersign_core::money::Money;
@@ -9,14 +9,15 @@ use crate::error::StoreError;
 use crate::ledger::{Differences, money};
 use crate::values::from_name;
 
+/// Sums over the ledger and its budgets. Amounts are in millionths of the installation's currency.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Books {
+pub struct LedgerSummary {
     /// How many reservations are in which state.
     pub reservations: Vec<(ReservationState, i64)>,
     /// What was ever paid.
     pub spent: Vec<(Priority, Money)>,
     pub windows: Vec<OpenWindows>,
-    /// Nothing but zeros.
+    /// Imbalance between the ledger's accounts, its reservations and the budgets. Anything but zero is a defect.
     pub differences: Differences,
 }
 
@@ -55,15 +56,15 @@ pub struct OpenWindows {
 }
 
 impl Store {
-    pub async fn books(&self) -> Result<Books, StoreError> {
+    pub async fn ledger_summary(&self) -> Result<LedgerSummary, StoreError> {
         let rows = sqlx::query!(
             r#"select state, priority, count(*) as "count!", least(coalesce(sum(cost), 0), 9223372036854775807)::bigint as "spent!"
                from reservations group by state, priority"#
         );
-        let mut books = Books { differences: self.ledger_differences().await?, ..Books::default() };
+        let mut summary = LedgerSummary { differences: self.ledger_differences().await?, ..LedgerSummary::default() };
         for row in rows.fetch_all(&self.pool).await? {
-            books.reservations.push((from_name(&row.state)?, row.count));
-            books.spent.push((from_name(&row.priority)?, money(row.spent)?));
+            summary.reservations.push((from_name(&row.state)?, row.count));
+            summary.spent.push((from_name(&row.priority)?, money(row.spent)?));
         }
         // In two parts, each of which has an index: a Task's window never ends, but the Task does.
         let rows = sqlx::query!(
@@ -81,7 +82,7 @@ impl Store {
                group by scope, "window""#
         );
         for row in rows.fetch_all(&self.pool).await? {
-            books.windows.push(OpenWindows {
+            summary.windows.push(OpenWindows {
                 scope: from_name(&row.scope)?,
                 window: from_name(&row.window)?,
                 limit: money(row.limit)?,
@@ -90,6 +91,6 @@ impl Store {
                 fullest_percent: row.fullest,
             });
         }
-        Ok(books)
+        Ok(summary)
     }
 }
