@@ -79,14 +79,14 @@ async fn bed(anvil: Anvil, count: usize) -> Bed {
 
 /// Runs a signer for as long as it takes.
 async fn run<T>(bed: &Bed, anchors: Option<Duration>, until: impl Future<Output = T>) -> T {
-    let lane = bed.lane(bed.anvil.url.clone(), bed.record(), Pace::default(), anchors);
+    let worker = bed.worker(bed.anvil.url.clone(), bed.record(), Pace::default(), anchors);
     let ending = CancellationToken::new();
     let watch = async {
         let found = until.await;
         ending.cancel();
         found
     };
-    tokio::join!(watch, lane.run(|| bed.now(), ending.clone())).0
+    tokio::join!(watch, worker.run(|| bed.now(), ending.clone())).0
 }
 
 async fn wait(mut is: impl AsyncFnMut() -> bool) {

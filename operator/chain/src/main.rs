@@ -9,7 +9,7 @@ use std::time::Duration;
 use alloy_primitives::hex;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use countersign_chain::driver::{Lane, Pace};
+use countersign_chain::driver::{NetworkWorker, Pace};
 use countersign_chain::evm::{Key, SecretKey};
 use countersign_chain::metrics::Metrics;
 use countersign_chain::network::Network;
@@ -103,10 +103,10 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let mut serving = tokio::spawn(axum::serve(listener, serve::router(store.clone(), metrics.clone())).into_future());
 
     let ending = CancellationToken::new();
-    let mut lanes = JoinSet::new();
+    let mut workers = JoinSet::new();
     for Chosen { name, network, limits, anchors } in chosen {
         tracing::info!(network = name, account = network.account(), ?anchors, "works");
-        let lane = Lane {
+        let worker = NetworkWorker {
             name,
             network,
             limits,
@@ -116,7 +116,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
             metrics: metrics.clone(),
         };
         let ending = ending.clone();
-        lanes.spawn(async move { lane.run(clock::now, ending).await });
+        workers.spawn(async move { worker.run(clock::now, ending).await });
     }
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -127,7 +127,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
     }
     tracing::info!("told to end: finishing what is in hand");
     ending.cancel();
-    if tokio::time::timeout(DRAIN, async { while lanes.join_next().await.is_some() {} }).await.is_err() {
+    if tokio::time::timeout(DRAIN, async { while workers.join_next().await.is_some() {} }).await.is_err() {
         tracing::warn!("what was in hand is left where it is; the next signer goes on with it");
     }
     store.close().await;

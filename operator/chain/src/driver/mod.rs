@@ -22,12 +22,12 @@ use crate::network::{self, Network, Polled, Trouble};
 /// How many items are taken at once, and how many of them are followed at once.
 const BATCH: i64 = 64;
 const AT_ONCE: usize = 16;
-/// Longer than a batch takes. Who holds an item for longer may find it in other hands, and then nothing is lost: both
-/// hold the same nonce, and the router pays once.
+/// How long a worker owns the rows that it claimed; longer than a batch takes. After that another may claim them, which
+/// is safe: both use the nonce that is kept, and the router refuses a payment's id twice.
 const LEASE: Duration = Duration::from_secs(120);
 
-/// One network, and what is done on it.
-pub struct Lane<N> {
+/// What drives the outbox's items of one network: claims them, signs, submits and follows them.
+pub struct NetworkWorker<N> {
     /// As Skills and the outbox name it.
     pub name: String,
     pub network: N,
@@ -43,7 +43,7 @@ pub struct Lane<N> {
 /// What became of one step with one item.
 type Stepped = Result<(), StoreError>;
 
-impl<N: Network> Lane<N> {
+impl<N: Network> NetworkWorker<N> {
     /// Works until told to end; what is in hand then is finished.
     pub async fn run(&self, clock: impl Fn() -> Timestamp + Sync, ending: CancellationToken) {
         while !ending.is_cancelled() {

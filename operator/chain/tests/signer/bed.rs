@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use alloy_primitives::{Address, U256, keccak256};
-use countersign_chain::driver::{Lane, Pace};
+use countersign_chain::driver::{NetworkWorker, Pace};
 use countersign_chain::evm::{Evm, SecretKey, Settings};
 use countersign_chain::metrics::Metrics;
 use countersign_core::money::Money;
@@ -223,11 +223,17 @@ impl Bed {
         let door = self.node.door(Arc::clone(knife)).await;
         let store = open(role("signer", &format!("127.0.0.1:{}", wire.port), &self.name), 4);
         let pace = Pace { tries: self.terms.tries, ..PACE };
-        let lane = self.lane(door.url.clone(), store, pace, self.terms.anchors.then_some(Duration::ZERO));
-        Signer { lane, knife: Arc::clone(knife), _wire: wire, _door: door }
+        let worker = self.worker(door.url.clone(), store, pace, self.terms.anchors.then_some(Duration::ZERO));
+        Signer { worker, knife: Arc::clone(knife), _wire: wire, _door: door }
     }
 
-    pub fn lane(&self, url: Url, store: Store, pace: Pace, anchors: Option<Duration>) -> Lane<Evm<SecretKey>> {
+    pub fn worker(
+        &self,
+        url: Url,
+        store: Store,
+        pace: Pace,
+        anchors: Option<Duration>,
+    ) -> NetworkWorker<Evm<SecretKey>> {
         let settings = Settings {
             name: NETWORK.to_owned(),
             url,
@@ -240,7 +246,7 @@ impl Bed {
             max_gas: 500_000,
             stall: Duration::from_secs(STALL),
         };
-        Lane {
+        NetworkWorker {
             name: NETWORK.to_owned(),
             network: Evm::new(settings, client(self.terms.timeout), SecretKey::parse(KEY).unwrap()),
             limits: self.terms.limit.into_iter().map(|limit| (None, limit)).collect::<BTreeMap<_, _>>(),
@@ -278,7 +284,7 @@ pub enum End {
 }
 
 pub struct Signer {
-    pub lane: Lane<Evm<SecretKey>>,
+    pub worker: NetworkWorker<Evm<SecretKey>>,
     knife: Arc<Knife>,
     _wire: Wire,
     _door: Door,
@@ -300,7 +306,7 @@ impl Signer {
         tokio::select! {
             biased;
             () = self.knife.death() => false,
-            ended = self.lane.round(&clock) => {
+            ended = self.worker.round(&clock) => {
                 assert!(ended.is_ok() || self.knife.fell(), "{ended:?}");
                 true
             }

@@ -108,7 +108,7 @@ async fn what_was_signed_and_never_left_holds_nobody_up() {
     assert_eq!(claim, Claim::Nonce(1));
     let Payment { id, token, to, amount, .. } = bed.payments[0].clone();
     let work = Work::Pay(network::Payment { id: id.0, token, to, amount: amount.0 });
-    let second = signer.lane.network.prepare(&work, Some(1), &item.submissions, bed.now()).await.unwrap();
+    let second = signer.worker.network.prepare(&work, Some(1), &item.submissions, bed.now()).await.unwrap();
     assert!(record.keep_submission(&item, Some(&account()), &second).await.unwrap());
     bed.calm().await;
     for n in 1..3 {
