@@ -75,7 +75,7 @@ pub trait Network: Send + Sync {
     fn account(&self) -> Option<String>;
 
     /// The nonce that the account would use next, as the chain has it now (latest block).
-    fn floor(&self) -> impl Future<Output = Result<u64, Trouble>> + Send;
+    fn next_nonce(&self) -> impl Future<Output = Result<u64, Trouble>> + Send;
 
     /// Whether it was done before by anybody, under the same id; asked before anything is signed, so that a record that
     /// was put back from a backup does not pay again. `None` where it was not, or nobody could know.

@@ -310,11 +310,11 @@ impl Network for Any {
         }
     }
 
-    async fn floor(&self) -> Result<u64, Trouble> {
+    async fn next_nonce(&self) -> Result<u64, Trouble> {
         match self {
-            Any::Ethereum(network) => network.floor().await,
-            Any::Qubic(network) => network.floor().await,
-            Any::Timestamp(network) => network.floor().await,
+            Any::Ethereum(network) => network.next_nonce().await,
+            Any::Qubic(network) => network.next_nonce().await,
+            Any::Timestamp(network) => network.next_nonce().await,
         }
     }
 

@@ -129,7 +129,7 @@ impl<N: Network> NetworkWorker<N> {
     /// what was signed with that is sent again, even if it is for what is over; and what is free there it takes itself.
     async fn displaced(&self, item: &Item, now: Timestamp) -> Stepped {
         let Some(account) = self.network.account() else { return self.sign(item, None, now).await };
-        let floor = match self.network.floor().await {
+        let floor = match self.network.next_nonce().await {
             Ok(floor) => floor,
             Err(trouble) => return self.trouble(item, &trouble, now).await,
         };
@@ -161,7 +161,7 @@ impl<N: Network> NetworkWorker<N> {
         let nonce = match (&account, nonce) {
             (None, _) => None,
             (Some(_), Some(nonce)) => Some(nonce),
-            (Some(account), None) => match self.network.floor().await {
+            (Some(account), None) => match self.network.next_nonce().await {
                 Err(trouble) => return self.trouble(item, &trouble, now).await,
                 Ok(floor) => match self.store.claim_nonce(item, account, floor, self.limit(item), now).await? {
                     Claim::Nonce(nonce) => Some(nonce),

@@ -69,7 +69,7 @@ impl<K: Key> Network for Evm<K> {
         Some(format!("eip155:{}:{}", self.settings.chain_id, self.key.address()))
     }
 
-    async fn floor(&self) -> Result<u64, Trouble> {
+    async fn next_nonce(&self) -> Result<u64, Trouble> {
         self.check_chain().await?;
         self.node.nonce(self.key.address(), BlockNumberOrTag::Latest).await
     }

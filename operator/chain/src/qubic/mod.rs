@@ -121,7 +121,7 @@ impl Network for Qubic {
         None
     }
 
-    async fn floor(&self) -> Result<u64, Trouble> {
+    async fn next_nonce(&self) -> Result<u64, Trouble> {
         Err(Trouble::Permanent("Qubic counts no nonces".to_owned()))
     }
 

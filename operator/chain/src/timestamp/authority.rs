@@ -83,7 +83,7 @@ impl Network for Authority {
         None
     }
 
-    async fn floor(&self) -> Result<u64, Trouble> {
+    async fn next_nonce(&self) -> Result<u64, Trouble> {
         Err(Trouble::Permanent("a time stamp authority counts no nonces".to_owned()))
     }
 

@@ -102,7 +102,7 @@ pub async fn round(
         }
         life.tick()?;
         if kept.nonce.is_none() {
-            let nonce = network.floor().await?;
+            let nonce = network.next_nonce().await?;
             life.tick()?;
             kept.nonce = Some(nonce);
         }
@@ -119,7 +119,7 @@ pub async fn round(
             prepare(network, work, kept, now, life).await?;
         }
         Polled::Displaced => {
-            kept.nonce = Some(network.floor().await?);
+            kept.nonce = Some(network.next_nonce().await?);
             prepare(network, work, kept, now, life).await?;
         }
         Polled::Confirmed(receipt) => kept.end = Some(Ok(receipt)),

@@ -104,7 +104,7 @@ async fn answers_that_never_come_or_never_end_are_given_up() {
     }
     let proxy = Proxy::start(&anvil, |_| Lie::Giant).await;
     let network = network_within(settings(&anvil, &proxy.url, 1), Duration::from_secs(10));
-    let Err(Trouble::Unavailable(why)) = network.floor().await else { panic!() };
+    let Err(Trouble::Unavailable(why)) = network.next_nonce().await else { panic!() };
     assert!(why.contains("more than 262144 bytes"), "{why}");
 }
 
@@ -112,7 +112,7 @@ async fn answers_that_never_come_or_never_end_are_given_up() {
 async fn the_answer_to_something_else_is_none() {
     let anvil = Anvil::start().await;
     let proxy = Proxy::start(&anvil, |_| Lie::WrongId).await;
-    let Err(Trouble::Unavailable(why)) = network(settings(&anvil, &proxy.url, 1)).floor().await else { panic!() };
+    let Err(Trouble::Unavailable(why)) = network(settings(&anvil, &proxy.url, 1)).next_nonce().await else { panic!() };
     assert!(why.contains("it answered something else"), "{why}");
 }
 
@@ -153,7 +153,7 @@ async fn the_address_of_the_node_is_told_to_nobody() {
     for mut url in urls {
         url.set_path("/v3/sesame");
         let network = network(settings(&anvil, &url, 1));
-        let why = network.floor().await.map(|_| ()).err().map(|trouble| trouble.to_string());
+        let why = network.next_nonce().await.map(|_| ()).err().map(|trouble| trouble.to_string());
         // Anvil serves every path.
         assert!(why.is_some() || url.port() == anvil.url.port(), "{url}");
         let why = why.unwrap_or_default();

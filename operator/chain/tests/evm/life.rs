@@ -208,7 +208,7 @@ async fn a_place_that_somebody_else_took_is_given_up_when_that_is_final() {
     let anvil = Anvil::start().await;
     let network = network(settings(&anvil, &anvil.url, 3));
     let work = payment(1, None, 5);
-    let mut kept = Kept { nonce: Some(network.floor().await.unwrap()), ..Kept::default() };
+    let mut kept = Kept { nonce: Some(network.next_nonce().await.unwrap()), ..Kept::default() };
     kept.submissions.push(network.prepare(&work, kept.nonce, &[], at(0)).await.unwrap());
     anvil.sent(anvil.deployer, Address::repeat_byte(0xdd), 1, Vec::new()).await;
     for _ in 1..3 {
@@ -227,7 +227,7 @@ async fn a_gap_that_nobody_fills_is_given_up() {
     let anvil = Anvil::start().await;
     let network = network(settings(&anvil, &anvil.url, 1));
     let work = payment(1, None, 5);
-    let floor = network.floor().await.unwrap();
+    let floor = network.next_nonce().await.unwrap();
     let mut kept = Kept { nonce: Some(floor + 1), ..Kept::default() };
     step(&network, &work, &mut kept, 0).await.unwrap();
     anvil.mine(1).await;
@@ -239,7 +239,7 @@ async fn a_gap_that_nobody_fills_is_given_up() {
     let Ok(Some(Polled::Confirmed(receipt))) = step(&network, &work, &mut kept, STALL).await else { panic!() };
     assert_eq!(receipt.transaction, kept.submissions[1].transaction);
     assert_eq!(times(&anvil, &work).await, 1);
-    assert_eq!(network.floor().await, Ok(floor + 2));
+    assert_eq!(network.next_nonce().await, Ok(floor + 2));
 }
 
 #[tokio::test]
@@ -250,7 +250,7 @@ async fn what_is_refused_for_good_says_why() {
     anvil.sent(us, token, 0, approveCall { spender: router, amount: U256::from(7) }.abi_encode()).await;
     let network = network(settings(&anvil, &anvil.url, 2));
     let work = payment(1, Some(token), 7);
-    let prepared = network.prepare(&work, Some(network.floor().await.unwrap() + 1), &[], at(0)).await.unwrap();
+    let prepared = network.prepare(&work, Some(network.next_nonce().await.unwrap() + 1), &[], at(0)).await.unwrap();
     // The allowance is taken back before it.
     anvil.sent(us, token, 0, approveCall { spender: router, amount: U256::ZERO }.abi_encode()).await;
     let mut kept = Kept { submissions: vec![prepared], ..Kept::default() };
@@ -319,7 +319,7 @@ async fn another_chain_is_refused_before_anything_is_signed() {
         let Trouble::WrongNetwork(why) = trouble else { panic!("{trouble:?}") };
         assert!(why.contains("5555") && why.contains("31337"), "{why}");
     };
-    wrong(network.floor().await.unwrap_err());
+    wrong(network.next_nonce().await.unwrap_err());
     wrong(network.done(&work).await.unwrap_err());
     wrong(network.prepare(&work, Some(0), &[], at(0)).await.unwrap_err());
     let hash = alloy_primitives::B256::ZERO;

@@ -84,7 +84,7 @@ async fn payments_are_refused_and_nonces_are_not_counted() {
     assert!(matches!(qubic.prepare(&pay, None, &[], now()).await, Err(Trouble::Permanent(_))));
     assert!(matches!(qubic.poll(&pay, &[], now()).await, Err(Trouble::Permanent(_))));
     assert_eq!(qubic.account(), None);
-    assert!(matches!(qubic.floor().await, Err(Trouble::Permanent(_))));
+    assert!(matches!(qubic.next_nonce().await, Err(Trouble::Permanent(_))));
     assert_eq!(qubic.done(&work()).await, Ok(None));
 }
 

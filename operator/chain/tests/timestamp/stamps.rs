@@ -122,7 +122,7 @@ async fn nobody_is_paid() {
     let permanent = |trouble: Trouble| matches!(trouble, Trouble::Permanent(_));
     assert!(permanent(network.done(&work).await.unwrap_err()));
     assert!(permanent(network.prepare(&work, None, &[], now).await.unwrap_err()));
-    assert!(permanent(network.floor().await.unwrap_err()));
+    assert!(permanent(network.next_nonce().await.unwrap_err()));
     let kept = Submission {
         body: b"no request".to_vec(),
         transaction: String::new(),
