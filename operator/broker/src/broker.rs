@@ -6,8 +6,8 @@ use countersign_core::token::TokenKey;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::gates::{Breakers, Buffers, Rates};
 use crate::judge::address::Guard;
+use crate::limits::{Breakers, Buffers, Rates};
 use crate::metrics::Metrics;
 use crate::record::Record;
 use crate::secrets::Secrets;

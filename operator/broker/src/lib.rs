@@ -5,8 +5,8 @@
 pub mod alerts;
 pub mod broker;
 mod call;
-mod gates;
 pub mod judge;
+mod limits;
 pub mod metrics;
 mod payment;
 pub mod record;

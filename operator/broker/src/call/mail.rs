@@ -10,19 +10,26 @@ use serde_json::json;
 
 use super::end::{End, Outcome};
 use super::under_way::{Failed, Head, UnderWay};
-use crate::gates::Pass;
 use crate::judge::mail::Mail;
 use crate::judge::target::TargetHost;
+use crate::limits::CallPermit;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::upstream::connect::{NotConnected, addresses};
 use crate::upstream::mail::{MailFailure, Secured, secure};
 
 impl<R: Record> UnderWay<R> {
-    pub async fn mail(&self, number: u32, mail: &Mail, login: Option<(String, String)>, pass: Pass, mut head: Head) {
+    pub async fn mail(
+        &self,
+        number: u32,
+        mail: &Mail,
+        login: Option<(String, String)>,
+        permit: CallPermit,
+        mut head: Head,
+    ) {
         match self.deliver(mail, login, &mut head).await {
             Ok((said, address)) => {
-                pass.settle(Outcome::Answered.of_host());
+                permit.settle(Outcome::Answered.of_host());
                 let status = Some(u16::from(said.code()));
                 let end = End {
                     outcome: Outcome::Answered,
@@ -34,7 +41,7 @@ impl<R: Record> UnderWay<R> {
                 self.record_end(number, end).await;
                 drop(head.send(Ok(self.accepted(mail, &said))));
             }
-            Err(failed) => self.fail(number, failed, pass, head).await,
+            Err(failed) => self.fail(number, failed, permit, head).await,
         }
     }
 

@@ -24,13 +24,13 @@ use tracing::Instrument;
 
 use self::under_way::UnderWay;
 use crate::broker::Broker;
-use crate::gates::{Host, shrink};
 use crate::judge::allow::{Asked, Verdict, allow};
 use crate::judge::credential::{self, SecretValue};
 use crate::judge::headers::{self, Reads};
 use crate::judge::mail::Mail;
 use crate::judge::price::{Reserved, Tariff};
 use crate::judge::target::Target;
+use crate::limits::{Host, shrink};
 use crate::record::{Admitted, Record};
 use crate::refusal::{Reason, Refusal};
 use crate::upstream::outgoing::Outgoing;
@@ -86,7 +86,7 @@ pub async fn forward<R: Record>(broker: Arc<Broker<R>>, of: Admitted, request: R
 
     broker.rates.count(&of.launch.skill, contract.calls_per_minute)?;
     let authority = format!("{}:{}", target.host, target.port);
-    let pass = broker.breakers.admit(Host { skill: of.launch.skill.clone(), authority })?;
+    let permit = broker.breakers.admit(Host { skill: of.launch.skill.clone(), authority })?;
     let most = broker.limits.call.min(Duration::from_secs(of.launch.timeout_seconds.into()));
     let under_way = UnderWay {
         method: parts.method.to_string(),
@@ -106,7 +106,7 @@ pub async fn forward<R: Record>(broker: Arc<Broker<R>>, of: Admitted, request: R
     let span = tracing::Span::current();
     broker.calls.spawn(
         async move {
-            under_way.run(errand, pass, head).await;
+            under_way.run(errand, permit, head).await;
             drop(memory);
         }
         .instrument(span),

@@ -12,10 +12,10 @@ use tokio::sync::oneshot;
 use super::Errand;
 use super::end::{End, Outcome};
 use crate::broker::Broker;
-use crate::gates::Pass;
 use crate::judge::price::{Most, Reserved, Tariff};
 use crate::judge::redact::Redactor;
 use crate::judge::target::Target;
+use crate::limits::CallPermit;
 use crate::record::{Admitted, Begun, Call, Record};
 use crate::refusal::{Reason, Refusal};
 use crate::upstream::connect::NotConnected;
@@ -45,11 +45,11 @@ pub struct Failed {
 }
 
 impl<R: Record> UnderWay<R> {
-    pub async fn run(self, errand: Errand, pass: Pass, head: Head) {
+    pub async fn run(self, errand: Errand, permit: CallPermit, head: Head) {
         match self.begin().await {
             Ok(number) => match errand {
-                Errand::Web(request) => self.web(number, *request, pass, head).await,
-                Errand::Mail { mail, login } => self.mail(number, &mail, login, pass, head).await,
+                Errand::Web(request) => self.web(number, *request, permit, head).await,
+                Errand::Mail { mail, login } => self.mail(number, &mail, login, permit, head).await,
             },
             // Where nobody listens any more there is nobody to tell.
             Err(refusal) => drop(head.send(Err(refusal))),
@@ -93,9 +93,9 @@ impl<R: Record> UnderWay<R> {
     }
 
     /// Ends the call before anything of it was answered.
-    pub async fn fail(&self, number: u32, failed: Failed, pass: Pass, head: Head) {
+    pub async fn fail(&self, number: u32, failed: Failed, permit: CallPermit, head: Head) {
         let Failed { end, refusal } = failed;
-        pass.settle(end.outcome.of_host());
+        permit.settle(end.outcome.of_host());
         self.record_end(number, end).await;
         drop(head.send(Err(refusal)));
     }

@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use super::answer::{self, Passing, Piece};
 use super::end::{End, Outcome};
 use super::under_way::{Failed, Head, UnderWay};
-use crate::gates::Pass;
 use crate::judge::breaker;
 use crate::judge::headers;
 use crate::judge::usage::Meter;
+use crate::limits::CallPermit;
 use crate::record::Record;
 use crate::refusal::{Reason, Refusal};
 use crate::upstream::connect::{NotConnected, addresses};
@@ -23,14 +23,14 @@ use crate::upstream::outgoing::Outgoing;
 use crate::upstream::web::{Ready, ready};
 
 impl<R: Record> UnderWay<R> {
-    pub async fn web(&self, number: u32, request: hyper::Request<Outgoing>, pass: Pass, mut head: Head) {
+    pub async fn web(&self, number: u32, request: hyper::Request<Outgoing>, permit: CallPermit, mut head: Head) {
         match self.ask(request, &mut head).await {
             Ok((response, address)) => {
                 let down = response.status().is_server_error();
-                pass.settle(if down { breaker::Outcome::Failure } else { breaker::Outcome::Success });
+                permit.settle(if down { breaker::Outcome::Failure } else { breaker::Outcome::Success });
                 self.pass_on(number, response, address, head).await;
             }
-            Err(failed) => self.fail(number, failed, pass, head).await,
+            Err(failed) => self.fail(number, failed, permit, head).await,
         }
     }
 

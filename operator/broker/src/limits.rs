@@ -59,7 +59,7 @@ pub struct Host {
 }
 
 /// The right to one call. Dropped without a word it says that nothing was learnt.
-pub struct Pass {
+pub struct CallPermit {
     breakers: Arc<Breakers>,
     host: Host,
     permit: Option<Permit>,
@@ -70,13 +70,13 @@ impl Breakers {
         Breakers { settings, hosts: Mutex::default() }
     }
 
-    pub fn admit(self: &Arc<Self>, host: Host) -> Result<Pass, Refusal> {
+    pub fn admit(self: &Arc<Self>, host: Host) -> Result<CallPermit, Refusal> {
         let mut hosts = lock(&self.hosts);
         if hosts.len() >= REMEMBERED {
             hosts.retain(|_, breaker| !breaker.is_idle());
         }
         match hosts.entry(host.clone()).or_default().admit(Instant::now()) {
-            Ok(permit) => Ok(Pass { breakers: Arc::clone(self), host, permit: Some(permit) }),
+            Ok(permit) => Ok(CallPermit { breakers: Arc::clone(self), host, permit: Some(permit) }),
             Err(wait) => {
                 let detail = format!("{} failed several times in a row and is given a rest", host.authority);
                 Err(Refusal::new(Reason::CircuitOpen, detail).after(wait))
@@ -85,7 +85,7 @@ impl Breakers {
     }
 }
 
-impl Pass {
+impl CallPermit {
     pub fn settle(mut self, outcome: Outcome) {
         self.hand_back(outcome);
     }
@@ -99,7 +99,7 @@ impl Pass {
     }
 }
 
-impl Drop for Pass {
+impl Drop for CallPermit {
     fn drop(&mut self) {
         self.hand_back(Outcome::Nothing);
     }
