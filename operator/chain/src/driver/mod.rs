@@ -129,21 +129,21 @@ impl<N: Network> NetworkWorker<N> {
     /// what was signed with that is sent again, even if it is for what is over; and what is free there it takes itself.
     async fn displaced(&self, item: &Item, now: Timestamp) -> Stepped {
         let Some(account) = self.network.account() else { return self.sign(item, None, now).await };
-        let floor = match self.network.next_nonce().await {
-            Ok(floor) => floor,
+        let next_nonce = match self.network.next_nonce().await {
+            Ok(next_nonce) => next_nonce,
             Err(trouble) => return self.trouble(item, &trouble, now).await,
         };
-        let own = |submission: &&Submission| submission.nonce.is_some_and(|nonce| nonce >= floor);
+        let own = |submission: &&Submission| submission.nonce.is_some_and(|nonce| nonce >= next_nonce);
         let lowest = item.submissions.iter().filter(own).min_by_key(|submission| submission.nonce);
         let Some((lowest, nonce)) = lowest.and_then(|lowest| Some((lowest, lowest.nonce?))) else {
             return self.sign(item, item.claimed, now).await;
         };
-        for submission in self.store.signed_between(&account, floor, nonce).await? {
+        for submission in self.store.signed_between(&account, next_nonce, nonce).await? {
             if let Err(trouble) = self.network.submit(&submission).await {
                 return self.trouble(item, &trouble, now).await;
             }
         }
-        match self.store.claim_nonce(item, &account, floor, self.limit(item), now).await? {
+        match self.store.claim_nonce(item, &account, next_nonce, self.limit(item), now).await? {
             Claim::Nonce(free) if free < nonce => self.sign(item, Some(free), now).await,
             Claim::Nonce(_) | Claim::OverLimit(_) => {
                 self.store.give_back_nonce(item.id).await?;
@@ -163,7 +163,8 @@ impl<N: Network> NetworkWorker<N> {
             (Some(_), Some(nonce)) => Some(nonce),
             (Some(account), None) => match self.network.next_nonce().await {
                 Err(trouble) => return self.trouble(item, &trouble, now).await,
-                Ok(floor) => match self.store.claim_nonce(item, account, floor, self.limit(item), now).await? {
+                Ok(next_nonce) => match self.store.claim_nonce(item, account, next_nonce, self.limit(item), now).await?
+                {
                     Claim::Nonce(nonce) => Some(nonce),
                     // Of what was signed already nothing is given up: it waits for the limit.
                     Claim::OverLimit(why) if item.submitted => {

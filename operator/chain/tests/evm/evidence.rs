@@ -13,9 +13,9 @@ async fn confirmed(anvil: &Anvil) -> Vec<(Work, Receipt)> {
     let network = network(settings(anvil, &anvil.url, 1));
     let works = [Work::Anchor([3; 32]), payment(2, None, 5)];
     let mut kept = Vec::new();
-    let floor = network.next_nonce().await.unwrap();
+    let next_nonce = network.next_nonce().await.unwrap();
     for (n, work) in works.iter().enumerate() {
-        let kept_one = network.prepare(work, Some(floor + n as u64), &[], at(0)).await.unwrap();
+        let kept_one = network.prepare(work, Some(next_nonce + n as u64), &[], at(0)).await.unwrap();
         network.submit(&kept_one).await.unwrap();
         kept.push(kept_one);
     }

@@ -227,19 +227,19 @@ async fn a_gap_that_nobody_fills_is_given_up() {
     let anvil = Anvil::start().await;
     let network = network(settings(&anvil, &anvil.url, 1));
     let work = payment(1, None, 5);
-    let floor = network.next_nonce().await.unwrap();
-    let mut kept = Kept { nonce: Some(floor + 1), ..Kept::default() };
+    let next_nonce = network.next_nonce().await.unwrap();
+    let mut kept = Kept { nonce: Some(next_nonce + 1), ..Kept::default() };
     step(&network, &work, &mut kept, 0).await.unwrap();
     anvil.mine(1).await;
     assert_eq!(step(&network, &work, &mut kept, STALL - 1).await, Ok(Some(Polled::Waiting)));
     assert_eq!(step(&network, &work, &mut kept, STALL).await, Ok(Some(Polled::Displaced)));
-    assert_eq!(kept.submissions[1].nonce, Some(floor));
+    assert_eq!(kept.submissions[1].nonce, Some(next_nonce));
     // It fills the gap itself, so both are mined, and the router refuses one.
     anvil.mine(1).await;
     let Ok(Some(Polled::Confirmed(receipt))) = step(&network, &work, &mut kept, STALL).await else { panic!() };
     assert_eq!(receipt.transaction, kept.submissions[1].transaction);
     assert_eq!(times(&anvil, &work).await, 1);
-    assert_eq!(network.next_nonce().await, Ok(floor + 2));
+    assert_eq!(network.next_nonce().await, Ok(next_nonce + 2));
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use crate::Store;
 use crate::error::StoreError;
 use crate::values::{from_name, timestamp};
 
-/// How the books differ from each other: nothing but zeros, at any instant.
+/// Imbalance between the ledger's accounts, its reservations and the budgets, in millionths of the installation's
+/// currency. Anything but zero, at any instant, is a defect, and is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
     pub accounts: i64,
@@ -52,7 +53,7 @@ impl Store {
         row.collect()
     }
 
-    /// Holds the books against each other, as of one moment.
+    /// Compares accounts, reservations and budgets, as of one moment.
     pub async fn ledger_differences(&self) -> Result<Differences, StoreError> {
         let row = sqlx::query_as!(
             Differences,
