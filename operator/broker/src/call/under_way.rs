@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::Errand;
 use super::end::{End, Outcome};
 use crate::broker::Broker;
-use crate::judge::price::{Most, Reserved, Tariff};
+use crate::judge::price::{CostCeiling, Reserved, Tariff};
 use crate::judge::redact::Redactor;
 use crate::judge::target::Target;
 use crate::limits::CallPermit;
@@ -60,7 +60,7 @@ impl<R: Record> UnderWay<R> {
         let most = self.tariff.as_ref().map(|tariff| tariff.most);
         let url = self.target.recorded();
         let reserved = self.reserved.most;
-        let call = Call { method: &self.method, url: &url, reserved, ceiling: most.map(Most::for_calls) };
+        let call = Call { method: &self.method, url: &url, reserved, ceiling: most.map(CostCeiling::for_calls) };
         match self.broker.record.begin_call(&self.of, &call).await? {
             Begun::Number(number) => Ok(number),
             Begun::CeilingReached { cost } => {

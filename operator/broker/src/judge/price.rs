@@ -13,14 +13,14 @@ use super::usage::Usage;
 /// A Skill's prices.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tariff {
-    pub most: Most,
+    pub most: CostCeiling,
     per_call: Money,
     tokens: Option<TokenPrice>,
 }
 
 /// What an attempt may cost. It owes a part of it since its pod was let in; what is left is for its calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Most {
+pub struct CostCeiling {
     ceiling: Money,
     per_attempt: Money,
 }
@@ -69,7 +69,7 @@ impl Tariff {
             (None, None) => None,
             (input, output) => Some(TokenPrice { input: read(input)?, output: read(output)? }),
         };
-        let most = Most { ceiling: ceiling.parse()?, per_attempt: read(per_attempt)? };
+        let most = CostCeiling { ceiling: ceiling.parse()?, per_attempt: read(per_attempt)? };
         Ok(Tariff { most, per_call: read(per_call)?, tokens })
     }
 
@@ -102,16 +102,16 @@ impl Tariff {
     }
 }
 
-impl Most {
+impl CostCeiling {
     /// What all calls of the attempt together may cost: nothing where it owes all that it may cost.
     pub fn for_calls(self) -> Money {
         self.ceiling.saturating_sub(self.per_attempt)
     }
 }
 
-impl fmt::Display for Most {
+impl fmt::Display for CostCeiling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Most { ceiling, per_attempt } = self;
+        let CostCeiling { ceiling, per_attempt } = self;
         match *per_attempt {
             Money::ZERO => write!(f, "{ceiling}"),
             owed => write!(f, "{}, which is {ceiling} less the {owed} that the attempt itself costs", self.for_calls()),
