@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::contract::{Attempt, Status, Workspace};
 use crate::egress::{self, BROKER, Broker, NotOpened, Offer, Session};
-use crate::supervise::Ears;
+use crate::supervise::ProcessEvents;
 use crate::workspace::{self, Filled};
 
 pub struct Prepared {
@@ -30,7 +30,7 @@ pub struct Folders {
 type Failed = (Status, String);
 
 /// `None` where the attempt has neither network nor files. An error means that nothing was started.
-pub fn prepare(attempt: &Attempt, folders: &Folders, ears: &Ears) -> Result<Option<Prepared>, Failed> {
+pub fn prepare(attempt: &Attempt, folders: &Folders, events: &ProcessEvents) -> Result<Option<Prepared>, Failed> {
     let failed = |error: &dyn std::fmt::Display| (Status::Failed, format!("before the skill: {error:#}"));
     let Some((document, token)) = egress::read().map_err(|message| (Status::InputInvalid, message))? else {
         return match attempt.workspace {
@@ -48,7 +48,7 @@ pub fn prepare(attempt: &Attempt, folders: &Folders, ears: &Ears) -> Result<Opti
     let opened_with = token.clone();
     let key = attempt.attempt.clone();
     let opening = async move { Session::open(broker, &key, &token).await };
-    let session = ears.until(&runtime, opening).ok_or_else(cancelled)?.map_err(not_opened)?;
+    let session = events.until(&runtime, opening).ok_or_else(cancelled)?.map_err(not_opened)?;
     let secrets = vec![session.secret().to_owned(), opened_with];
     let session = Arc::new(session);
     let filled = match &attempt.workspace {
@@ -56,7 +56,7 @@ pub fn prepare(attempt: &Attempt, folders: &Folders, ears: &Ears) -> Result<Opti
         Some(Workspace { trees, keep: _ }) => {
             let (session, trees, folder) = (Arc::clone(&session), trees.clone(), folders.workspace.clone());
             let filling = async move { workspace::fill(&session, &trees, &folder).await };
-            Some(ears.until(&runtime, filling).ok_or_else(cancelled)??)
+            Some(events.until(&runtime, filling).ok_or_else(cancelled)??)
         }
     };
     let lifetime = Duration::from_secs(attempt.timeout_seconds);
@@ -86,12 +86,12 @@ impl Prepared {
     }
 
     /// Keeps the files of a skill that succeeded, where it may write any; the digest of their tree.
-    pub fn keep(self, ears: &Ears) -> Result<Option<String>, Failed> {
+    pub fn keep(self, events: &ProcessEvents) -> Result<Option<String>, Failed> {
         let Prepared { runtime, session, workspace, keep, offer: _, secrets: _ } = self;
         let Some(filled) = workspace.filter(|_| keep) else { return Ok(None) };
         let handle = runtime.handle().clone();
         let keeping = runtime.spawn_blocking(move || workspace::keep(&session, filled, &handle));
-        let kept = ears.until(&runtime, keeping);
+        let kept = events.until(&runtime, keeping);
         // Not waited for where it was given up.
         runtime.shutdown_background();
         match kept {

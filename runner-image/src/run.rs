@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::confine::{self, Evidence, Grants, Layer};
 use crate::contract::{Attempt, INLINE_BYTES, Output, Report, Status, TERMINATION_MESSAGE_BYTES};
 use crate::prepare::{Folders, Prepared, prepare};
-use crate::supervise::{Cause, Ears, Ended, Start, listen, supervise};
+use crate::supervise::{Cause, Ended, ProcessEvents, Start, listen, supervise};
 use crate::{egress, frames, output, workspace};
 
 /// Names the layers that must hold, in the pod's own spec.
@@ -100,8 +100,8 @@ fn attempt_once(attempt: &Attempt) -> Outcome {
         Err(message) => return failed(message),
     };
     // As PID 1 it is deaf to signals until it says that it hears them.
-    let ears = match listen() {
-        Ok(ears) => ears,
+    let events = match listen() {
+        Ok(events) => events,
         Err(error) => return Outcome::failed(Status::Failed, format!("signals cannot be heard: {error}")),
     };
     let evidence = match probe(&required) {
@@ -110,24 +110,24 @@ fn attempt_once(attempt: &Attempt) -> Outcome {
             return Outcome { evidence, ..Outcome::failed(Status::SandboxIncomplete, message) };
         }
     };
-    let outcome = carry_out(attempt, &ears).unwrap_or_else(|(status, message)| Outcome::failed(status, message));
+    let outcome = carry_out(attempt, &events).unwrap_or_else(|(status, message)| Outcome::failed(status, message));
     Outcome { evidence: Some(evidence), ..outcome }
 }
 
 /// Prepares, starts and sees to its end. An error is from before the start.
-fn carry_out(attempt: &Attempt, ears: &Ears) -> Result<Outcome, (Status, String)> {
+fn carry_out(attempt: &Attempt, events: &ProcessEvents) -> Result<Outcome, (Status, String)> {
     let folders = Folders {
         egress: from_env(EGRESS_FOLDER, "/tmp/.countersign"),
         workspace: from_env(WORKSPACE, workspace::FOLDER),
     };
-    let mut prepared = prepare(attempt, &folders, ears)?;
+    let mut prepared = prepare(attempt, &folders, events)?;
     let start = start(attempt, prepared.as_mut()).map_err(|message| (Status::InputInvalid, message))?;
     let timeout = Duration::from_secs(attempt.timeout_seconds);
-    let ended = supervise(ears, start, timeout, attempt.output_limit_bytes)
+    let ended = supervise(events, start, timeout, attempt.output_limit_bytes)
         .map_err(|error| (Status::Failed, format!("the skill could not be started: {error}")))?;
     let outcome = judge(attempt, ended);
     match (prepared, outcome.status) {
-        (Some(prepared), Status::Succeeded) => Ok(match prepared.keep(ears) {
+        (Some(prepared), Status::Succeeded) => Ok(match prepared.keep(events) {
             Ok(workspace) => Outcome { workspace, ..outcome },
             Err((status, message)) => Outcome { exit_code: outcome.exit_code, ..Outcome::failed(status, message) },
         }),

@@ -51,13 +51,13 @@ enum Event {
     Ready,
 }
 
-/// What happens to a skill, from before it is started: no signal is missed.
-pub struct Ears {
+/// Signals, output and log of a skill's process, from before it is started, so that none is missed.
+pub struct ProcessEvents {
     events: Sender<Event>,
     inbox: Receiver<Event>,
 }
 
-impl Ears {
+impl ProcessEvents {
     /// Waits for what has to be done before or after the skill; `None` where the runner was told to end first.
     pub fn until<T: Send + 'static>(
         &self,
@@ -95,21 +95,21 @@ pub struct Start {
     pub secrets: Vec<String>,
 }
 
-pub fn listen() -> std::io::Result<Ears> {
+pub fn listen() -> std::io::Result<ProcessEvents> {
     let (events, inbox) = channel();
     watch_signals(events.clone())?;
-    Ok(Ears { events, inbox })
+    Ok(ProcessEvents { events, inbox })
 }
 
 /// Sees a skill from its start to its end. An error means that nothing was started.
-pub fn supervise(ears: &Ears, start: Start, timeout: Duration, limit: usize) -> std::io::Result<Ended> {
+pub fn supervise(events: &ProcessEvents, start: Start, timeout: Duration, limit: usize) -> std::io::Result<Ended> {
     use std::os::unix::process::CommandExt;
     let Start { mut command, input, inherited, secrets } = start;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn()?;
     drop(inherited);
-    attach(&mut child, input, secrets, limit, ears.events.clone());
-    Ok(Watch::new(&child, timeout, limit).run(&ears.inbox))
+    attach(&mut child, input, secrets, limit, events.events.clone());
+    Ok(Watch::new(&child, timeout, limit).run(&events.inbox))
 }
 
 fn watch_signals(events: Sender<Event>) -> std::io::Result<()> {
