@@ -5,7 +5,7 @@ mod authority;
 mod broker;
 mod document;
 mod headers;
-mod linger;
+mod lingering_close;
 mod proxy;
 mod session;
 mod sockets;

@@ -22,7 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use super::authority::Authority;
 use super::broker::{Body, Connection};
 use super::headers;
-use super::linger::Linger;
+use super::lingering_close::LingeringClose;
 use super::session::Session;
 
 /// Connections that are served at once.
@@ -113,7 +113,7 @@ impl Proxy {
         let connection = Builder::new()
             .max_header_size(HEAD_BYTES)
             .max_headers(HEADERS)
-            .serve_connection(TokioIo::new(Linger::new(stream)), service)
+            .serve_connection(TokioIo::new(LingeringClose::new(stream)), service)
             .with_upgrades();
         // What goes wrong here the skill sees: its connection ends.
         drop(connection.await);

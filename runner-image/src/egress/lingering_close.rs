@@ -12,25 +12,25 @@ use tokio::time::Sleep;
 /// How long a client may go on sending.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub struct Linger<S> {
+pub struct LingeringClose<S> {
     stream: S,
     /// Set once nothing more is written.
     until: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Linger<S> {
-    pub fn new(stream: S) -> Linger<S> {
-        Linger { stream, until: None }
+impl<S> LingeringClose<S> {
+    pub fn new(stream: S) -> LingeringClose<S> {
+        LingeringClose { stream, until: None }
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LingeringClose<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringClose<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -52,7 +52,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        let Linger { stream, until } = &mut *self;
+        let LingeringClose { stream, until } = &mut *self;
         let until = match until {
             Some(until) => until,
             None => {
