@@ -2,8 +2,8 @@
 
 mod approval;
 pub mod canary;
-mod genuine;
 mod job;
+mod pod_diff;
 mod secret;
 
 use countersign_core::effect::Act;
@@ -132,7 +132,7 @@ fn differs(
 ) -> Option<String> {
     let expected = job::build(settings, broker, task, key, "", launch).spec.and_then(|spec| spec.template.spec)?;
     let ours = job_of(pod).is_some_and(|job| job.name == key);
-    if ours { genuine::difference(&expected, pod) } else { Some("metadata.ownerReferences".to_owned()) }
+    if ours { pod_diff::difference(&expected, pod) } else { Some("metadata.ownerReferences".to_owned()) }
 }
 
 /// Removes our gate from this very pod, as it was seen; any other uid or version is a conflict.
