@@ -2,6 +2,8 @@
 //! Failures panic, as in any test; the message holds what the command said.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a library of tests")]
 
+#[cfg(test)]
+mod documents;
 pub mod outside;
 pub mod reader;
 pub mod scene;
