@@ -9,7 +9,7 @@ KUBERNETES_VERSION=v1.36.3
 
 packages() {
   local missing=() package
-  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck git lighttpd curl exim4-daemon-light; do
+  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck git lighttpd curl python3 exim4-daemon-light; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   if ((${#missing[@]})); then
@@ -32,7 +32,7 @@ component() {
     say "building $name (about $seconds s, once)"
     rm -rf "$out.partial"
     mkdir -p "$out.partial"
-    (cd "$source" && OUT=$out.partial "$builder")
+    (cd "$source" && OUT=$out.partial quietly "building $name" "$builder")
     mv "$out.partial" "$out"
     say "built $name in $((SECONDS - start)) s"
   fi
@@ -93,6 +93,7 @@ build_gvisor_keeping_oom_score() {
 may_lower_oom_scores() { (((0x$(awk '/^CapEff:/ {print $2}' /proc/self/status) >> 24) & 1)); }
 
 case ${1:-all} in
+  packages) packages ;;
   tools)
     component helm 120 build_helm
     component kubernetes 420 build_kubernetes
@@ -116,5 +117,5 @@ case ${1:-all} in
       component gvisor 130 build_gvisor_keeping_oom_score build_gvisor
     fi
     ;;
-  *) die "build.sh: unknown argument $1; use tools, all, gitops or gvisor" ;;
+  *) die "build.sh: unknown argument $1; use packages, tools, all, gitops or gvisor" ;;
 esac

@@ -5,10 +5,10 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::broker::{Broker, LARGE_CHUNK, LARGE_CHUNKS, Seen, TOGETHER};
-use crate::harness::{Attempt, Ran, sha256, wait_for};
+use crate::harness::{Attempt, PYTHON, Ran, sha256, wait_for};
 
 fn python(script: &str) -> Attempt {
-    Attempt::new(crate::harness::document(&json!({"command": ["python3", "-c", script]}), &json!({}), 60, 1 << 20))
+    Attempt::new(crate::harness::document(&json!({"command": [PYTHON, "-c", script]}), &json!({}), 60, 1 << 20))
 }
 
 /// Runs it as in a pod, with a token of its own.

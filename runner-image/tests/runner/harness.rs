@@ -1,5 +1,6 @@
 //! An attempt, as a pod would hold it: its document, its report, its environment.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,10 +11,19 @@ use sha2::{Digest, Sha256};
 
 use crate::broker::Broker;
 
+/// The interpreter that `make test` installs: another one on the PATH may lie where only root can read it.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+/// A folder outside of the repository, which may lie below `/tmp`, where every skill writes.
+pub fn folder() -> tempfile::TempDir {
+    tempfile::tempdir_in("/var/tmp").unwrap()
+}
+
 pub struct Attempt {
     folder: tempfile::TempDir,
     /// Below `/tmp`, which is a skill's own.
     scratch: tempfile::TempDir,
+    runner: PathBuf,
     /// In front of the runner's own command line.
     through: Vec<&'static str>,
     env: Vec<(&'static str, String)>,
@@ -29,10 +39,10 @@ pub struct Ran {
 
 impl Attempt {
     pub fn new(document: impl ToString) -> Attempt {
-        // Not in /tmp, which is a skill's own.
         let attempt = Attempt {
-            folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+            folder: folder(),
             scratch: tempfile::tempdir_in("/tmp").unwrap(),
+            runner: PathBuf::from(env!("CARGO_BIN_EXE_countersign-runner")),
             through: Vec::new(),
             env: Vec::new(),
         };
@@ -84,9 +94,13 @@ impl Attempt {
         self
     }
 
-    /// As in a pod: no user of the node, and no capability.
-    pub fn unprivileged(self) -> Attempt {
+    /// As in a pod: no user of the node, and no capability. It gets a copy of the runner, as the repository may lie
+    /// where only root can read it.
+    pub fn unprivileged(mut self) -> Attempt {
         const USER: u32 = 65532;
+        let copy = self.path("countersign-runner");
+        std::fs::copy(&self.runner, &copy).unwrap();
+        self.runner = copy;
         for path in [self.folder.path(), self.scratch.path()] {
             std::os::unix::fs::chown(path, Some(USER), Some(USER)).unwrap();
             for entry in std::fs::read_dir(path).unwrap() {
@@ -98,11 +112,11 @@ impl Attempt {
     }
 
     pub fn command(&self) -> Command {
-        let runner = env!("CARGO_BIN_EXE_countersign-runner");
-        let words: Vec<&str> = self.through.iter().copied().chain([runner]).collect();
+        let words: Vec<&OsStr> = self.through.iter().map(OsStr::new).chain([self.runner.as_os_str()]).collect();
         let mut command = Command::new(words[0]);
         command
             .args(&words[1..])
+            .current_dir(self.folder.path())
             .env("COUNTERSIGN_ATTEMPT_FILE", self.path("attempt.json"))
             .env("COUNTERSIGN_TERMINATION_LOG", self.report())
             .envs(self.env.iter().map(|(name, value)| (name, value)))

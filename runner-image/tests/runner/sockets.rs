@@ -5,7 +5,7 @@ use std::net::{TcpListener, UdpSocket};
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
-use crate::harness::{Attempt, Ran, document, wait_for};
+use crate::harness::{Attempt, PYTHON, Ran, document, wait_for};
 
 /// What the scripts below share.
 const PRELUDE: &str = r#"
@@ -27,7 +27,7 @@ def inet(port, address="127.0.0.1"):
 
 fn attack(script: &str) -> Attempt {
     let script = format!("{PRELUDE}{script}");
-    Attempt::new(document(&json!({"command": ["python3", "-c", script]}), &json!({}), 60, 1 << 20))
+    Attempt::new(document(&json!({"command": [PYTHON, "-c", script]}), &json!({}), 60, 1 << 20))
 }
 
 fn attacked(broker: &Broker, script: &str) -> Ran {
@@ -280,7 +280,7 @@ said = [held > 0, call(libc.socket, 2, 1, 0), call(libc.connect, held, inet(80),
 with open(result + ".part", "w") as file: json.dump(said, file)
 os.rename(result + ".part", result)
 "#;
-    attempt.write(document(&json!({"command": ["python3", "-c", script]}), &json!({}), 60, 65_536));
+    attempt.write(document(&json!({"command": [PYTHON, "-c", script]}), &json!({}), 60, 65_536));
     let attempt = attempt.reaches(&broker, "a-token");
     let mut runner = attempt.command().spawn().unwrap();
     wait_for("the skill", || ready.exists().then_some(()));
@@ -329,7 +329,7 @@ url = json.loads(stream.makefile("rb").read().split(b"\r\n\r\n", 1)[1])["url"]
 proxies = [name for name in os.environ if "proxy" in name.lower()]
 print(json.dumps([url, proxies, call(libc.socket, 2, 1, 0), call(libc.socket, 10, 1, 0), call(libc.setsockopt, stream.fileno(), 6, 1, b"1234", 4)]))
 "#;
-    let attempt = attack(script).reaches(&broker, "a-token").unprivileged().through(&["python3", "-c", older]);
+    let attempt = attack(script).reaches(&broker, "a-token").unprivileged().through(&[PYTHON, "-c", older]);
     let expected = json!(["https://api.test/older", [], -libc::EPERM, -libc::EPERM, -libc::EOPNOTSUPP]);
     assert_eq!(attempt.run().output(), expected);
 }
