@@ -32,7 +32,7 @@ test: ## Everything that must hold (55 min cold, 30 min warm).
 	@e2e/test.sh
 
 .PHONY: soak
-soak: ## Fuzzes every parser that verify uses, ten minutes each (30 min).
+soak: ## Kills PostgreSQL at every statement, then fuzzes every parser that verify uses, ten minutes each (35 min).
 	@e2e/soak.sh
 
 .PHONY: bench

@@ -1,4 +1,4 @@
-//! PostgreSQL killed at every statement of a launch and of a sequencing run, before it and after it.
+//! PostgreSQL killed at statements of a launch and of a sequencing run, before it and after it.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use countersign_store::{CommitError, Differences, LogKeys, Store};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::proxy::{Moment, Proxy};
+use crate::sample::sample;
 use crate::server::{Server, empty, open};
 use crate::story;
 
@@ -93,8 +94,7 @@ async fn wherever_it_is_killed(story: story::Story, quiet: usize, moment: Moment
     let server = Arc::new(Server::new());
     let url = server.database("launch").await;
     open(url.clone()).migrate().await.unwrap();
-    let (mut kills, mut statement) = (0, 1);
-    loop {
+    let tell_once = async |statement: u32| {
         let direct = open(url.clone());
         empty(&direct).await;
         // What comes before the launch is told in peace.
@@ -106,8 +106,14 @@ async fn wherever_it_is_killed(story: story::Story, quiet: usize, moment: Moment
         let store = open(url.replace(&server.port.to_string(), &proxy.port.to_string()));
         tell(&store, batches).await;
         store.close().await;
+        direct.close().await;
         server.settled();
-        if proxy.statements() < statement {
+        proxy.statements()
+    };
+    let mut kills = 0;
+    for statement in sample() {
+        // Past its end nothing is killed.
+        if tell_once(statement).await < statement {
             break;
         }
         kills += 1;
@@ -128,10 +134,9 @@ async fn wherever_it_is_killed(story: story::Story, quiet: usize, moment: Moment
         // A half for the pod that ran, two for the one that nobody knows of.
         assert_eq!(filled.unwrap(), if priced == 0 { 0 } else { 2_500_000 });
         direct.close().await;
-        statement += 1;
     }
-    println!("{kills} kills, at each of {} statements of {}, {moment:?}", statement - 1, story.name);
-    assert!(kills > 15, "{kills}");
+    println!("{kills} kills at statements of {}, {moment:?}", story.name);
+    assert!(kills > 8, "{kills}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -149,8 +154,7 @@ async fn sequence(moment: Moment) {
     let server = Arc::new(Server::new());
     let url = server.database("sequence").await;
     open(url.clone()).migrate().await.unwrap();
-    let (mut kills, mut statement) = (0, 1);
-    loop {
+    let sequence_once = async |statement: u32| {
         let direct = open(url.clone());
         empty(&direct).await;
         let mut fill = direct.pool().begin().await.unwrap();
@@ -172,6 +176,7 @@ async fn sequence(moment: Moment) {
                     .unwrap();
         }
         fill.commit().await.unwrap();
+        direct.close().await;
         let proxy = Proxy::new(&server, statement, moment).await;
         let store = open(url.replace(&server.port.to_string(), &proxy.port.to_string()));
         // Another key follows on the way, and the clock goes back with every try.
@@ -197,7 +202,13 @@ async fn sequence(moment: Moment) {
         }
         store.close().await;
         server.settled();
-        if proxy.statements() < statement {
+        (proxy.statements(), kept)
+    };
+    let mut kills = 0;
+    for statement in sample() {
+        let (seen, mut kept) = sequence_once(statement).await;
+        // Past its end nothing is killed.
+        if seen < statement {
             break;
         }
         kills += 1;
@@ -220,8 +231,7 @@ async fn sequence(moment: Moment) {
         }
         assert_eq!(direct.log_keys().await.unwrap(), [key(7), key(8)].map(|key| key.verifying_key().to_string()));
         direct.close().await;
-        statement += 1;
     }
-    println!("{kills} kills, at each of {} statements of sequencing, {moment:?}", statement - 1);
-    assert!(kills > 20, "{kills}");
+    println!("{kills} kills at statements of sequencing, {moment:?}");
+    assert!(kills > 8, "{kills}");
 }

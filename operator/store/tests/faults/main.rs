@@ -5,6 +5,7 @@
 mod disk;
 mod kill;
 mod proxy;
+mod sample;
 mod server;
 #[path = "../store/story.rs"]
 #[allow(dead_code, reason = "not all stories are told here")]
