@@ -59,7 +59,6 @@ for step in check_balance policy_check; do
 done
 
 title "3. What will be paid waits for two"
-say "waiting for the steps before it (about 10 s)"
 wait_for 120 "the Approval of the payment" approval_of onchain_action
 approval=$(approval_of onchain_action)
 show kubectl countersign -n "$NAMESPACE" explain "$approval"
@@ -71,8 +70,8 @@ show kubectl -n "$NAMESPACE" get approvals
 show kubectl --kubeconfig "$sam" -n "$NAMESPACE" patch approval "$approval" --type merge -p "$patch"
 
 title "5. Paid, once: the transaction is in the status"
-say "waiting for the chain to be final on it (about 10 s)"
-kubectl -n "$NAMESPACE" wait task/transfer --for=condition=Succeeded --timeout=180s >/dev/null
+telling "waiting for the chain to be final on it (about 10 s)" \
+  kubectl -n "$NAMESPACE" wait task/transfer --for=condition=Succeeded --timeout=180s >/dev/null
 show kubectl -n "$NAMESPACE" get task transfer -o 'jsonpath={.status.steps[2].payment}{"\n"}'
 echo "the payee holds $(holds "$PAYEE") ETH, the payer $(holds "$PAYER") ETH"
 [[ $(holds "$PAYEE") == 2 ]] || die "2 ETH should have been paid, once"
@@ -81,8 +80,8 @@ paid=$(outside rpc eth_getLogs "[{\"address\": \"$router\", \"fromBlock\": \"0x0
 [[ $paid == 1 ]] || die "the router has $paid payments of this id, not one"
 
 title "6. The record's checkpoint is anchored: on the chain, and by an authority's time stamp"
-say "waiting for an anchor that covers the last step (about 15 s)"
-kubectl -n "$NAMESPACE" wait task/transfer --for='jsonpath={.status.steps[2].anchor}' --timeout=120s >/dev/null
+telling "waiting for an anchor that covers the last step (about 15 s)" \
+  kubectl -n "$NAMESPACE" wait task/transfer --for='jsonpath={.status.steps[2].anchor}' --timeout=120s >/dev/null
 show kubectl -n "$NAMESPACE" get task transfer -o 'jsonpath={range .status.steps[*]}{.name}{"\t"}{.anchor}{"\n"}{end}'
 
 title "7. Exported with all that it takes to prove it"

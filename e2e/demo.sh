@@ -50,8 +50,8 @@ kubectl -n "$NAMESPACE" create rolebinding rita --clusterrole=countersign-approv
 rita=$("$CLUSTER_DIR/user.sh" rita)
 
 title "2. The balance is read through the broker; it is above the threshold, so nobody need be told"
-say "waiting for its steps (about 20 s)"
-kubectl -n "$NAMESPACE" wait task/watch-wallet --for=condition=Succeeded --timeout=180s >/dev/null
+telling "waiting for its steps (about 20 s)" \
+  kubectl -n "$NAMESPACE" wait task/watch-wallet --for=condition=Succeeded --timeout=180s >/dev/null
 show kubectl -n "$NAMESPACE" get tasks
 uid=$(kubectl -n "$NAMESPACE" get task watch-wallet -o 'jsonpath={.metadata.uid}')
 records -c "select c.method, c.url, c.outcome, c.status, c.address, c.received as bytes
@@ -64,9 +64,9 @@ kubectl -n "$NAMESPACE" delete task watch-wallet >/dev/null
 show kubectl -n "$NAMESPACE" apply -f "$ROOT/config/samples/chain/task.yaml"
 
 title "4. Below the threshold: the alarm waits for a signature, as it leaves the cluster"
-say "waiting for the steps before it (about 20 s)"
 waiting='jsonpath={.status.conditions[?(@.type=="Succeeded")].reason}=WaitingApproval'
-kubectl -n "$NAMESPACE" wait task/watch-wallet --for="$waiting" --timeout=180s >/dev/null
+telling "waiting for the steps before it (about 20 s)" \
+  kubectl -n "$NAMESPACE" wait task/watch-wallet --for="$waiting" --timeout=180s >/dev/null
 show kubectl -n "$NAMESPACE" get tasks,approvals
 approval=$(kubectl -n "$NAMESPACE" get approvals -o 'jsonpath={.items[0].metadata.name}')
 show kubectl -n "$NAMESPACE" get approval "$approval" -o 'jsonpath={.spec.subject}{"\n"}{.spec.digest}{"\n"}'
@@ -81,8 +81,8 @@ show kubectl -n "$NAMESPACE" get approval "$approval" -o 'jsonpath={.spec.decisi
 show kubectl -n "$NAMESPACE" get events --field-selector "involvedObject.name=$approval"
 
 title "6. Completed, and the receiver has it, with the broker's signature, which it checked"
-say "waiting for the last step (about 8 s)"
-kubectl -n "$NAMESPACE" wait task/watch-wallet --for=condition=Succeeded --timeout=180s >/dev/null
+telling "waiting for the last step (about 8 s)" \
+  kubectl -n "$NAMESPACE" wait task/watch-wallet --for=condition=Succeeded --timeout=180s >/dev/null
 show kubectl -n "$NAMESPACE" get tasks
 uid=$(kubectl -n "$NAMESPACE" get task watch-wallet -o 'jsonpath={.metadata.uid}')
 alarm=$(outside alarms | jq -c 'select(.alarm.type == "wallet.low")' | tail -1)

@@ -23,8 +23,9 @@ image() {
 }
 
 TARGET=$(rustc -vV | sed -n 's/^host: //p')
-say "building the operator, the broker, the signer, the runner and kubectl's plugin (about 4 min cold, seconds warm)"
-(cd "$ROOT" && cargo build --quiet --profile "$PROFILE" --workspace --bins)
+cd "$ROOT"
+quietly "building the operator, the broker, the signer, the runner and kubectl's plugin (about 10 min cold, seconds warm)" \
+  cargo build --profile "$PROFILE" --workspace --bins
 mkdir -p "$BIN"
 for binary in kubectl-countersign countersign-witness countersign-signer; do
   ln -sfn "$ROOT/target/$TARGET/$(folder)/$binary" "$BIN/$binary"
@@ -56,7 +57,8 @@ settings=("${postgres[@]}" "${outside[@]}" --set "runner.image=$runner" --set "i
   --set "image.digest=${operator#*@}" --set "broker.image.repository=${broker%@*}"
   --set "broker.image.digest=${broker#*@}" --set broker.replicas=1
   --set "signer.image.repository=${signer%@*}" --set "signer.image.digest=${signer#*@}" "$@")
-helm upgrade --install countersign "$ROOT/charts/countersign" -n "$NAMESPACE" "${settings[@]}" --wait --timeout 3m >&2
+telling "installing the chart and waiting until it is ready" \
+  helm upgrade --install countersign "$ROOT/charts/countersign" -n "$NAMESPACE" "${settings[@]}" --wait --timeout 3m >&2
 if [[ $(flavour) == local ]]; then
   # The log has its key by now, or in a moment.
   wait_for 60 "the log's key" "$ROOT/e2e/outside/outside.sh" witness

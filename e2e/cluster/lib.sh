@@ -41,6 +41,36 @@ wait_for() {
   done
 }
 
+# telling WHAT COMMAND...: runs the command, with a line every 5 s that says what is waited for and for how long.
+telling() {
+  local what=$1 start=$SECONDS pulse
+  shift
+  while sleep 5; do say "$what ($((SECONDS - start)) s)"; done &
+  pulse=$!
+  # In a shell of its own, which ends at the first command that fails, and then the pulse with it.
+  (
+    trap 'hush "$pulse"' EXIT
+    "$@"
+  )
+}
+
+# quietly WHAT COMMAND...: the same, with the command's own output kept in a log: every 5 s its last line is shown, and
+# the whole of it where the command fails.
+quietly() {
+  local what=$1 start=$SECONDS pulse log
+  shift
+  log=$(mktemp)
+  while sleep 5; do say "$what ($((SECONDS - start)) s): $(tail -n 1 "$log" | tr -d '\r' | cut -c1-100)"; done &
+  pulse=$!
+  (
+    trap 'code=$?; hush "$pulse"; if ((code)); then cat "$log" >&2; fi; rm -f "$log"' EXIT
+    "$@" >"$log" 2>&1
+  )
+}
+
+# hush PULSE: ends what says every 5 s how far it is.
+hush() { kill "$1"; }
+
 # flavour: existing, kind or local; what a user has decides.
 flavour() {
   if [[ ${COUNTERSIGN_CLUSTER:-} == existing ]]; then
