@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, WindowStatus};
-use crate::meta::{Priority, conditions};
+use crate::meta::{Priority, RbacSubject, conditions};
 
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
@@ -43,6 +43,15 @@ pub struct AgentSpec {
     /// The only Skills that its Tasks may use.
     #[schemars(length(max = 256), inner(length(min = 1, max = 63)))]
     pub allowed_skills: Vec<String>,
+    /// Whose Tasks are this Agent's, in every namespace and whether they say so or not. Setting or changing it takes the
+    /// verb `bind` on `agents` in all namespaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub subjects: Vec<RbacSubject>,
+    /// Who answers for it: they never sign for what its Tasks ask.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub owners: Vec<RbacSubject>,
     /// While true nothing new starts for its Tasks; what runs goes on.
     #[serde(default)]
     pub suspend: bool,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::meta::{Identity, OwnedReference, RiskClass, conditions, free_object};
+use crate::meta::{Identity, OwnedReference, RbacSubject, RiskClass, conditions, free_object};
 use crate::policy::ApprovalScope;
 use crate::skill::EffectClass;
 
@@ -108,6 +108,11 @@ pub struct Required {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10), inner(length(min = 3, max = 317)))]
     pub service_accounts: Vec<String>,
+    /// Whose signature never counts, beside the requester's: the owners of the Agent that asks, and for whom it was
+    /// asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 17))]
+    pub excluded: Vec<RbacSubject>,
 }
 
 /// Another step that the same signature is for.

@@ -22,7 +22,9 @@ pub use approval::{
 };
 pub use budget::{Budget, BudgetVerdict, CostStatus, PolicyBudget, WindowStatus};
 pub use egress::{Cost, Credential, CredentialScheme, Egress, EgressLimit, Method, Protocol};
-pub use meta::{Identity, LocalReference, OwnedReference, Priority, RiskClass};
+pub use meta::{
+    AgentReference, Identity, LocalReference, OwnedReference, Priority, RbacSubject, RiskClass, SubjectKind,
+};
 pub use payment::{Asset, PaymentContract, PaymentMode, PaymentState, PaymentStatus};
 pub use plan::{Plan, PlanSpec, PlanTemplate, Retry, Step, StepApproval};
 pub use policy::{ApprovalRequirement, ApprovalScope, Effect, Policy, PolicyMode, PolicySpec, Rule};

@@ -38,6 +38,93 @@ pub struct Identity {
     pub groups: Vec<String>,
 }
 
+/// Names an Agent; without a namespace, one in that of whoever names it.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AgentReference {
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+impl AgentReference {
+    /// The right to name it, as access reviews ask for it; `from` is the namespace that the reference stands in.
+    pub fn use_right(&self, from: &str) -> ResourceAttributes {
+        ResourceAttributes {
+            group: Some(crate::GROUP.to_owned()),
+            resource: Some("agents".to_owned()),
+            name: Some(self.name.clone()),
+            namespace: Some(self.namespace.as_deref().unwrap_or(from).to_owned()),
+            verb: Some("use".to_owned()),
+            ..ResourceAttributes::default()
+        }
+    }
+}
+
+/// One or many users, named as RBAC names the subjects of a binding.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[x_kube(
+    validation = Rule::new("has(self.namespace) == (self.kind == 'ServiceAccount')")
+        .message("a ServiceAccount has a namespace, a User and a Group have none"),
+    validation = Rule::new("self.kind != 'Group' || !self.name.startsWith('system:')")
+        .message("groups of the API server hold whoever comes to be in them; name users, service accounts or a group of your own")
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RbacSubject {
+    pub kind: SubjectKind,
+    #[schemars(length(min = 1, max = 512))]
+    pub name: String,
+    /// Of a ServiceAccount.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+impl std::fmt::Display for RbacSubject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let RbacSubject { kind, name, namespace } = self;
+        match kind {
+            SubjectKind::User => f.write_str(name),
+            SubjectKind::Group => write!(f, "the group {name}"),
+            SubjectKind::ServiceAccount => {
+                write!(f, "the service account {}/{name}", namespace.as_deref().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// What an [`RbacSubject`] names.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SubjectKind {
+    /// One user, by the name that the API server knows.
+    User,
+    /// Everybody in a group.
+    Group,
+    ServiceAccount,
+}
+
+impl RbacSubject {
+    /// The user of this name.
+    pub fn user(name: &str) -> RbacSubject {
+        RbacSubject { kind: SubjectKind::User, name: name.to_owned(), namespace: None }
+    }
+
+    /// Whether it names this user, who is in these groups.
+    pub fn includes(&self, user: &str, groups: &[String]) -> bool {
+        let RbacSubject { kind, name, namespace } = self;
+        match kind {
+            SubjectKind::User => user == name,
+            SubjectKind::Group => groups.contains(name),
+            SubjectKind::ServiceAccount => {
+                let account = user.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
+                account.is_some_and(|account| Some(account.0) == namespace.as_deref() && account.1 == name)
+            }
+        }
+    }
+}
+
 /// How urgent work is; Policy sees it as `task.priority`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Priority {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::budget::{BudgetVerdict, CostStatus};
 use crate::egress::money;
-use crate::meta::{Identity, LocalReference, Priority, conditions, free_object};
+use crate::meta::{AgentReference, Identity, LocalReference, Priority, conditions, free_object};
 use crate::payment::PaymentStatus;
 use crate::plan::PlanTemplate;
 
@@ -83,10 +83,12 @@ pub struct TaskSpec {
     /// The Plan itself, inline. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanTemplate>,
-    /// The Agent on whose behalf the work is done; its allowed skills bind the Plan.
+    /// The Agent on whose behalf the work is done; its allowed skills bind the Plan. Stamped where the requester is a
+    /// subject of one; anybody else names one with the RBAC verb `use` on it. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub agent_ref: Option<LocalReference>,
-    /// How urgent it is; never more than its Agent's. The Agent's own where left out, and Normal without an Agent.
+    pub agent_ref: Option<AgentReference>,
+    /// How urgent it is; never more than its Agent's. The Agent's own where left out; without an Agent it is Normal, and
+    /// never more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// The most that all of it may cost. Immutable.

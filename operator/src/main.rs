@@ -107,7 +107,7 @@ async fn operate() -> anyhow::Result<()> {
 
     let tls = RustlsConfig::from_config(Arc::new(serve::probe::no_certificate_yet()?));
     tokio::spawn(serve::probe::watch_postgres(store.clone(), readiness.clone(), metrics.clone()));
-    tokio::spawn(serve::probe::watch_caches(caches, readiness.clone()));
+    tokio::spawn(serve::probe::watch_caches(Arc::clone(&caches), readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), log_keys, readiness.clone()));
     if let Some(settings::Broker { service, secrets: _ }) = settings.broker.clone() {
@@ -131,7 +131,13 @@ async fn operate() -> anyhow::Result<()> {
     let reading = serve::api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
     let routes = serve::api::router(reading).layer(axum::Extension(simulator));
     let api = serve::api::serve(routes, tls.clone());
-    let shared = serve::admission::Shared { client, service_account: settings.service_account.clone(), seal, metrics };
+    let shared = serve::admission::Shared {
+        client,
+        service_account: settings.service_account.clone(),
+        seal,
+        bound: serve::admission::bound_by(caches),
+        metrics,
+    };
     let webhook = serve::admission::serve(serve::admission::router(shared), tls);
     let mut probes = std::pin::pin!(probes);
     let mut webhook = std::pin::pin!(webhook);

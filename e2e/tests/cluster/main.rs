@@ -1,6 +1,7 @@
 //! What holds on a real cluster, a file a subject. One binary, as each would carry everything that it links.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod agents;
 mod attacks;
 mod budgets;
 mod disruption;

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 fn requester(ns: &Namespace) -> String {
     ns.kubectl(&["create", "serviceaccount", "planner"]);
     let who = format!("--serviceaccount={}:planner", ns.name);
-    ns.kubectl(&["create", "rolebinding", "planner", "--clusterrole=countersign-operator", &who]);
+    for role in ["countersign-operator", "countersign-agent-user"] {
+        ns.kubectl(&["create", "rolebinding", role, &format!("--clusterrole={role}"), &who]);
+    }
     let file = std::env::temp_dir().join(format!("{}-token", ns.name));
     std::fs::write(&file, ns.kubectl(&["create", "token", "planner"])).unwrap();
     file.to_str().unwrap().to_owned()

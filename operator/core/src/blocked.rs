@@ -23,6 +23,10 @@ pub enum BlockedReason {
     /// Several templates carry the Task's type, or `planRef` names a Task's own copy.
     PlanAmbiguous,
     AgentNotFound,
+    /// Several Agents claim its requester.
+    AgentAmbiguous,
+    /// It names another Agent than the one that its requester acts as.
+    AgentMismatch,
     SkillNotInstalled,
     /// A Secret is not there, or was not given to the broker.
     SecretNotFound,
@@ -71,10 +75,12 @@ enum Noticed {
 
 impl BlockedReason {
     /// One of every kind, for those who tell of all of them.
-    pub const ALL: [BlockedReason; 19] = [
+    pub const ALL: [BlockedReason; 21] = [
         BlockedReason::PlanNotFound,
         BlockedReason::PlanAmbiguous,
         BlockedReason::AgentNotFound,
+        BlockedReason::AgentAmbiguous,
+        BlockedReason::AgentMismatch,
         BlockedReason::SkillNotInstalled,
         BlockedReason::SecretNotFound,
         BlockedReason::BrokerNotInstalled,
@@ -99,6 +105,8 @@ impl BlockedReason {
             BlockedReason::PlanNotFound => "PlanNotFound",
             BlockedReason::PlanAmbiguous => "PlanAmbiguous",
             BlockedReason::AgentNotFound => "AgentNotFound",
+            BlockedReason::AgentAmbiguous => "AgentAmbiguous",
+            BlockedReason::AgentMismatch => "AgentMismatch",
             BlockedReason::SkillNotInstalled => "SkillNotInstalled",
             BlockedReason::SecretNotFound => "SecretNotFound",
             BlockedReason::BrokerNotInstalled => "BrokerNotInstalled",
@@ -125,6 +133,8 @@ impl BlockedReason {
             BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
             | BlockedReason::AgentNotFound
+            | BlockedReason::AgentAmbiguous
+            | BlockedReason::AgentMismatch
             | BlockedReason::SkillNotInstalled
             | BlockedReason::SecretNotFound
             | BlockedReason::BrokerNotInstalled
@@ -153,6 +163,8 @@ impl BlockedReason {
             BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
             | BlockedReason::AgentNotFound
+            | BlockedReason::AgentAmbiguous
+            | BlockedReason::AgentMismatch
             | BlockedReason::SkillNotInstalled
             | BlockedReason::SecretNotFound
             | BlockedReason::BrokerNotInstalled
@@ -186,6 +198,8 @@ impl BlockedReason {
             BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
             | BlockedReason::AgentNotFound
+            | BlockedReason::AgentAmbiguous
+            | BlockedReason::AgentMismatch
             | BlockedReason::SkillNotInstalled
             | BlockedReason::SecretNotFound
             | BlockedReason::BrokerNotInstalled

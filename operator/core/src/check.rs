@@ -1,6 +1,6 @@
 //! What can be known to be wrong with an object before it is admitted, beyond its schema.
 
-use countersign_crds::{AgentSpec, PlanSpec, PolicySpec, SkillSpec, TaskSpec};
+use countersign_crds::{AgentSpec, PlanSpec, PolicySpec, Priority, SkillSpec, TaskSpec};
 use serde_json::{Map, Value, json};
 
 use crate::budget::{check_budget, check_cost};
@@ -35,6 +35,10 @@ pub fn task(spec: &TaskSpec) -> Checked {
     }
     if let Some(error) = spec.budget.as_ref().and_then(|text| text.parse::<Money>().err()) {
         problems.push(Problem::new("spec.budget", error.to_string()));
+    }
+    if spec.priority > Some(Priority::Normal) && spec.agent_ref.is_none() {
+        let message = "without an Agent it is Normal at most; name one in spec.agentRef, or lower it";
+        problems.push(Problem::new("spec.priority", message));
     }
     if let Some(plan) = &spec.plan {
         problems.extend(check_steps(&plan.steps, "spec.plan.steps", Some(&spec.parameters)));

@@ -3,6 +3,7 @@
 //! The leaf modules (`cel`, `digest`, `json`, `schema`, `template`, `time`) know nothing of Tasks; the rest
 //! is built on them. [`decide`] is where everything that happens is decided.
 
+pub mod agent;
 pub mod approval;
 pub mod blocked;
 pub mod budget;

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{AgentSpec, Decision, PaymentMode, PaymentState, PlanTemplate, SkillSpec, TaskSpec};
+use countersign_crds::{Decision, PaymentMode, PaymentState, PlanTemplate, SkillSpec, TaskSpec};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
+use crate::agent::Acting;
 use crate::budget::{Balance, LineKey};
 use crate::digest::Digest;
 use crate::payment::PaymentId;
@@ -27,8 +28,8 @@ pub struct Observed {
     /// Whether the stamped Plan object is there.
     pub plan_stamped: bool,
     pub skills: Arc<BTreeMap<String, SkillSpec>>,
-    /// The Agent that the Task names, where it exists.
-    pub agent: Option<AgentSpec>,
+    /// On whose behalf the Task is carried out, as its requester and the Agents that there are say.
+    pub agent: Acting,
     pub policies: Arc<PolicySet>,
     /// The Secrets that the broker was given and that exist, with their resource versions.
     pub secrets: Arc<BTreeMap<String, String>>,
@@ -242,7 +243,7 @@ impl Observed {
             template: TemplateLookup::NotNeeded,
             plan_stamped: false,
             skills: Arc::default(),
-            agent: None,
+            agent: Acting::Alone,
             policies: Arc::default(),
             secrets: Arc::default(),
             network: Network::NotTried,

@@ -295,6 +295,8 @@ fn open_state(
             BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
             | BlockedReason::AgentNotFound
+            | BlockedReason::AgentAmbiguous
+            | BlockedReason::AgentMismatch
             | BlockedReason::SkillNotInstalled
             | BlockedReason::SecretNotFound
             | BlockedReason::BrokerNotInstalled

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use countersign_core::approval::{Answer, Ask, Refused, Signer, Tally, Terms, may_sign, tally};
-use countersign_crds::{ApprovalScope, Decision, Identity, Required};
+use countersign_crds::{ApprovalScope, Decision, Identity, RbacSubject, Required, SubjectKind};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn requester() -> Identity {
 
 fn required(count: u32, groups: &[&str], accounts: &[&str]) -> Required {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    Required { count, groups: owned(groups), service_accounts: owned(accounts) }
+    Required { count, groups: owned(groups), service_accounts: owned(accounts), excluded: Vec::new() }
 }
 
 fn decision(user: &str, groups: &[&str], approved: bool) -> Decision {
@@ -75,6 +75,42 @@ fn what_counts() {
     ] {
         let found = with_terms(&required, |terms| format!("{:?}", tally(terms, &decisions)));
         assert_eq!(found, expected, "{name}");
+    }
+}
+
+#[test]
+fn whoever_stands_behind_the_requester_never_signs() {
+    let subject = |kind, name: &str, namespace: Option<&str>| RbacSubject {
+        kind,
+        name: name.to_owned(),
+        namespace: namespace.map(str::to_owned),
+    };
+    let excluded = vec![
+        RbacSubject::user("olga"),
+        subject(SubjectKind::Group, "agent-owners", None),
+        subject(SubjectKind::ServiceAccount, "applier", Some("flux-system")),
+    ];
+    let required = Required { excluded, ..required(1, &[], &["flux-system/applier", "flux-system/other"]) };
+    for (user, group, counts) in [
+        ("olga", "people", false),
+        ("pete", "agent-owners", false),
+        (ROBOT, "people", false),
+        ("system:serviceaccount:flux-system:other", "people", true),
+        ("pete", "people", true),
+        ("agent-owners", "people", true),
+    ] {
+        let (groups, noon) = ([group.to_owned()], at("2026-01-01T12:00:00Z"));
+        with_terms(&required, |terms| {
+            let answer = may_sign(noon, terms, None, &[], Signer { user, groups: &groups }, true);
+            assert_eq!(answer.is_ok(), counts, "{user}: {answer:?}");
+            let behind = matches!(&answer, Err(Refused::BehindRequester(_)));
+            assert_eq!(behind, !counts, "{answer:?}");
+            for (approved, word) in [(true, "Reached"), (false, "Rejected")] {
+                let decisions = [decision(user, &[group], approved)];
+                let found = format!("{:?}", tally(terms, &decisions));
+                assert_eq!(found.starts_with(word), counts, "{user}: {found}");
+            }
+        });
     }
 }
 

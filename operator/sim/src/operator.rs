@@ -204,7 +204,7 @@ impl Operator {
             template: TemplateLookup::NotNeeded,
             plan_stamped: self.view.plan_stamped,
             skills: Arc::new(self.view.skills.clone()),
-            agent: None,
+            agent: Default::default(),
             policies: Arc::clone(&world.policies),
             secrets: Arc::default(),
             network: Network::NotTried,

@@ -78,7 +78,7 @@ impl Judge for TableJudge {
 
 fn ask(count: u32, groups: &[&str], scope: ApprovalScope) -> Ask {
     let groups = groups.iter().map(|&group| group.to_owned()).collect();
-    let required = Required { count, groups, service_accounts: Vec::new() };
+    let required = Required { count, groups, service_accounts: Vec::new(), excluded: Vec::new() };
     Ask { required, scope, expires_after: GoDuration::from_secs(EXPIRY_SECONDS) }
 }
 

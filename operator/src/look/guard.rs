@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 /// The chart's own files: what is installed is compared with what this operator was built with.
-const POLICIES: [&str; 2] = [
+const POLICIES: [&str; 3] = [
+    include_str!("../../../charts/countersign/guard/agents.yaml"),
     include_str!("../../../charts/countersign/guard/approvals.yaml"),
     include_str!("../../../charts/countersign/guard/requesters.yaml"),
 ];
@@ -140,8 +141,8 @@ mod tests {
     fn the_files_of_the_chart_are_read_with_the_operators_account() {
         let expected = expected();
         let names: Vec<&str> = expected.policies.iter().map(|policy| policy.name.as_str()).collect();
-        assert_eq!(names, ["countersign-approvals", "countersign-requesters"]);
-        let text = value(&expected.policies[0].spec).to_string();
+        assert_eq!(names, ["countersign-agents", "countersign-approvals", "countersign-requesters"]);
+        let text = value(&expected.policies[1].spec).to_string();
         assert!(text.contains("system:serviceaccount:ops:countersign") && !text.contains("OPERATOR_ACCOUNT"));
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use countersign_core::agent::Acting;
 use countersign_core::budget::{Budgets, LineKey};
 use countersign_core::observed::{ApprovalView, Guard, Observed, Outside, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::plan::wanted_outputs;
@@ -47,10 +48,10 @@ pub async fn observe(
     let plans = lock(&caches.plans).of(uid);
     let mut made = context.recent.of(uid);
     let plan_name = record.as_ref().and_then(|record| record.plan.as_ref()).map(|plan| plan.name.as_str());
-    let (agent, skills, policies) = (agent(caches, task.as_ref()), caches.skills(), caches.policies());
+    let (agent, skills, policies) = (agent(caches, task.as_ref(), record.as_ref()), caches.skills(), caches.policies());
     let balances = match &task {
         Some(task) if may_cost(record.as_ref(), &skills) => {
-            let budgets = Budgets::of(clock::now(), task, agent.as_ref(), &policies);
+            let budgets = Budgets::of(clock::now(), task, agent.agent(), &policies);
             let keys: Vec<LineKey> = budgets.lines.into_iter().map(|line| line.key).collect();
             context.store.balances(&keys).await?
         }
@@ -125,9 +126,11 @@ async fn guard(context: &Context, record: Option<&TaskRecord>) -> Result<Guard, 
     Ok(context.guard.look(&context.client).await?)
 }
 
-fn agent(caches: &Caches, task: Option<&TaskView>) -> Option<countersign_crds::AgentSpec> {
-    let task = task?;
-    caches.agent(&task.namespace, &task.spec.agent_ref.as_ref()?.name)
+/// Decided by who asked, as the record has it, whatever the Task says of itself.
+fn agent(caches: &Caches, task: Option<&TaskView>, record: Option<&TaskRecord>) -> Acting {
+    let Some(task) = task else { return Acting::Alone };
+    let requester = record.map_or(&task.spec.requester, |record| &record.request.requester);
+    caches.acting(&task.namespace, task.spec.agent_ref.as_ref(), requester.as_ref())
 }
 
 /// The Task's pods; those that an attempt was admitted for are looked for until the API server itself

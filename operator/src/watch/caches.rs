@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use countersign_core::agent::{Acting, ActingError, Placed, acting, bound};
 use countersign_core::observed::{ApprovalView, PodView};
 use countersign_core::policy::PolicySet;
 use countersign_crds::{
-    Agent, AgentSpec, AgentStatus, Approval, LABEL_ATTEMPT, LABEL_TASK_UID, Plan, Policy, PolicySpec, Skill,
+    Agent, AgentReference, AgentSpec, AgentStatus, Approval, Identity, LABEL_ATTEMPT, LABEL_TASK_UID, Plan, Policy,
+    PolicySpec, Skill,
 };
 use countersign_crds::{SkillSpec, Task};
 use futures::{StreamExt, TryStreamExt};
@@ -51,6 +53,10 @@ pub struct AgentView {
     pub generation: Option<i64>,
     pub uid: Option<String>,
     pub status: Option<AgentStatus>,
+}
+
+fn placed(agents: &BTreeMap<(String, String), AgentView>) -> impl Iterator<Item = Placed<'_>> + Clone {
+    agents.iter().map(|((namespace, name), agent)| (namespace.as_str(), name.as_str(), &agent.spec))
 }
 
 #[derive(Default)]
@@ -129,8 +135,24 @@ impl Caches {
         Arc::clone(&lock(&self.secrets))
     }
 
-    pub fn agent(&self, namespace: &str, name: &str) -> Option<AgentSpec> {
-        lock(&self.agents).get(&(namespace.to_owned(), name.to_owned())).map(|agent| agent.spec.clone())
+    /// On whose behalf a Task in `namespace` is carried out.
+    pub fn acting(&self, namespace: &str, named: Option<&AgentReference>, requester: Option<&Identity>) -> Acting {
+        acting(namespace, named, requester, placed(&lock(&self.agents)))
+    }
+
+    /// The Agent that `requester` is bound to, by a reference that leads to it from everywhere.
+    pub fn bound(
+        &self,
+        namespace: &str,
+        named: Option<&AgentReference>,
+        requester: &Identity,
+    ) -> Result<Option<AgentReference>, ActingError> {
+        let agents = lock(&self.agents);
+        let found = bound(namespace, named, Some(requester), placed(&agents))?;
+        Ok(found.map(|(namespace, name, _)| AgentReference {
+            name: name.to_owned(),
+            namespace: Some(namespace.to_owned()),
+        }))
     }
 
     /// Every Agent, by namespace and name.

@@ -14,6 +14,7 @@ pub use tally::{Tally, tally};
 use countersign_crds::{ApprovalScope, Identity, Required};
 use jiff::Timestamp;
 
+use crate::names::shown;
 use crate::time::GoDuration;
 
 /// How long signatures are awaited where no rule says otherwise.
@@ -30,7 +31,7 @@ pub struct Ask {
 impl Default for Ask {
     /// One person's signature for one step, within a day.
     fn default() -> Ask {
-        let required = Required { count: 1, groups: Vec::new(), service_accounts: Vec::new() };
+        let required = Required { count: 1, groups: Vec::new(), service_accounts: Vec::new(), excluded: Vec::new() };
         Ask { required, scope: ApprovalScope::Step, expires_after: DEFAULT_EXPIRY }
     }
 }
@@ -43,13 +44,17 @@ impl Ask {
 
     /// Both at once: whatever satisfies it satisfies each of them.
     pub fn and(self, other: &Ask) -> Ask {
-        let Ask { required: Required { count, mut groups, mut service_accounts }, scope, expires_after } = self;
+        let Ask { required, scope, expires_after } = self;
+        let Required { count, mut groups, mut service_accounts, mut excluded } = required;
         groups.extend(other.required.groups.iter().cloned());
         groups.sort();
         groups.dedup();
         service_accounts.retain(|account| other.required.service_accounts.contains(account));
+        excluded.extend(other.required.excluded.iter().cloned());
+        excluded.sort();
+        excluded.dedup();
         Ask {
-            required: Required { count: count.max(other.required.count), groups, service_accounts },
+            required: Required { count: count.max(other.required.count), groups, service_accounts, excluded },
             scope: match (scope, other.scope) {
                 (ApprovalScope::Plan, ApprovalScope::Plan) => ApprovalScope::Plan,
                 (ApprovalScope::Step, _) | (_, ApprovalScope::Step) => ApprovalScope::Step,
@@ -74,9 +79,18 @@ fn service_account(user: &str) -> Option<String> {
     Some(format!("{namespace}/{name}"))
 }
 
-/// Whether this user's signature could count at all: not the requester's, and of a service account only where
-/// it is listed.
-fn eligible(terms: &Terms<'_>, user: &str) -> bool {
-    let listed = service_account(user).is_none_or(|account| terms.required.service_accounts.contains(&account));
-    user != terms.requester.user && listed
+/// Whether this signature could count at all: not the requester's, nor that of anybody behind the requester, and of a
+/// service account only where it is listed.
+fn eligible(terms: &Terms<'_>, signer: Signer<'_>) -> Result<(), Refused> {
+    let Required { count: _, groups: _, service_accounts, excluded } = terms.required;
+    if signer.user == terms.requester.user {
+        return Err(Refused::Requester(shown(signer.user)));
+    }
+    if excluded.iter().any(|subject| subject.includes(signer.user, signer.groups)) {
+        return Err(Refused::BehindRequester(shown(signer.user)));
+    }
+    match service_account(signer.user).filter(|account| !service_accounts.contains(account)) {
+        Some(account) => Err(Refused::ServiceAccount(account)),
+        None => Ok(()),
+    }
 }

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::names::shown;
 
-use super::{Tally, Terms, service_account, tally};
+use super::{Tally, Terms, eligible, tally};
 
 /// Whoever wants to sign, as the API server saw them.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,8 @@ pub enum Answer {
 pub enum Refused {
     #[error("{0} asked for this work, and whoever asks never signs; somebody else must")]
     Requester(String),
+    #[error("{0} owns the Agent that asked for this work, or it was asked on their behalf; somebody else must sign")]
+    BehindRequester(String),
     #[error(
         "the service account {0} is not listed; name it under approval.serviceAccounts of every Policy rule that asks"
     )]
@@ -62,12 +64,7 @@ pub fn may_sign(
     if decisions.iter().any(|decision| decision.user == signer.user && decision.approved == approved) {
         return Ok(Answer::AlreadySaid);
     }
-    if signer.user == terms.requester.user {
-        return Err(Refused::Requester(shown(signer.user)));
-    }
-    if let Some(account) = service_account(signer.user).filter(|a| !terms.required.service_accounts.contains(a)) {
-        return Err(Refused::ServiceAccount(account));
-    }
+    eligible(terms, signer)?;
     let tally = tally(terms, decisions);
     if let Tally::Rejected { by } = tally {
         return Err(Refused::Rejected(shown(&by.user)));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use countersign_crds::Decision;
 
-use super::{Terms, eligible};
+use super::{Signer, Terms, eligible};
 
 /// What the decisions amount to, in whatever order they came.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,5 +34,6 @@ pub fn tally<'a>(terms: &Terms<'_>, decisions: &'a [Decision]) -> Tally<'a> {
 }
 
 fn counts(terms: &Terms<'_>, decision: &Decision) -> bool {
-    decision.digest == terms.digest && decision.at.0 < terms.expires_at && eligible(terms, &decision.user)
+    let signer = Signer { user: &decision.user, groups: &decision.groups };
+    decision.digest == terms.digest && decision.at.0 < terms.expires_at && eligible(terms, signer).is_ok()
 }

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::window::{Window, zone};
+use crate::agent::ActingAgent;
 use crate::money::Money;
 use crate::observed::TaskView;
 use crate::policy::PolicySet;
@@ -68,8 +69,8 @@ pub struct Budgets {
 
 impl Budgets {
     /// The limits of the Task itself, of its Agent, of its namespace and of the cluster.
-    pub fn of(now: Timestamp, task: &TaskView, agent: Option<&AgentSpec>, policies: &PolicySet) -> Budgets {
-        let priority = super::priority(task.spec.priority, agent.map(|agent| agent.priority));
+    pub fn of(now: Timestamp, task: &TaskView, agent: Option<&ActingAgent>, policies: &PolicySet) -> Budgets {
+        let priority = super::priority(task.spec.priority, agent.map(|agent| agent.spec.priority));
         let mut budgets = Budgets { priority, ..Budgets::default() };
         budgets.count(now, Scope::Task, &task.uid, Window::Total, "UTC");
         if let Some(text) = &task.spec.budget {
@@ -78,8 +79,8 @@ impl Budgets {
                 Err(error) => budgets.unreadable = Some(format!("the Task's budget: {error}")),
             }
         }
-        if let (Some(agent), Some(reference)) = (agent, &task.spec.agent_ref) {
-            budgets.add_agent(now, &task.namespace, &reference.name, agent);
+        if let Some(ActingAgent { namespace, name, spec }) = agent {
+            budgets.add_agent(now, namespace, name, spec);
         }
         for (name, budget) in policies.budgets(&task.namespace) {
             let name = format!("the Policy {name}");

@@ -49,12 +49,10 @@ pub fn price(contract: &SkillSpec) -> Result<Option<Price>, Unpriced> {
     Ok(Some(Price { ceiling: read(&cost.ceiling)?, per_attempt }).filter(|price| price.ceiling > Money::ZERO))
 }
 
-/// What counts of a Task's priority: an Agent's Task may be less urgent than its Agent, never more.
+/// What counts of a Task's priority: it may be less urgent than its Agent, or without one than `Normal`, never more.
 pub fn priority(task: Option<Priority>, agent: Option<Priority>) -> Priority {
-    match (task, agent) {
-        (Some(task), Some(agent)) => task.min(agent),
-        (one, other) => one.or(other).unwrap_or_default(),
-    }
+    let most = agent.unwrap_or_default();
+    task.map_or(most, |task| task.min(most))
 }
 
 /// What is wrong with a budget beyond its schema.

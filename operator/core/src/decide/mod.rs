@@ -71,7 +71,7 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
     let budgets = observed
         .task
         .as_ref()
-        .map(|task| Budgets::of(now, task, observed.agent.as_ref(), &observed.policies))
+        .map(|task| Budgets::of(now, task, observed.agent.agent(), &observed.policies))
         .unwrap_or_default();
     let view = View { now, config, observed, bench, budgets };
     loop {

@@ -1,15 +1,21 @@
 //! From a Task to its stamped Plan.
 
+use countersign_crds::AgentReference;
 use serde_json::Value;
 
 use super::view::View;
+use crate::agent::ActingAgent;
 use crate::blocked::BlockedReasons;
 use crate::plan::{self, Selection};
 use crate::record::{Change, Finished, Request, TaskOutcome, TaskRecord};
 
 pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
     let Some(task) = &view.observed.task else { return Vec::new() };
-    let spec = serde_json::to_value(&task.spec).unwrap_or(Value::Null);
+    let mut spec = task.spec.clone();
+    if let Some(ActingAgent { namespace, name, spec: _ }) = view.observed.agent.agent() {
+        spec.agent_ref = Some(AgentReference { name: name.clone(), namespace: Some(namespace.clone()) });
+    }
+    let spec = serde_json::to_value(&spec).unwrap_or(Value::Null);
     vec![Change::Adopt {
         uid: task.uid.clone(),
         namespace: task.namespace.clone(),

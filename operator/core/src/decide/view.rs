@@ -51,7 +51,7 @@ impl View<'_> {
             outputs,
             finished: &has_output,
             skills: &self.observed.skills,
-            agent: self.observed.agent.as_ref(),
+            agent: &self.observed.agent,
             policies: &self.observed.policies,
             secrets: &self.observed.secrets,
             workspace: &workspace,
@@ -78,9 +78,8 @@ impl View<'_> {
         if task.spec.suspend {
             return blocked("the Task is suspended; unset its spec.suspend".to_owned());
         }
-        self.observed.agent.as_ref().filter(|agent| agent.suspend)?;
-        let name = task.spec.agent_ref.as_ref().map_or("", |reference| reference.name.as_str());
-        blocked(format!("its Agent {name:?} is suspended; unset its spec.suspend"))
+        let agent = self.observed.agent.agent().filter(|agent| agent.spec.suspend)?;
+        blocked(format!("its Agent {:?} is suspended; unset its spec.suspend", agent.name))
     }
 
     fn exposed(&self) -> Option<Blocked> {

@@ -5,10 +5,11 @@ mod prepare;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{AgentSpec, BudgetVerdict, Effect, PolicyMode, RiskClass, SkillSpec, Step};
+use countersign_crds::{BudgetVerdict, Effect, PolicyMode, RiskClass, SkillSpec, Step};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
+use crate::agent::{Acting, ActingAgent};
 use crate::approval::Ask;
 use crate::blocked::{Blocked, BlockedReason};
 use crate::budget::{BudgetDecision, Later, Purse, Weighed, priority};
@@ -41,7 +42,7 @@ pub struct Case<'a> {
     /// The steps that have an output, whether or not `outputs` holds it.
     pub finished: &'a dyn Fn(&str) -> bool,
     pub skills: &'a BTreeMap<String, SkillSpec>,
-    pub agent: Option<&'a AgentSpec>,
+    pub agent: &'a Acting,
     pub policies: &'a PolicySet,
     /// The Secrets that the broker was given, with their resource versions.
     pub secrets: &'a BTreeMap<String, String>,
@@ -274,19 +275,18 @@ fn contract<'a>(case: &Case<'a>, name: &str) -> Early<&'a SkillSpec> {
 }
 
 fn check_agent(case: &Case<'_>, skill: &str) -> Early<()> {
-    let Some(reference) = &case.task.spec.agent_ref else { return Ok(()) };
-    let Some(agent) = case.agent else {
-        let message = format!("there is no Agent {:?} in this namespace; create it", reference.name);
-        return Err(blocked(BlockedReason::AgentNotFound, message));
+    let ActingAgent { namespace: _, name, spec } = match case.agent {
+        Acting::Alone => return Ok(()),
+        Acting::Unclear(error) => return Err(blocked(error.reason(), error.to_string())),
+        Acting::Agent(agent) => &**agent,
     };
-    if agent.allowed_skills.iter().any(|allowed| allowed == skill) {
+    if spec.allowed_skills.iter().any(|allowed| allowed == skill) {
         return Ok(());
     }
-    let message =
-        format!("the Agent {:?} may not use the Skill {skill:?}; add it to its allowedSkills", reference.name);
+    let message = format!("the Agent {name:?} may not use the Skill {skill:?}; add it to its allowedSkills");
     let rule = RuleDecision {
         policy: "agent".to_owned(),
-        rule: reference.name.clone(),
+        rule: name.clone(),
         effect: Effect::Deny,
         mode: PolicyMode::Enforce,
         risk: RiskClass::default(),
@@ -346,11 +346,12 @@ pub(crate) fn step_variable(step: &Step, attempt: u32, input: &Map<String, Value
 /// What a Policy rule sees beside it, which is the same for every step with this Skill.
 pub(crate) fn variables_but_step(case: &Case<'_>, name: &str, contract: &SkillSpec) -> Variables {
     let spec = &case.task.spec;
-    let priority = priority(spec.priority, case.agent.map(|agent| agent.priority));
+    let priority = priority(spec.priority, case.agent.agent().map(|agent| agent.spec.priority));
     let cost = contract.cost.as_ref().map(|cost| &cost.ceiling);
     let micros = cost.and_then(|ceiling| ceiling.parse().ok()).map_or(0, Money::micros);
-    let agent = case.agent.zip(spec.agent_ref.as_ref());
-    let agent = agent.map(|(agent, reference)| json!({"name": reference.name, "priority": agent.priority}));
+    let agent = case.agent.agent().map(|ActingAgent { namespace, name, spec }| {
+        json!({"name": name, "namespace": namespace, "priority": spec.priority})
+    });
     let requester = case.request.requester.as_ref().map(|who| json!({"user": who.user, "groups": who.groups}));
     Variables::new()
         .with("namespace", json!(case.task.namespace))

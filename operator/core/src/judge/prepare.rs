@@ -1,8 +1,8 @@
 //! A step that may run: exactly what would run, and what a signature is bound to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_crds::{Effect, PolicyMode, RiskClass, SkillSpec, Step, StepApproval, Workspace};
+use countersign_crds::{Effect, PolicyMode, RbacSubject, RiskClass, SkillSpec, Step, StepApproval, Workspace};
 use serde_json::{Map, Value, json};
 
 use super::{Case, Early, Judgement, Prepared, blocked, invalid};
@@ -103,11 +103,12 @@ pub(super) fn prepare(
     if case.request.requester.is_none() {
         return Err(Judgement::Denied { message: UNKNOWN_REQUESTER.to_owned(), rules: prepared.rules, budget: None });
     }
-    let ask = match (policy_asks, plan_asks) {
+    let mut ask = match (policy_asks, plan_asks) {
         (true, false) => verdict.ask,
         (true, true) => verdict.ask.and_for_each_step(),
         (false, _) => Ask::default(),
     };
+    ask.required.excluded = excluded(case);
     if ask.required.groups.len() > MOST_GROUPS {
         let message = format!(
             "its rules together ask for {} groups; at most {MOST_GROUPS} can be represented, so ask for fewer",
@@ -116,6 +117,15 @@ pub(super) fn prepare(
         return Err(Judgement::Denied { message, rules: prepared.rules, budget: None });
     }
     Ok(Judgement::NeedsApproval { prepared, ask })
+}
+
+/// Who stands behind the requester, and so never signs either: the owners of the Agent that asks, and for whom it says
+/// that it asked.
+fn excluded(case: &Case<'_>) -> Vec<RbacSubject> {
+    let owners = case.agent.agent().into_iter().flat_map(|agent| agent.spec.owners.iter().cloned());
+    let behind = case.request.on_behalf_of.as_deref().map(str::trim).filter(|claim| !claim.is_empty());
+    let all: BTreeSet<RbacSubject> = owners.chain(behind.map(RbacSubject::user)).collect();
+    all.into_iter().collect()
 }
 
 /// What the broker will show for it: each Secret as it is now, so that a signature does not outlive it.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::graph::{at, compile_steps};
 use super::step::{CompiledStep, task_value, variables};
+use crate::agent::Acting;
 use crate::blocked::{Blocked, BlockedReason};
 use crate::cel::Fence;
 use crate::digest::{self, Digest};
@@ -56,11 +57,8 @@ pub(crate) fn choose(task: &TaskView, observed: &Observed, fence: &Fence) -> Res
     }
     let compiled = compile_steps(&template.steps, "steps", Some(parameters));
     let compiled = compiled.map_err(|problems| refuse(&source, &problems))?;
-    if let Some(agent) = &task.spec.agent_ref
-        && observed.agent.is_none()
-    {
-        let message = format!("spec.agentRef: there is no Agent {:?} in this namespace; create it", agent.name);
-        return Err(blocked(BlockedReason::AgentNotFound, message));
+    if let Acting::Unclear(error) = &observed.agent {
+        return Err(blocked(error.reason(), error.to_string()));
     }
     if let Some(problem) = missing_skill(&template.steps, &observed.skills) {
         return Err(blocked(BlockedReason::SkillNotInstalled, format!("{source}: {problem}")));

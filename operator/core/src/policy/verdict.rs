@@ -68,7 +68,13 @@ fn asks(rule: &Rule) -> Ask {
         return default;
     };
     Ask {
-        required: Required { count: *count, groups: groups.clone(), service_accounts: service_accounts.clone() },
+        required: Required {
+            count: *count,
+            groups: groups.clone(),
+            service_accounts: service_accounts.clone(),
+            // Known of the Task, not of the rule.
+            excluded: Vec::new(),
+        },
         scope: *scope,
         // A duration that does not parse was refused when the rule was compiled, and then the rule denies.
         expires_after: expires_after.as_deref().and_then(|text| text.parse().ok()).unwrap_or(default.expires_after),

@@ -49,7 +49,7 @@ pub(super) fn outlook(task: &TaskView, plan: &RecordedPlan, steps: &[Passed], or
 fn one(task: &TaskView, steps: Vec<String>, ask: Ask, risk: RiskClass) -> ApprovalOutlook {
     let Ask { required, scope: _, expires_after } = ask;
     let from = from(task, &required, risk);
-    let Required { count, groups, service_accounts } = required;
+    let Required { count, groups, service_accounts, excluded: _ } = required;
     ApprovalOutlook {
         scope: if steps.len() == 1 { ApprovalScope::Step } else { ApprovalScope::Plan },
         steps,
@@ -64,7 +64,7 @@ fn one(task: &TaskView, steps: Vec<String>, ask: Ask, risk: RiskClass) -> Approv
 
 /// Who may sign, in words.
 fn from(task: &TaskView, required: &Required, risk: RiskClass) -> String {
-    let Required { count, groups, service_accounts } = required;
+    let Required { count, groups, service_accounts, excluded } = required;
     let requester = task.spec.requester.as_ref().map(|who| shown(&who.user));
     let other = requester.unwrap_or_else(|| "whoever asks for it".to_owned());
     let who = match count {
@@ -83,5 +83,12 @@ fn from(task: &TaskView, required: &Required, risk: RiskClass) -> String {
         [] => "; no service account".to_owned(),
         accounts => format!("; of service accounts only {}", accounts.join(", ")),
     };
-    format!("{who} {right}{groups}{accounts}")
+    let excluded = match excluded.as_slice() {
+        [] => String::new(),
+        excluded => {
+            let excluded: Vec<String> = excluded.iter().map(|subject| shown(&subject.to_string())).collect();
+            format!("; never {}", excluded.join(", "))
+        }
+    };
+    format!("{who} {right}{groups}{accounts}{excluded}")
 }

@@ -106,6 +106,8 @@ fn finding(asked: &BTreeMap<&str, &ApprovalOutlook>, step: &StepOutlook) -> Find
             count: approval.count,
             groups: approval.groups.clone(),
             service_accounts: approval.service_accounts.clone(),
+            // No Policy changes who asks.
+            excluded: Vec::new(),
         }),
         risk: asked.map(|approval| approval.risk),
         reasons: step.reasons.clone(),

@@ -194,7 +194,7 @@ impl<'a> Court<'a> {
             outputs: const { &BTreeMap::new() },
             finished: &|_| false,
             skills,
-            agent: observed.agent.as_ref(),
+            agent: &observed.agent,
             policies,
             secrets: &observed.secrets,
             workspace: &Vec::new,

@@ -129,10 +129,8 @@ fn obstacles_to_all(now: Timestamp, inputs: &Inputs, task: &TaskView) -> Vec<Obs
     if task.spec.suspend {
         found.push(("Suspended", "spec.suspend: is set, so nothing starts; unset it".to_owned()));
     }
-    if let (Some(agent), Some(reference)) = (&observed.agent, &task.spec.agent_ref)
-        && agent.suspend
-    {
-        let message = format!("the Agent {:?} is paused, so nothing starts; unset its spec.suspend", reference.name);
+    if let Some(agent) = observed.agent.agent().filter(|agent| agent.spec.suspend) {
+        let message = format!("the Agent {:?} is paused, so nothing starts; unset its spec.suspend", agent.name);
         found.push(("Suspended", message));
     }
     // Where no canary has tried yet, one will before anything runs.

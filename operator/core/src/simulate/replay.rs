@@ -13,6 +13,7 @@ use super::compare::Finding;
 use super::court::{Ruling, Says, ruling};
 use super::estimate;
 use super::simulation::{StepDecision, VERSION};
+use crate::agent::acting;
 use crate::budget::{Budgets, Closing, Ledger, Purse, Standing};
 use crate::decide::Config;
 use crate::judge::{Case, Judge, PolicyJudge};
@@ -67,7 +68,8 @@ pub struct Surroundings {
     pub config: Config,
     pub skills: Arc<BTreeMap<String, SkillSpec>>,
     /// Of the namespace, by name.
-    pub agents: BTreeMap<String, AgentSpec>,
+    /// By namespace and name, of all namespaces.
+    pub agents: BTreeMap<(String, String), AgentSpec>,
     pub secrets: Arc<BTreeMap<String, String>>,
 }
 
@@ -233,8 +235,10 @@ struct Side<'a> {
 impl Side<'_> {
     fn judge(&mut self, task: &PastTask, step: &Step, past: &PastStep) -> Ruling {
         let Surroundings { config, skills, agents, secrets } = self.around;
-        let agent = task.task.spec.agent_ref.as_ref().and_then(|reference| agents.get(&reference.name));
-        let budgets = Budgets::of(past.at, &task.task, agent, self.policies);
+        let placed = agents.iter().map(|((namespace, name), spec)| (namespace.as_str(), name.as_str(), spec));
+        let (named, requester) = (task.task.spec.agent_ref.as_ref(), task.request.requester.as_ref());
+        let agent = acting(&task.task.namespace, named, requester, placed);
+        let budgets = Budgets::of(past.at, &task.task, agent.agent(), self.policies);
         let output = |(name, step): (&String, &PastStep)| Some((name.clone(), Arc::clone(step.output.as_ref()?)));
         let outputs =
             if past.last.is_some() { BTreeMap::new() } else { task.steps.iter().filter_map(output).collect() };
@@ -247,7 +251,7 @@ impl Side<'_> {
             outputs: &outputs,
             finished: &|_| false,
             skills,
-            agent,
+            agent: &agent,
             policies: self.policies,
             secrets,
             workspace: &Vec::new,

@@ -125,7 +125,7 @@ impl<'a> Walk<'a> {
     /// What binds at an instant: windows end while a Plan runs.
     fn bind(&mut self, at: Timestamp) {
         let observed = &self.inputs.observed;
-        self.budgets = Budgets::of(at, self.task, observed.agent.as_ref(), &observed.policies);
+        self.budgets = Budgets::of(at, self.task, observed.agent.agent(), &observed.policies);
         self.lines.extend(self.budgets.lines.iter().map(|line| (line.key.clone(), line.clone())));
     }
 

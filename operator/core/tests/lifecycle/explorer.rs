@@ -216,7 +216,7 @@ impl<'a> Explorer<'a> {
             template: TemplateLookup::NotNeeded,
             plan_stamped: true,
             skills: Arc::new(BTreeMap::from([("pay".to_owned(), self.skill.clone())])),
-            agent: None,
+            agent: Default::default(),
             policies: Arc::default(),
             secrets: Arc::default(),
             network: Network::NotTried,

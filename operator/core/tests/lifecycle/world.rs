@@ -157,7 +157,8 @@ impl Judge for Table<'_> {
         let input_digest = Digest::of_bytes("{}");
         let prepared =
             Prepared { launch, input_digest, binding, digest, risk: RiskClass::Low, rules: Vec::new(), budget: None };
-        let required = Required { count: 2, groups: vec!["security".into()], service_accounts: Vec::new() };
+        let required =
+            Required { count: 2, groups: vec!["security".into()], service_accounts: Vec::new(), excluded: Vec::new() };
         let ask = Ask { required, scope: self.scope, ..Ask::default() };
         Judgement::NeedsApproval { prepared: Box::new(prepared), ask }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_core::agent::acting;
 use countersign_core::blocked::BlockedReason;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Bench, Config, decide};
@@ -49,7 +50,9 @@ impl Bed {
             deleting: false,
             conditions: Vec::new(),
         };
+        let agent = acting("team", task.spec.agent_ref.as_ref(), task.spec.requester.as_ref(), []);
         let observed = Observed {
+            agent,
             template: TemplateLookup::NoneForType,
             policies: Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), allow)])),
             guard: Guard::Whole,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_core::agent::Acting;
 use countersign_core::budget::{Balance, Budgets};
 use countersign_core::cel::Fence;
 use countersign_core::digest::Digest;
@@ -12,7 +13,7 @@ use countersign_core::judge::PolicyJudge;
 use countersign_core::observed::{Guard, Network, PodState, TemplateLookup};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{AttemptOutcome, AttemptState, Change};
-use countersign_crds::{AgentSpec, PolicySpec, StepState};
+use countersign_crds::{PolicySpec, StepState};
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
@@ -143,13 +144,7 @@ const HELD: [(&str, Alter, Alter); 6] = [
             bed.observed.task.as_mut().unwrap().spec.suspend = false;
         },
     ),
-    (
-        "Suspended",
-        |bed| bed.observed.agent.as_mut().unwrap().suspend = true,
-        |bed| {
-            bed.observed.agent.as_mut().unwrap().suspend = false;
-        },
-    ),
+    ("Suspended", |bed| bed.observed.agent = bond(true), |bed| bed.observed.agent = bond(false)),
     (
         "PodUnchecked",
         |bed| bed.observed.pods[0].state = PodState::Unchecked,
@@ -159,12 +154,17 @@ const HELD: [(&str, Alter, Alter); 6] = [
     ),
 ];
 
+/// The Agent that may do all of it.
+fn bond(suspend: bool) -> Acting {
+    let spec = json!({"allowedSkills": ["echo"], "suspend": suspend});
+    Acting::of("team", "bond", serde_json::from_value(spec).unwrap())
+}
+
 /// An attempt that was signed for and intended, with its pod behind the gate.
 fn intended() -> Bed {
     let mut bed = Bed::new(json!({"agentRef": {"name": "bond"},
         "plan": {"steps": [{"name": "only", "skill": "echo", "approval": "Always"}]}}));
-    let agent: AgentSpec = serde_json::from_value(json!({"allowedSkills": ["echo"]})).unwrap();
-    bed.observed.agent = Some(agent);
+    bed.observed.agent = bond(false);
     bed.look();
     bed.sign("alice", true);
     assert_eq!(started(&bed.look()), ["only"]);

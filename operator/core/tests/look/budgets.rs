@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use countersign_core::agent::Acting;
 use countersign_core::budget::{Balance, BudgetDecision, Budgets, Ledger, LineKey, Scope, Window};
 use countersign_core::effect::Decision;
 use countersign_core::money::Money;
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{Change, StepOutcome};
-use countersign_crds::{AgentSpec, BudgetVerdict, StepState};
+use countersign_crds::{BudgetVerdict, StepState};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, phase};
@@ -23,13 +24,13 @@ fn bed(task: Value, budget: Value, skill: Value) -> Bed {
     if !budget.is_null() {
         agent["budget"] = budget;
     }
-    bed.observed.agent = Some(serde_json::from_value::<AgentSpec>(agent).unwrap());
+    bed.observed.agent = Acting::of("team", "bond", serde_json::from_value(agent).unwrap());
     bed
 }
 
 fn fill(bed: &mut Bed, scope: Scope, window: Window, spent: &str, held: &str) {
     let observed = &bed.observed;
-    let budgets = Budgets::of(bed.now, observed.task.as_ref().unwrap(), observed.agent.as_ref(), &observed.policies);
+    let budgets = Budgets::of(bed.now, observed.task.as_ref().unwrap(), observed.agent.agent(), &observed.policies);
     let line = budgets.lines.iter().find(|line| line.key.scope == scope && line.key.window == window).unwrap();
     let balance = Balance { spent: spent.parse().unwrap(), held: held.parse().unwrap() };
     bed.observed.balances.insert(line.key.clone(), balance);
@@ -237,7 +238,9 @@ fn low_priority_leaves_its_floor_to_the_rest_and_a_task_cannot_raise_its_own() {
     ] {
         let priority = task.map_or(json!({}), |task| json!({"priority": task}));
         let mut bed = bed(priority, json!({"daily": "10", "floorPercent": 30}), skill.clone());
-        bed.observed.agent.as_mut().unwrap().priority = serde_json::from_value(json!(agent)).unwrap();
+        let mut spec = bed.observed.agent.agent().unwrap().spec.clone();
+        spec.priority = serde_json::from_value(json!(agent)).unwrap();
+        bed.observed.agent = Acting::of("team", "bond", spec);
         // Of ten, seven are for low priority.
         fill(&mut bed, Scope::Agent, Window::Day, "6.5", "0");
         let decision = decided(&bed.look()).unwrap();

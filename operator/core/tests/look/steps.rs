@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use countersign_core::agent::{Acting, ActingError};
 use countersign_core::digest::Digest;
 use countersign_core::effect::{Act, Decision};
 use countersign_core::observed::{Guard, Network, PodEnd, PodState, PodView};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{AttemptOutcome, Change, Covered, TaskRecord};
-use countersign_crds::{AgentSpec, PolicySpec};
+use countersign_crds::{AgentSpec, PolicySpec, RbacSubject};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -49,12 +50,73 @@ fn an_agent_binds_and_pauses() {
     };
     let spec = json!({"agentRef": {"name": "bond"}, "plan": {"steps": [{"name": "only", "skill": "echo"}]}});
     let mut bed = Bed::new(spec.clone());
-    bed.observed.agent = Some(agent(false));
+    bed.observed.agent = Acting::of("team", "bond", agent(false));
     ends(bed, "Rejected", "the Agent \"bond\" may not use the Skill \"echo\"");
     let mut bed = Bed::new(spec);
-    bed.observed.agent = Some(agent(true));
+    bed.observed.agent = Acting::of("team", "bond", agent(true));
     let decision = bed.look();
     assert!(!decision.acts.iter().any(|act| matches!(act, Act::CreateJob { .. })), "{:?}", decision.acts);
+}
+
+#[test]
+fn who_stands_behind_the_requester_is_asked_for_nothing() {
+    let ask = |bed: &mut Bed| {
+        let asked = bed.look().changes.into_iter().find_map(|change| match change {
+            Change::RequestApproval { required, .. } => Some(required.excluded),
+            _ => None,
+        });
+        asked.unwrap()
+    };
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    assert_eq!(ask(&mut bed), [RbacSubject::user("carol")], "for whom it was asked");
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    let owners = json!([{"kind": "User", "name": "olga"}, {"kind": "User", "name": "carol"}]);
+    let spec = json!({"allowedSkills": ["echo"], "owners": owners});
+    bed.observed.agent = Acting::of("ops", "bond", serde_json::from_value(spec).unwrap());
+    assert_eq!(ask(&mut bed), [RbacSubject::user("carol"), RbacSubject::user("olga")], "and the owners of its Agent");
+    for user in ["olga", "carol", "dave"] {
+        bed.sign(user, true);
+        assert!(bed.look().acts.iter().all(|act| !matches!(act, Act::CreateJob { .. })), "{user} signed for it");
+    }
+    bed.sign("alice", true);
+    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::CreateJob { .. })));
+}
+
+#[test]
+fn a_rule_sees_where_the_agent_is_and_no_priority_above_normal_without_one() {
+    let denied = |agent: Acting, rule: &str, words: &str| {
+        let mut bed = Bed::new(json!({"plan": {"steps": [{"name": "only", "skill": "echo"}]}, "priority": "High"}));
+        let policy = json!({"rules": [{"name": "seen", "match": rule, "effect": "Deny", "message": words},
+            {"name": "all", "match": "true", "effect": "Allow"}]});
+        let policy: PolicySpec = serde_json::from_value(policy).unwrap();
+        bed.observed.policies = Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), policy)]));
+        bed.observed.agent = agent;
+        ends(bed, "Rejected", words);
+    };
+    denied(Acting::Alone, "agent == null && task.priority == 'Normal'", "alone");
+    let bond = Acting::of(
+        "elsewhere",
+        "bond",
+        serde_json::from_value(json!({"allowedSkills": ["echo"], "priority": "High"})).unwrap(),
+    );
+    denied(bond, "agent.namespace == 'elsewhere' && agent.name == 'bond' && task.priority == 'High'", "urgent");
+}
+
+/// What the Agents are changes while a Task runs; nothing starts while nobody can say whose it is.
+#[test]
+fn nothing_starts_while_it_is_unclear_of_which_agent_it_is() {
+    let unclear = Acting::Unclear(ActingError::Several { user: "dave".into(), agents: "ops/a, ops/b".into() });
+    let mut bed = Bed::step(json!({}));
+    bed.observed.agent = unclear.clone();
+    let decision = bed.look();
+    assert!(phase(&decision).1.contains("several Agents (ops/a, ops/b)"), "{:?}", phase(&decision));
+    assert!(decision.acts.is_empty(), "{:?}", decision.acts);
+    bed.observed.agent = Acting::Alone;
+    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::CreateJob { .. })));
+    // It waits for its pod meanwhile.
+    bed.observed.agent = unclear;
+    let decision = bed.look();
+    assert!(!decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })), "{:?}", decision.acts);
 }
 
 #[test]

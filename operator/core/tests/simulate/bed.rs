@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_core::agent::acting;
 use countersign_core::budget::{Balance, Budgets, Scope, Window};
 use countersign_core::cel::Fence;
 use countersign_core::decide::Config;
@@ -39,8 +40,12 @@ impl Bed {
             deleting: false,
             conditions: Vec::new(),
         };
-        let observed =
-            Observed { template: TemplateLookup::NoneForType, network: Network::Closed, ..Observed::of(task) };
+        let observed = Observed {
+            template: TemplateLookup::NoneForType,
+            agent: acting("team", task.spec.agent_ref.as_ref(), task.spec.requester.as_ref(), []),
+            network: Network::Closed,
+            ..Observed::of(task)
+        };
         let config = Config {
             runner_image: "runner@sha256:0".into(),
             broker: true,
@@ -102,7 +107,7 @@ impl Bed {
     pub fn used(&mut self, scope: Scope, window: Window, spent: &str, held: &str) {
         let observed = &mut self.inputs.observed;
         let budgets =
-            Budgets::of(self.now, observed.task.as_ref().unwrap(), observed.agent.as_ref(), &observed.policies);
+            Budgets::of(self.now, observed.task.as_ref().unwrap(), observed.agent.agent(), &observed.policies);
         let line = budgets.lines.iter().find(|line| line.key.scope == scope && line.key.window == window).unwrap();
         let balance = Balance { spent: money(spent), held: money(held) };
         observed.balances.insert(line.key.clone(), balance);

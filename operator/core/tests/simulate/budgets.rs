@@ -1,5 +1,6 @@
 //! What it costs, and whether that fits.
 
+use countersign_core::agent::Acting;
 use countersign_core::budget::{Scope, Window};
 use countersign_core::simulate::{RiskKind, Simulation, StepDecision};
 use countersign_crds::{AgentSpec, BudgetVerdict, Priority};
@@ -166,7 +167,7 @@ fn low_priority_cannot_use_the_floor() {
             Bed::new(json!({"agentRef": {"name": "batch"}, "plan": {"steps": [{"name": "only", "skill": "buy"}]}}));
         bed.priced("buy", "1", json!({"overBudget": "Reject"}));
         bed.budget(json!({"namespace": {"daily": "2", "floorPercent": 60}}));
-        bed.inputs.observed.agent = Some(agent(priority));
+        bed.inputs.observed.agent = Acting::of("team", "batch", agent(priority));
         bed
     };
     let simulation = with(Priority::Low).simulate();

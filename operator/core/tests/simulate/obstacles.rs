@@ -1,5 +1,6 @@
 //! Whether a Task is feasible, and what keeps it from that.
 
+use countersign_core::agent::Acting;
 use countersign_core::observed::{Network, TemplateLookup};
 use countersign_core::simulate::{RiskKind, StepDecision};
 use countersign_crds::EffectClass;
@@ -51,8 +52,8 @@ fn a_task_that_cannot_start_says_why() {
     stands(&with("deadline", json!("2026-11-21T09:00:00Z")), None, "DeadlineExceeded", "is over");
     stands(&with("agentRef", json!({"name": "bond"})), None, "AgentNotFound", "there is no Agent \"bond\"");
     let mut bed = with("agentRef", json!({"name": "bond"}));
-    bed.inputs.observed.agent =
-        Some(serde_json::from_value(json!({"allowedSkills": ["echo"], "suspend": true})).unwrap());
+    let paused = json!({"allowedSkills": ["echo"], "suspend": true});
+    bed.inputs.observed.agent = Acting::of("team", "bond", serde_json::from_value(paused).unwrap());
     stands(&bed, None, "Suspended", "the Agent \"bond\" is paused");
     let mut bed = Bed::plan(one.clone());
     bed.inputs.config.require_network_policy = true;
@@ -114,7 +115,8 @@ fn a_step_that_would_not_run_says_why_and_the_others_are_judged_all_the_same() {
 
     let mut bed =
         Bed::new(json!({"agentRef": {"name": "bond"}, "plan": {"steps": [{"name": "only", "skill": "echo"}]}}));
-    bed.inputs.observed.agent = Some(serde_json::from_value(json!({"allowedSkills": ["buy"]})).unwrap());
+    let elsewhere = json!({"allowedSkills": ["buy"]});
+    bed.inputs.observed.agent = Acting::of("team", "bond", serde_json::from_value(elsewhere).unwrap());
     stands(&bed, Some("only"), "PolicyDenied", "may not use the Skill \"echo\"");
     assert_eq!(bed.step("only").reasons[0].policy, "agent");
 }

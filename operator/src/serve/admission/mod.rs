@@ -7,4 +7,4 @@ mod server;
 mod stamp;
 mod validate;
 
-pub use server::{Shared, router, serve};
+pub use server::{Shared, bound_by, router, serve};

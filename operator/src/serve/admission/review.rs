@@ -1,7 +1,7 @@
 //! From an admission review to an answer.
 
 use countersign_core::approval::Seal;
-use countersign_crds::{Approval, RiskClass};
+use countersign_crds::{AgentReference, Approval, Identity};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use kube::core::DynamicObject;
@@ -9,6 +9,7 @@ use kube::core::admission::{AdmissionRequest, Operation};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::access::Right;
 use super::stamp::{self, Stamped};
 use super::{requester, validate};
 
@@ -37,13 +38,15 @@ pub enum Admitted {
     Patched(Value),
 }
 
-/// What is admitted if `signs`, where there is one, may sign.
+/// What is admitted where the sender has the right that it takes, if it takes one.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mutation {
     pub admitted: Admitted,
-    /// The risk of what a signature is added for.
-    pub signs: Option<RiskClass>,
+    pub takes: Option<Right>,
 }
+
+/// The Agent that a requester of a Task in a namespace is bound to.
+pub type Bound<'a> = &'a dyn Fn(&str, Option<&AgentReference>, &Identity) -> Result<Option<AgentReference>, Refusal>;
 
 pub type Review = AdmissionRequest<DynamicObject>;
 
@@ -60,39 +63,77 @@ pub fn resource(request: &Review) -> &'static str {
     }
 }
 
-/// Stamps signatures and requesters.
-pub fn mutate(now: Timestamp, service_account: &str, seal: &Seal, request: &Review) -> Result<Mutation, Refusal> {
-    let unsigned = |admitted| Ok(Mutation { admitted, signs: None });
+/// Stamps signatures, requesters and the Agents that requesters are bound to.
+pub fn mutate(
+    now: Timestamp,
+    service_account: &str,
+    seal: &Seal,
+    bound: Bound<'_>,
+    request: &Review,
+) -> Result<Mutation, Refusal> {
+    let freely = |admitted| Ok(Mutation { admitted, takes: None });
     if !matches!(request.operation, Operation::Create | Operation::Update) {
-        return unsigned(Admitted::AsIs);
+        return freely(Admitted::AsIs);
     }
     let user = user(request);
     let ours = user.username.as_deref() == Some(service_account);
     match resource(request) {
         "approvals" => mutate_approval(now, service_account, seal, request),
+        "tasks" => mutate_task(&user, bound, request),
         // The operator's own copy of a Plan carries the Task's requester.
-        "plans" if ours => unsigned(Admitted::AsIs),
-        "tasks" | "plans" => {
-            // Read as it is: whatever else is wrong with the object, its schema says better.
-            let requester = |object: &DynamicObject| object.data.pointer("/spec/requester").cloned();
-            let new = request.object.as_ref().and_then(requester);
-            let old = request.old_object.as_ref().map(requester);
-            unsigned(with_requester(new.as_ref(), &user, old))
-        }
+        "plans" if ours => freely(Admitted::AsIs),
+        "plans" => freely(patched(requester_of(&user, request).into_iter().collect())),
         other => Err(Refusal::invalid(&format!("{other}: this webhook does not know the resource"))),
     }
 }
 
-/// The requester is whoever creates the object, and later what was there.
-fn with_requester(sent: Option<&Value>, user: &UserInfo, old: Option<Option<Value>>) -> Admitted {
-    let stamped = match old {
-        Some(old) => old,
+/// A Task is its requester's, and of the Agent that the requester is bound to; both stay.
+fn mutate_task(user: &UserInfo, bound: Bound<'_>, request: &Review) -> Result<Mutation, Refusal> {
+    const FIELD: &str = "/spec/agentRef";
+    let mut operations: Vec<Value> = requester_of(user, request).into_iter().collect();
+    let sent = member(request.object.as_ref(), FIELD);
+    if request.old_object.is_some() {
+        // What Git holds names no Agent, and is applied again and again; any other change the schema refuses.
+        let old = member(request.old_object.as_ref(), FIELD).filter(|_| sent.is_none());
+        operations.extend(old.map(|old| json!({"op": "add", "path": FIELD, "value": old})));
+        return Ok(Mutation { admitted: patched(operations), takes: None });
+    }
+    // What is no reference its schema refuses.
+    let named: Option<AgentReference> = sent.and_then(|sent| serde_json::from_value(sent).ok());
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let bound_to = requester::of(user).map(|who| bound(namespace, named.as_ref(), &who)).transpose()?.flatten();
+    let takes = match (bound_to, named) {
+        (Some(agent), named) => {
+            let stamp = (named.as_ref() != Some(&agent)).then(|| json!({"op": "add", "path": FIELD, "value": agent}));
+            operations.extend(stamp);
+            None
+        }
+        (None, Some(named)) => Some(Right::to_act_as(namespace, &named)),
+        (None, None) => None,
+    };
+    Ok(Mutation { admitted: patched(operations), takes })
+}
+
+/// Read as it is: whatever else is wrong with the object, its schema says better.
+fn member(object: Option<&DynamicObject>, pointer: &str) -> Option<Value> {
+    object.and_then(|object| object.data.pointer(pointer)).cloned()
+}
+
+fn patched(operations: Vec<Value>) -> Admitted {
+    if operations.is_empty() { Admitted::AsIs } else { Admitted::Patched(Value::Array(operations)) }
+}
+
+/// What makes the requester whoever creates the object, and later who was there.
+fn requester_of(user: &UserInfo, request: &Review) -> Option<Value> {
+    const FIELD: &str = "/spec/requester";
+    let stamped = match &request.old_object {
+        Some(old) => member(Some(old), FIELD),
         None => requester::of(user).map(|requester| json!(requester)),
     };
     match stamped {
-        stamped if stamped.as_ref() == sent => Admitted::AsIs,
-        Some(requester) => Admitted::Patched(json!([{"op": "add", "path": "/spec/requester", "value": requester}])),
-        None => Admitted::Patched(json!([{"op": "remove", "path": "/spec/requester"}])),
+        stamped if stamped == member(request.object.as_ref(), FIELD) => None,
+        Some(requester) => Some(json!({"op": "add", "path": FIELD, "value": requester})),
+        None => Some(json!({"op": "remove", "path": FIELD})),
     }
 }
 
@@ -100,15 +141,16 @@ fn mutate_approval(now: Timestamp, operator: &str, seal: &Seal, request: &Review
     let new: Approval = object(request.object.as_ref())?;
     let Some(old) = optional::<Approval>(request.old_object.as_ref())? else {
         stamp::check_new(&user(request), operator, &new.spec)?;
-        return Ok(Mutation { admitted: Admitted::AsIs, signs: None });
+        return Ok(Mutation { admitted: Admitted::AsIs, takes: None });
     };
     let Stamped { spec, signed } = stamp::stamp(now, &user(request), &old, &new.spec, seal)?;
-    let signs = signed.then_some(old.spec.risk);
+    let namespace = request.namespace.as_deref().unwrap_or_default();
+    let takes = signed.then(|| Right::to_approve(namespace, old.spec.risk));
     if spec == new.spec {
-        return Ok(Mutation { admitted: Admitted::AsIs, signs });
+        return Ok(Mutation { admitted: Admitted::AsIs, takes });
     }
     let spec = serde_json::to_value(spec).map_err(|error| Refusal::invalid(&error.to_string()))?;
-    Ok(Mutation { admitted: Admitted::Patched(json!([{"op": "replace", "path": "/spec", "value": spec}])), signs })
+    Ok(Mutation { admitted: Admitted::Patched(json!([{"op": "replace", "path": "/spec", "value": spec}])), takes })
 }
 
 /// Refuses what can be known to be wrong.

@@ -1,6 +1,7 @@
 //! The HTTPS server that the API server calls.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
@@ -10,15 +11,17 @@ use axum::routing::post;
 use axum::{Json, body::Bytes};
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_core::approval::Seal;
+use countersign_crds::{AgentReference, Identity};
 use jiff::Timestamp;
 use kube::Client;
 use kube::core::DynamicObject;
 use kube::core::admission::AdmissionReview;
 
-use super::access::may_approve;
+use super::access::demand;
 use super::review::{self, Admitted, Mutation, Refusal, Review};
 use crate::keys;
 use crate::metrics::Metrics;
+use crate::watch::caches::Caches;
 
 const PORT: u16 = 9443;
 /// Two objects of the API server's own limit, and some.
@@ -30,7 +33,22 @@ pub struct Shared {
     pub client: Client,
     pub service_account: String,
     pub seal: keys::Shared<Seal>,
+    pub bound: Arc<BoundTo>,
     pub metrics: Metrics,
+}
+
+/// As [`review::Bound`], from what is watched.
+pub type BoundTo =
+    dyn Fn(&str, Option<&AgentReference>, &Identity) -> Result<Option<AgentReference>, Refusal> + Send + Sync;
+
+/// Which Agents requesters are bound to, as the Agents are seen.
+pub fn bound_by(caches: Arc<Caches>) -> Arc<BoundTo> {
+    Arc::new(move |namespace: &str, named: Option<&AgentReference>, requester: &Identity| {
+        if caches.missing().contains(&"agents") {
+            return Err(Refusal { code: 503, message: "the operator is starting; try again".to_owned() });
+        }
+        caches.bound(namespace, named, requester).map_err(|error| Refusal::forbidden(&error.to_string()))
+    })
 }
 
 pub fn router(shared: Shared) -> Router {
@@ -54,14 +72,12 @@ async fn mutate(State(shared): State<Shared>, body: Bytes) -> Response {
     };
     let result = match shared.seal.get() {
         None => Err(Refusal { code: 503, message: "the operator is starting; try again".to_owned() }),
-        Some(seal) => review::mutate(Timestamp::now(), &shared.service_account, &seal, &request),
+        Some(seal) => review::mutate(Timestamp::now(), &shared.service_account, &seal, &*shared.bound, &request),
     };
     let result = match result {
-        Ok(Mutation { admitted, signs: None }) => Ok(admitted),
-        Ok(Mutation { admitted, signs: Some(risk) }) => {
-            let namespace = request.namespace.clone().unwrap_or_default();
-            let allowed = may_approve(&shared.client, &review::user(&request), &namespace, risk).await;
-            allowed.map(|()| admitted)
+        Ok(Mutation { admitted, takes: None }) => Ok(admitted),
+        Ok(Mutation { admitted, takes: Some(right) }) => {
+            demand(&shared.client, &review::user(&request), &right).await.map(|()| admitted)
         }
         Err(refusal) => Err(refusal),
     };
@@ -104,6 +120,8 @@ mod tests {
     use axum::body::{Body, to_bytes};
     use axum::http::Request;
     use base64::Engine;
+    use countersign_core::agent;
+    use countersign_crds::{AgentSpec, RbacSubject};
     use serde_json::{Value, json};
     use tower::ServiceExt;
 
@@ -119,10 +137,92 @@ mod tests {
         let seal = keys::Shared::default();
         seal.set(Seal::from_secret(&[7; 32]).unwrap());
         let client = Client::new(answer, "default");
-        Shared { client, service_account: OPERATOR.to_owned(), seal, metrics: Metrics::new().unwrap() }
+        // One account is bound, and one to two Agents.
+        let bound: Arc<BoundTo> = Arc::new(|namespace, named, requester| {
+            let subject = |user: &str| RbacSubject::user(user);
+            let spec =
+                |subjects| AgentSpec { subjects, ..serde_json::from_value(json!({"allowedSkills": []})).unwrap() };
+            let agents = [
+                ("ops", "flux", spec(vec![subject("flux"), subject("torn")])),
+                ("ops", "b", spec(vec![subject("torn")])),
+            ];
+            let placed = agents.iter().map(|(namespace, name, spec)| (*namespace, *name, spec));
+            let found = agent::bound(namespace, named, Some(requester), placed);
+            let found = found.map_err(|error| Refusal::forbidden(&error.to_string()))?;
+            Ok(found
+                .map(|(namespace, name, _)| AgentReference { name: name.into(), namespace: Some(namespace.into()) }))
+        });
+        Shared { client, service_account: OPERATOR.to_owned(), seal, bound, metrics: Metrics::new().unwrap() }
+    }
+
+    #[tokio::test]
+    async fn a_task_is_of_the_agent_that_its_requester_is_bound_to() {
+        let task = |more: Value| {
+            let mut spec = json!({"type": "t"});
+            spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            object("Task", spec)
+        };
+        let named = |name: &str, namespace: &str| task(json!({"agentRef": {"name": name, "namespace": namespace}}));
+        let flux = json!({"name": "flux", "namespace": "ops"});
+        let kind = ("Task", "tasks");
+        let path = "/mutate";
+        let ref_of = |answer: &Value| {
+            let operations = patches(answer);
+            operations
+                .iter()
+                .find(|operation| operation["path"] == "/spec/agentRef")
+                .map(|found| found["value"].clone())
+        };
+        let silent = ask(path, kind, "CREATE", "flux", task(json!({})), Value::Null).await;
+        assert_eq!(ref_of(&silent), Some(flux.clone()));
+        let named_its_own = ask(path, kind, "CREATE", "flux", named("flux", "ops"), Value::Null).await;
+        assert_eq!((ref_of(&named_its_own), &named_its_own["allowed"]), (None, &json!(true)));
+        let another = ask(path, kind, "CREATE", "flux", named("free", "ns"), Value::Null).await;
+        let message = another["status"]["message"].as_str().unwrap();
+        assert!(message.contains("flux acts as the Agent ops/flux, and the Task names ns/free"), "{message}");
+        let torn = ask(path, kind, "CREATE", "torn", task(json!({})), Value::Null).await;
+        let message = torn["status"]["message"].as_str().unwrap();
+        assert!(message.contains("several Agents (ops/b, ops/flux)"), "{message}");
+        // Applied again from Git, which names no Agent.
+        let again = ask(path, kind, "UPDATE", "flux", task(json!({})), named("flux", "ops")).await;
+        assert_eq!(ref_of(&again), Some(flux));
+        let free = ask(path, kind, "CREATE", "alice", task(json!({})), Value::Null).await;
+        assert_eq!(ref_of(&free), None);
+    }
+
+    #[tokio::test]
+    async fn naming_an_agent_takes_the_right_to_use_it() {
+        let new = object("Task", json!({"type": "t", "agentRef": {"name": "free"}}));
+        for (may, allowed) in [(true, true), (false, false)] {
+            let answer =
+                ask_of(shared(may), "/mutate", ("Task", "tasks"), "CREATE", "alice", new.clone(), Value::Null).await;
+            assert_eq!(answer["allowed"], allowed, "{answer}");
+            if !allowed {
+                let message = answer["status"]["message"].as_str().unwrap();
+                assert!(
+                    message.contains(
+                        "spec.agentRef: you may not act as the Agent free; it takes the verb use on agents/free"
+                    ),
+                    "{message}"
+                );
+                assert!(message.contains("in namespace ns"), "{message}");
+            }
+        }
     }
 
     async fn ask(path: &str, kind: (&str, &str), operation: &str, user: &str, new: Value, old: Value) -> Value {
+        ask_of(shared(true), path, kind, operation, user, new, old).await
+    }
+
+    async fn ask_of(
+        shared: Shared,
+        path: &str,
+        kind: (&str, &str),
+        operation: &str,
+        user: &str,
+        new: Value,
+        old: Value,
+    ) -> Value {
         let review = json!({
             "apiVersion": "admission.k8s.io/v1",
             "kind": "AdmissionReview",
@@ -135,7 +235,7 @@ mod tests {
             },
         });
         let request = Request::post(path).body(Body::from(review.to_string())).unwrap();
-        let response = router(shared(true)).oneshot(request).await.unwrap();
+        let response = router(shared).oneshot(request).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()["response"].clone()
@@ -181,10 +281,15 @@ mod tests {
         assert!(message.contains("the verb approve on riskclasses/low"), "{message}");
     }
 
-    /// The one operation of an answer's patch.
+    /// The first operation of an answer's patch.
     fn patch(answer: &Value) -> Value {
-        let patch = base64::engine::general_purpose::STANDARD.decode(answer["patch"].as_str().unwrap()).unwrap();
-        serde_json::from_slice::<Value>(&patch).unwrap()[0].clone()
+        patches(answer)[0].clone()
+    }
+
+    fn patches(answer: &Value) -> Vec<Value> {
+        let Some(patch) = answer["patch"].as_str() else { return Vec::new() };
+        let patch = base64::engine::general_purpose::STANDARD.decode(patch).unwrap();
+        serde_json::from_slice(&patch).unwrap()
     }
 
     #[tokio::test]
@@ -254,6 +359,12 @@ mod tests {
                 "tasks",
                 json!({"plan": {"steps": [{"name": "a", "skill": "k", "input": {"x": "${task.parameters.wallet}"}}]}}),
                 "the Task has no parameter \"wallet\"; add it to spec.parameters",
+            ),
+            (
+                "Task",
+                "tasks",
+                json!({"type": "t", "priority": "High"}),
+                "spec.priority: without an Agent it is Normal at most; name one in spec.agentRef",
             ),
             ("Task", "tasks", json!({"type": "t", "parameters": {"n": 9_007_199_254_740_993_i64}}), "spec.parameters"),
             (

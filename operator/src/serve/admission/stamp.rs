@@ -92,7 +92,9 @@ pub fn stamp(
 fn refusal(refused: &Refused) -> Refusal {
     let message = format!("spec.approved: {refused}");
     match refused {
-        Refused::Requester(_) | Refused::ServiceAccount(_) | Refused::OtherGroups(_) => Refusal::forbidden(&message),
+        Refused::Requester(_) | Refused::BehindRequester(_) | Refused::ServiceAccount(_) | Refused::OtherGroups(_) => {
+            Refusal::forbidden(&message)
+        }
         Refused::Expired(_) | Refused::Closed(_) | Refused::Rejected(_) | Refused::Enough(_) => {
             Refusal::invalid(&message)
         }
@@ -160,7 +162,7 @@ mod tests {
                 since_last_approved: None,
             },
             covers: Vec::new(),
-            required: Required { count: 2, groups: Vec::new(), service_accounts: Vec::new() },
+            required: Required { count: 2, groups: Vec::new(), service_accounts: Vec::new(), excluded: Vec::new() },
             expires_at: Time(at("2026-01-02T00:00:00Z")),
             approved: None,
             reason: None,

@@ -4,7 +4,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use countersign_crds::{GROUP, Identity};
+use countersign_crds::{AgentReference, GROUP, Identity};
 use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, UserInfo};
 use k8s_openapi::api::authorization::v1::ResourceAttributes;
 use kube::api::PostParams;
@@ -110,17 +110,29 @@ impl Caller {
         self.may("retry", "outbox", None).await
     }
 
+    /// Whether the caller may name this Agent in a Task of this namespace.
+    pub async fn may_act_as(&self, namespace: &str, agent: &AgentReference) -> Result<(), Problem> {
+        self.has(agent.use_right(namespace)).await
+    }
+
     async fn may(&self, verb: &str, resource: &str, namespace: Option<&str>) -> Result<(), Problem> {
-        let attributes = ResourceAttributes {
+        self.has(ResourceAttributes {
             group: Some(GROUP.to_owned()),
             resource: Some(resource.to_owned()),
             verb: Some(verb.to_owned()),
             namespace: namespace.map(str::to_owned),
             ..ResourceAttributes::default()
-        };
-        match rights::allowed(&self.client, &self.user, attributes).await {
+        })
+        .await
+    }
+
+    async fn has(&self, right: ResourceAttributes) -> Result<(), Problem> {
+        match rights::allowed(&self.client, &self.user, right.clone()).await {
             Ok(true) => Ok(()),
             Ok(false) => {
+                let ResourceAttributes { verb, resource, name, namespace, .. } = right;
+                let (verb, resource) = (verb.unwrap_or_default(), resource.unwrap_or_default());
+                let resource = name.map_or(resource.clone(), |name| format!("{resource}/{name}"));
                 let place = namespace.map_or_else(|| "all namespaces".to_owned(), |name| format!("namespace {name}"));
                 Err(Problem::forbidden(format!("{} may not {verb} {resource} of {GROUP} in {place}", self.name())))
             }

@@ -22,7 +22,7 @@ use countersign_core::observed::{Guard, Observed, Outside, TaskView};
 use countersign_core::policy::PolicySet;
 use countersign_core::schema::Schema;
 use countersign_core::simulate::{self, Inputs, Replay, Simulation, Surroundings, Trial};
-use countersign_crds::{Policy, PolicySpec, Task};
+use countersign_crds::{Policy, PolicySpec, Task, TaskSpec};
 use countersign_store::{Past, Store};
 use jiff::Timestamp;
 use kube::{CustomResourceExt, ResourceExt};
@@ -37,6 +37,7 @@ use super::problem::Problem;
 use super::{Served, Shared};
 use crate::look::context::Context;
 use crate::look::observe::template;
+use crate::watch::caches::Caches;
 use crate::watch::views;
 use countersign_service::clock;
 
@@ -97,7 +98,7 @@ async fn task(
 ) -> Result<Json<Simulation>, Problem> {
     caller.may_create(&namespace).await?;
     let Asked { task, policies } = read(body)?;
-    let task = read_task(task, &namespace, &caller)?;
+    let task = read_task(task, &namespace, &caller, &simulator.context.caches).await?;
     let policies = simulator.read_policies(policies, &namespace)?;
     let now = clock::now();
     let tried = simulator.tried(policies);
@@ -126,7 +127,7 @@ async fn past(
         return Err(Problem::bad_request("policies: is empty; send the Policies to try"));
     };
     let (now, store) = (clock::now(), shared.store.clone());
-    let around = simulator.surroundings(&namespace);
+    let around = simulator.surroundings();
     let today = simulator.context.caches.policies();
     // What is read is held for as long as it is looked at, so it is read when its turn has come.
     let turn = simulator.turn(AT_ONCE).await?;
@@ -196,13 +197,12 @@ impl Simulator {
             tracing::warn!(%error, "the Plan of a simulation was not read");
             Problem::unavailable("the API server cannot be asked for the Task's Plan; try again")
         })?;
-        let reference = task.spec.agent_ref.as_ref();
-        let agent = reference.and_then(|reference| caches.agent(&task.namespace, &reference.name));
+        let agent = caches.acting(&task.namespace, task.spec.agent_ref.as_ref(), task.spec.requester.as_ref());
         let policies = caches.policies();
         let lines = [Some(&*policies), tried]
             .into_iter()
             .flatten()
-            .flat_map(|policies| Budgets::of(now, &task, agent.as_ref(), policies).lines);
+            .flat_map(|policies| Budgets::of(now, &task, agent.agent(), policies).lines);
         let keys: BTreeSet<LineKey> = lines.map(|line| line.key).collect();
         let balances = store.balances(&keys.into_iter().collect::<Vec<_>>()).await?;
         let observed = Observed {
@@ -228,13 +228,12 @@ impl Simulator {
         Ok(Inputs { config: config.clone(), observed, history })
     }
 
-    fn surroundings(&self, namespace: &str) -> Surroundings {
+    fn surroundings(&self) -> Surroundings {
         let Context { caches, config, .. } = &*self.context;
-        let agents = caches.agents().into_iter().filter(|((place, _), _)| place == namespace);
         Surroundings {
             config: config.clone(),
             skills: caches.skills(),
-            agents: agents.map(|((_, name), agent)| (name, agent.spec)).collect(),
+            agents: caches.agents().into_iter().map(|(place, agent)| (place, agent.spec)).collect(),
             secrets: caches.secrets(),
         }
     }
@@ -321,7 +320,7 @@ fn checked(result: Result<(), Vec<check::Problem>>, field: &str) -> Result<(), P
 }
 
 /// The Task as it would be admitted, asked for by the caller.
-fn read_task(object: Value, namespace: &str, caller: &Caller) -> Result<TaskView, Problem> {
+async fn read_task(object: Value, namespace: &str, caller: &Caller, caches: &Caches) -> Result<TaskView, Problem> {
     check_kind(&object, "Task", "task")?;
     check_schema(TASK.as_ref(), &object, "task")?;
     let mut task: Task = typed(object, "task")?;
@@ -335,8 +334,9 @@ fn read_task(object: Value, namespace: &str, caller: &Caller) -> Result<TaskView
     {
         return Err(Problem::bad_request("task.spec: set exactly one of type, planRef and plan"));
     }
-    checked(check::task(spec), "task")?;
     task.spec.requester = caller.requester();
+    act(&mut task.spec, namespace, caller, caches).await?;
+    checked(check::task(&task.spec), "task")?;
     let metadata = &mut task.metadata;
     let name = metadata.name.take().or_else(|| metadata.generate_name.take());
     metadata.name = Some(name.unwrap_or_else(|| UID.to_owned()));
@@ -344,6 +344,23 @@ fn read_task(object: Value, namespace: &str, caller: &Caller) -> Result<TaskView
     metadata.uid = Some(UID.to_owned());
     task.status = None;
     views::task(&task).ok_or_else(|| Problem::bad_request("task: has no name"))
+}
+
+/// As whom the caller acts: as the Agent that it is bound to, or as one that it names and may use.
+async fn act(spec: &mut TaskSpec, namespace: &str, caller: &Caller, caches: &Caches) -> Result<(), Problem> {
+    if !caches.missing().is_empty() {
+        return Err(Problem::unavailable("the operator has not seen yet what is installed; try again"));
+    }
+    let Some(requester) = &spec.requester else { return Ok(()) };
+    let bound = caches.bound(namespace, spec.agent_ref.as_ref(), requester);
+    match (bound.map_err(|error| Problem::forbidden(format!("task.{error}")))?, &spec.agent_ref) {
+        (Some(agent), _) => {
+            spec.agent_ref = Some(agent);
+            Ok(())
+        }
+        (None, Some(named)) => caller.may_act_as(namespace, named).await,
+        (None, None) => Ok(()),
+    }
 }
 
 fn read_policy(object: Value, field: &str, namespace: &str, operator_namespace: &str) -> Result<Tried, Problem> {

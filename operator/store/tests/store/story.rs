@@ -11,8 +11,8 @@ use countersign_core::record::{
     Request, RuleDecision, StepOutcome, TaskOutcome,
 };
 use countersign_crds::{
-    ApprovalScope, BudgetVerdict, Decision, Effect, Identity, PolicyMode, Priority, Required, RiskClass, SkillSpec,
-    Step,
+    ApprovalScope, BudgetVerdict, Decision, Effect, Identity, PolicyMode, Priority, RbacSubject, Required, RiskClass,
+    SkillSpec, Step,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -108,7 +108,12 @@ fn request_all(clock: &mut Clock, name: &str, steps: &[&str]) -> Change {
         covers: steps.iter().map(covered).collect(),
         requester: requester(),
         on_behalf_of: Some("çarol".into()),
-        required: Required { count: 1, groups: vec!["g".into()], service_accounts: vec!["a/b".into()] },
+        required: Required {
+            count: 1,
+            groups: vec!["g".into()],
+            service_accounts: vec!["a/b".into()],
+            excluded: vec![RbacSubject::user("bob")],
+        },
         scope: if steps.len() == 1 { ApprovalScope::Step } else { ApprovalScope::Plan },
         risk: RiskClass::High,
         expires_at: at + SignedDuration::from_hours(24),

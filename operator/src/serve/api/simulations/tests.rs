@@ -92,7 +92,7 @@ fn review(asked: &Value) -> Value {
         json!({"authenticated": token != "nobody", "user": {"username": token, "groups": ["people"]}})
     } else {
         let (user, what) = (asked["spec"]["user"].as_str().unwrap(), &asked["spec"]["resourceAttributes"]);
-        assert_eq!(what["resource"], "tasks");
+        assert!(["tasks", "agents"].contains(&what["resource"].as_str().unwrap()));
         let verb = if user == "maker" { "create" } else { "list" };
         json!({"allowed": what["verb"] == verb && what["namespace"] == "team"})
     };
