@@ -11,7 +11,7 @@ mod story;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use countersign_core::tlog::SigningKey;
+use countersign_core::tlog::{Checkpoint, SigningKey};
 use countersign_store::{LogKeys, Store};
 use tempfile::TempDir;
 
@@ -116,6 +116,7 @@ async fn a_row_that_a_superuser_altered_is_found_by_whoever_verifies() {
         ),
         (Some(5), "delete from log_leaves where index = 5"),
         (Some(300), "delete from log_leaves where index >= 300"),
+        (Some(6), "delete from log_payloads where entry = 7"),
         (
             None,
             "update log_checkpoints set note = replace(note, 'countersign', 'countersigm') where size = (select max(size) from log_checkpoints)",
@@ -236,6 +237,42 @@ async fn what_is_erased_is_gone_and_its_proofs_are_not() {
         .unwrap();
     let (well, said) = countersign(&busy.url, &["erase", story::UID, "--reason", "asked for", "--yes"]);
     assert!(!well && said.contains("the Task is not finished; nothing was erased"), "{said}");
+}
+
+#[tokio::test]
+async fn a_key_that_was_rotated_signs_no_export_that_holds() {
+    let database = Database::new().await;
+    let log = Log::new(&database).await;
+    let keys = LogKeys { current: key(7), next: Some(key(8)) };
+    log.store.sequence(&keys, "2026-11-21T00:00:00Z".parse().unwrap(), 100).await.unwrap();
+    let (holds, said) = log.verified("honest");
+    assert!(holds && said.contains("over 1 rotations"), "{said}");
+    let folder = Path::new(&log.path("honest")).to_owned();
+    let note = std::fs::read_to_string(folder.join("checkpoint")).unwrap();
+    let retired = Checkpoint::claimed(&note).unwrap().sign(&key(7));
+    std::fs::write(folder.join("checkpoint"), retired).unwrap();
+    for hidden in [false, true] {
+        if hidden {
+            std::fs::remove_file(folder.join("rotations.jsonl")).unwrap();
+        }
+        for trusted in [&[][..], &["--key", &log.path("trusted.key")]] {
+            let arguments = [&["verify", folder.to_str().unwrap()], trusted].concat();
+            let (holds, said) = countersign(&log.url, &arguments);
+            assert!(!holds && said.contains("retired"), "{arguments:?}: {said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_export_of_nothing_new_says_so_and_what_was_not_asked_comes_first() {
+    let database = Database::new().await;
+    let log = Log::new(&database).await;
+    done(&log.url, &["export", "--since", "2030-01-01T00:00:00Z", "-o", &log.path("later")]);
+    let said = done(&log.url, &["verify", &log.path("later")]);
+    assert!(said.contains("nothing was logged from entry 3"), "{said}");
+    let first = said.lines().next().unwrap();
+    assert!(first.starts_with("Not checked: whose log it is, as its key came with the export"), "{said}");
+    assert!(first.contains("whether others are shown the same log") && first.contains("--policy FILE"), "{said}");
 }
 
 #[tokio::test]

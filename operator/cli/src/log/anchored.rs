@@ -11,6 +11,7 @@ use countersign_core::tlog::Anchor;
 use super::anchors::prove;
 use super::bundle::{Bundle, read};
 use super::means::Means;
+use super::report::{Finding, Report};
 use super::verify::{Proved, verify};
 
 const ROUTER: &str = "0xe7f1725e7734ce288f8367e1bb143e90bb3f0512";
@@ -29,7 +30,7 @@ fn means(router: &str) -> Means {
     Means::of(Some(tests().join("transfer-roots.pem")), 31337, router.parse::<Address>().unwrap())
 }
 
-async fn said(bundle: &Bundle, proved: &Proved, means: &Means) -> Result<Vec<String>, String> {
+async fn said(bundle: &Bundle, proved: &Proved, means: &Means) -> Result<Vec<Finding>, String> {
     prove(bundle, proved, means).await.map_err(|error| format!("{error:#}"))
 }
 
@@ -43,20 +44,37 @@ fn altered(bundle: &Bundle, line: usize, alter: impl FnOnce(&mut Anchor)) -> Bun
 #[tokio::test]
 async fn what_was_paid_and_anchored_is_proved_offline() {
     let (bundle, proved) = export();
-    let lines = said(&bundle, &proved, &means(ROUTER)).await.unwrap();
-    let [chain, stamp, paid] = &lines[..] else { panic!("{lines:?}") };
-    assert!(chain.starts_with("All 58 entries were there at 2026-11-21T22:25:33Z: transaction 0x9831a72b"), "{chain}");
-    assert!(chain.contains("of chain 31337; that this block is the chain's, a node can tell: give --rpc"), "{chain}");
-    assert_eq!(stamp, "All 58 entries were there at 2026-11-21T22:25:33Z, as CN=Stamps has signed.");
-    assert!(paid.starts_with("2 ETH to 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC on ethereum was paid at"), "{paid}");
-    assert!(
-        paid.contains(", once, out of 0x6c20dE60D6FF7888b3e7b426e7df45cB10fa5D1e: transaction 0x2e1b3bad"),
-        "{paid}"
-    );
+    let found = said(&bundle, &proved, &means(ROUTER)).await.unwrap();
+    let [chain, stamp, paid] = &found[..] else { panic!("{found:?}") };
+    let named = "All 58 entries were there at 2026-11-21T22:25:33Z";
+    assert!(chain.said.starts_with(&format!("{named}: transaction 0x9831a72b")), "{chain}");
+    assert_eq!(chain.open, ["whether chain 31337 has the blocks that are named (give --rpc 31337=URL)"]);
+    assert_eq!(stamp.to_string(), format!("{named}, as CN=Stamps has signed."));
+    let payee = "2 ETH to 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC on ethereum was paid at";
+    assert!(paid.said.starts_with(payee), "{paid}");
+    let payer = ", once, out of 0x6c20dE60D6FF7888b3e7b426e7df45cB10fa5D1e: transaction 0x2e1b3bad";
+    assert!(paid.said.contains(payer), "{paid}");
+    assert_eq!(paid.open, chain.open, "its block, too");
+}
 
-    let lines = said(&bundle, &proved, &Means::default()).await.unwrap();
-    assert_eq!(lines[1], "A time stamp of stamps was not checked: give --tsa-roots.");
-    assert!(lines[2].contains("whoever knows it gives --router 31337:ADDRESS"), "{}", lines[2]);
+/// A block that somebody made up is a claim like any other, and is told as one before anything else is.
+#[tokio::test]
+async fn what_nobody_checked_is_said_to_be_claimed_in_the_first_line() {
+    let (bundle, proved) = export();
+    let mut report = Report::default();
+    report.says(&proved);
+    for finding in said(&bundle, &proved, &Means::default()).await.unwrap() {
+        assert!(finding.to_string().starts_with("Claimed, not checked: "), "{finding}");
+        report.finds(&finding);
+    }
+    let text = report.to_string();
+    let first = text.lines().next().unwrap();
+    assert!(first.starts_with("Not checked: "), "{first}");
+    for what in ["--rpc 31337=URL", "--tsa-roots FILE", "--router 31337:ADDRESS"] {
+        assert_eq!(first.matches(what).count(), 1, "{what}, once: {first}");
+    }
+    assert!(first.contains("whether 0xe7f1725E7734CE288F8367e1Bb143E90bb3F0512 is the router"), "{first}");
+    assert!(text.lines().nth(1).unwrap().contains("is signed"), "and then what holds: {text}");
 }
 
 #[tokio::test]

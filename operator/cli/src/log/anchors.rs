@@ -15,12 +15,12 @@ use reqwest::Client;
 use serde::Deserialize;
 
 use super::bundle::Bundle;
-use super::keys;
 use super::means::{Means, Rpc};
+use super::report::Finding;
 use super::verify::Proved;
 
-/// Proves every anchor and every payment of an export as far as the means go, and says what holds.
-pub async fn prove(bundle: &Bundle, proved: &Proved, means: &Means) -> anyhow::Result<Vec<String>> {
+/// Proves every anchor and every payment of an export as far as the means go, and says what holds and what is only claimed.
+pub async fn prove(bundle: &Bundle, proved: &Proved, means: &Means) -> anyhow::Result<Vec<Finding>> {
     let roots = match &means.tsa_roots {
         None => None,
         Some(file) => {
@@ -48,8 +48,8 @@ async fn of_anchor(
     roots: Option<&Roots>,
     means: &Means,
     client: &Client,
-) -> anyhow::Result<String> {
-    let checkpoint = keys::open(&anchor.checkpoint, &proved.keys).map_err(Error::msg).context("checkpoint")?;
+) -> anyhow::Result<Finding> {
+    let checkpoint = proved.keys.open(&anchor.checkpoint).map_err(Error::msg).context("checkpoint")?;
     follows(anchor, &checkpoint, &proved.checkpoint)?;
     let digest = Checkpoint::anchored(&anchor.checkpoint)?;
     let evidence = anchor.evidence().map_err(Error::msg)?;
@@ -64,35 +64,47 @@ async fn of_anchor(
     match kind(&evidence)? {
         Kind::Timestamp => {
             let Some(roots) = roots else {
-                return Ok(format!("A time stamp of {} was not checked: give --tsa-roots.", anchor.network));
+                return Ok(Finding {
+                    said: format!(
+                        "{covers} were there at {}, as a time stamp of {} has it.",
+                        anchor.at, anchor.network
+                    ),
+                    open: vec!["who signed time stamps (give --tsa-roots FILE)".to_owned()],
+                });
             };
             let stamp = timestamp::verify(&evidence, &digest, roots)?;
             named(&stamp.serial)?;
-            Ok(format!("{covers} were there at {}, as {} has signed.", stamp.time, stamp.tsa))
+            let said = format!("{covers} were there at {}, as {} has signed.", stamp.time, stamp.tsa);
+            Ok(Finding { said, open: Vec::new() })
         }
         Kind::Ethereum => {
             let work = Work::Anchor(digest);
             let expected = evm::Expected { work: &work, chain_id: None, router: None, account: None };
             let found = evm::verify(&evidence, &expected)?;
             named(&found.transaction.to_string())?;
-            let on = on_chain(&found, means, client).await?;
-            Ok(format!("{covers} were there at {}: transaction {} {on}.", found.block_time, found.transaction))
+            let (on, open) = on_chain(&found, means, client).await?;
+            let said = format!("{covers} were there at {}: transaction {} {on}.", found.block_time, found.transaction);
+            Ok(Finding { said, open: open.into_iter().collect() })
         }
         Kind::Qubic => {
             let found = qubic::verify(&evidence, &digest, None)?;
             named(&found.transaction)?;
-            let included = match &means.qubic_rpc {
-                None => "; that it was included only a node can tell: give --qubic-rpc".to_owned(),
+            let (included, open) = match &means.qubic_rpc {
+                None => (String::new(), Some("whether transactions of Qubic were included (give --qubic-rpc URL)")),
                 Some(url) => match qubic::confirm(client, url, FINAL_TICKS, &found).await? {
-                    qubic::Inclusion::Included(at) => format!(", and was included at {at}"),
-                    qubic::Inclusion::Unknown => "; the node cannot tell yet whether it was included".to_owned(),
+                    qubic::Inclusion::Included(at) => (format!(", and was included at {at}"), None),
+                    qubic::Inclusion::Unknown => (
+                        String::new(),
+                        Some("whether transactions of Qubic were included, which the node cannot tell yet"),
+                    ),
                     qubic::Inclusion::Absent => bail!("the node says that it was not included"),
                 },
             };
-            Ok(format!(
+            let said = format!(
                 "{covers} are in transaction {}, which {} has signed for tick {}{included}.",
                 found.transaction, found.source, found.tick
-            ))
+            );
+            Ok(Finding { said, open: open.into_iter().map(str::to_owned).collect() })
         }
     }
 }
@@ -133,17 +145,19 @@ fn kind(evidence: &[u8]) -> anyhow::Result<Kind> {
     }
 }
 
-/// Where it is, and whether a node of the reader's agrees.
-async fn on_chain(found: &evm::Proved, means: &Means, client: &Client) -> anyhow::Result<String> {
+/// Where it is, as a node of the reader's confirms; or what would have to be asked.
+async fn on_chain(found: &evm::Proved, means: &Means, client: &Client) -> anyhow::Result<(String, Option<String>)> {
     let (chain, number, hash) = (found.chain_id, found.block_number, found.block_hash);
+    let place = format!("is in block {number} ({hash}) of chain {chain}");
     let Some(Rpc { url, .. }) = means.rpc.iter().find(|rpc| rpc.chain == chain) else {
-        return Ok(format!(
-            "is in block {number} ({hash}) of chain {chain}; that this block is the chain's, a node can tell: give --rpc {chain}=URL"
+        return Ok((
+            place,
+            Some(format!("whether chain {chain} has the blocks that are named (give --rpc {chain}=URL)")),
         ));
     };
     let node = evm::Node::new("--rpc", client.clone(), url.clone());
     match node.confirm_block(chain, number, hash).await? {
-        true => Ok(format!("is in block {number} ({hash}) of chain {chain}, as the node of --rpc confirms")),
+        true => Ok((format!("{place}, as the node of --rpc confirms"), None)),
         false => bail!("block {number} of chain {chain} is not {hash}, says the node of --rpc"),
     }
 }
@@ -189,10 +203,12 @@ fn payments(bundle: &Bundle) -> anyhow::Result<Vec<ClaimedPayment>> {
     Ok(claimed.collect())
 }
 
-async fn of_payment(claimed: &ClaimedPayment, means: &Means, client: &Client) -> anyhow::Result<String> {
+async fn of_payment(claimed: &ClaimedPayment, means: &Means, client: &Client) -> anyhow::Result<Finding> {
     let ClaimedPayment { index: _, terms, account, receipt } = claimed;
     let evidence = match (terms.mode, &receipt.evidence) {
-        (PaymentMode::Mock, _) => return Ok(format!("{terms}: nothing was paid.")),
+        (PaymentMode::Mock, _) => {
+            return Ok(Finding { said: format!("{terms}: nothing was paid."), open: Vec::new() });
+        }
         (PaymentMode::Live, Some(evidence)) => evidence.as_bytes(),
         (PaymentMode::Live, None) => bail!("its receipt has no evidence"),
     };
@@ -207,16 +223,16 @@ async fn of_payment(claimed: &ClaimedPayment, means: &Means, client: &Client) ->
     if found.transaction.to_string() != receipt.transaction {
         bail!("its receipt is of {}, and the evidence of {}", receipt.transaction, found.transaction);
     }
-    let on = on_chain(&found, means, client).await?;
-    let whose = match router {
-        Some(_) => String::new(),
-        None => format!(
-            " By the router {}: whoever knows it gives --router {chain}:ADDRESS, as anybody can put up another.",
-            found.router
-        ),
-    };
-    Ok(format!(
-        "{terms} was paid at {}, once, out of {payer}: transaction {} {on}.{whose}",
+    let (on, block) = on_chain(&found, means, client).await?;
+    let whose = router.is_none().then(|| {
+        let by = found.router;
+        format!(
+            "whether {by} is the router of chain {chain}, as anybody can put up another (give --router {chain}:ADDRESS)"
+        )
+    });
+    let said = format!(
+        "{terms} was paid at {}, once, out of {payer}: transaction {} {on}.",
         found.block_time, found.transaction
-    ))
+    );
+    Ok(Finding { said, open: block.into_iter().chain(whose).collect() })
 }

@@ -13,9 +13,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 
-use countersign_core::tlog::{Anchor, Line, Tile, Tiles, VerifyingKey};
+use countersign_core::tlog::{Anchor, Checkpoint, Line, Tile, Tiles, VerifyingKey};
 
 pub const CHECKPOINT: &str = "checkpoint";
 pub const KEY: &str = "log.key";
@@ -32,6 +32,8 @@ pub struct Bundle {
     pub rotations: Vec<Line>,
     pub anchors: Vec<Anchor>,
     pub tiles: Tiles,
+    /// What lies among the tiles and is none.
+    pub strangers: Vec<String>,
 }
 
 impl Bundle {
@@ -44,25 +46,39 @@ impl Bundle {
         Ok((text.parse().with_context(|| path.display().to_string())?, true))
     }
 
-    /// Whether it claims to hold every entry.
-    pub fn is_whole(&self) -> bool {
-        self.lines.iter().all(|line| line.proof.is_none())
+    /// Whether it claims to hold every entry of that checkpoint: entries without proofs of their own, or else the tree.
+    pub fn is_whole(&self, checkpoint: &Checkpoint) -> bool {
+        let some = !self.lines.is_empty() || !self.tiles.is_empty() || checkpoint.size == 0;
+        some && self.lines.iter().all(|line| line.proof.is_none())
     }
 }
 
 pub fn read(folder: &Path) -> anyhow::Result<Bundle> {
-    let text = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read_to_string(&path).with_context(|| path.display().to_string())
-    };
+    if !folder.join(CHECKPOINT).exists() {
+        bail!("{}: is not the folder of an export, as there is no file {CHECKPOINT} in it", folder.display());
+    }
+    let (tiles, strangers) = tiles(&folder.join("tile"))?;
     Ok(Bundle {
-        checkpoint: text(CHECKPOINT)?,
-        key: text(KEY)?,
+        checkpoint: text(&folder.join(CHECKPOINT))?,
+        key: text(&folder.join(KEY))?,
         lines: lines(folder, ENTRIES)?,
         rotations: if folder.join(ROTATIONS).exists() { lines(folder, ROTATIONS)? } else { Vec::new() },
         anchors: anchors(&folder.join(ANCHORS))?,
-        tiles: tiles(&folder.join("tile"))?,
+        tiles,
+        strangers,
     })
+}
+
+/// A file of an export, byte for byte as it was written.
+pub fn text(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    if text.contains('\r') { Err(converted()).with_context(|| path.display().to_string()) } else { Ok(text) }
+}
+
+fn converted() -> anyhow::Error {
+    anyhow!(
+        "its lines end in CRLF: something on the way has converted the file, as git's core.autocrlf and mail do; what is verified are its bytes, so take them again as they were"
+    )
 }
 
 fn lines(folder: &Path, file: &str) -> anyhow::Result<Vec<Line>> {
@@ -71,8 +87,11 @@ fn lines(folder: &Path, file: &str) -> anyhow::Result<Vec<Line>> {
     let (mut lines, mut text) = (Vec::new(), String::new());
     while reader.read_line(&mut text).with_context(|| path.display().to_string())? > 0 {
         let Some(line) = text.strip_suffix('\n') else { bail!("{file}: its last line is cut off") };
+        if line.ends_with('\r') {
+            return Err(converted()).with_context(|| path.display().to_string());
+        }
         let number = lines.len() + 1;
-        lines.push(Line::decode(line).map_err(|why| anyhow::anyhow!("{file}: line {number}: {why}"))?);
+        lines.push(Line::decode(line).map_err(|why| anyhow!("{file}: line {number}: {why}"))?);
         text.clear();
     }
     Ok(lines)
@@ -82,13 +101,14 @@ fn anchors(path: &Path) -> anyhow::Result<Vec<Anchor>> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let text = text(path)?;
     let read = |(index, line)| serde_json::from_str(line).with_context(|| format!("{ANCHORS}: line {}", index + 1));
     text.lines().enumerate().map(read).collect()
 }
 
-fn tiles(folder: &Path) -> anyhow::Result<Tiles> {
-    let mut found = Tiles::new();
+/// The tiles, and what lies among them and is none: file managers leave files of their own.
+fn tiles(folder: &Path) -> anyhow::Result<(Tiles, Vec<String>)> {
+    let (mut found, mut strangers) = (Tiles::new(), Vec::new());
     let mut open: Vec<PathBuf> = if folder.is_dir() { vec![folder.to_owned()] } else { Vec::new() };
     while let Some(path) = open.pop() {
         if path.is_dir() {
@@ -98,10 +118,14 @@ fn tiles(folder: &Path) -> anyhow::Result<Tiles> {
             continue;
         }
         let name = path.strip_prefix(folder).map(|path| path.display().to_string()).unwrap_or_default();
-        let (tile, width) = Tile::parse(&name).with_context(|| format!("tile/{name}: is not the name of a tile"))?;
+        let Some((tile, width)) = Tile::parse(&name) else {
+            strangers.push(format!("tile/{name}"));
+            continue;
+        };
         let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let hashes = Tile::decode(&bytes).filter(|hashes| hashes.len() == width);
         found.insert(tile, hashes.with_context(|| format!("tile/{name}: is not {width} hashes"))?);
     }
-    Ok(found)
+    strangers.sort();
+    Ok((found, strangers))
 }

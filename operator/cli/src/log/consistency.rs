@@ -2,18 +2,16 @@
 
 use std::path::Path;
 
-use anyhow::Context;
 use countersign_core::tlog::{Frontier, VerifyingKey, leaf};
 
-use super::bundle::{Bundle, CHECKPOINT};
+use super::bundle::{Bundle, CHECKPOINT, text};
 use super::failure::Failure;
-use super::keys;
 use super::verify::{Extent, verify};
 
 /// The note in a file, or in an export.
 pub fn checkpoint(path: &Path) -> anyhow::Result<String> {
     let file = if path.is_dir() { path.join(CHECKPOINT) } else { path.to_owned() };
-    std::fs::read_to_string(&file).with_context(|| file.display().to_string())
+    text(&file)
 }
 
 /// That the log as it was is the beginning of the log as it is.
@@ -21,7 +19,7 @@ pub fn check(old: &str, new: &Bundle, key: &VerifyingKey) -> Result<String, Fail
     let wrong = |why: String| Failure::Checkpoint(why);
     let proved = verify(new, key)?;
     // It may have been signed before the key changed.
-    let old = keys::open(old, &proved.keys).map_err(|error| wrong(format!("the old one: {error}")))?;
+    let old = proved.keys.open(old).map_err(|error| wrong(format!("the old one: {error}")))?;
     if proved.extent != Extent::Whole {
         return Err(wrong("the new export is of some entries; consistency takes the whole log".to_owned()));
     }

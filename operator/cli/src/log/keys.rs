@@ -1,43 +1,110 @@
-//! Which key signs today: from the one that is trusted, over every rotation, each signed by both keys.
+//! Which key signs at which size of the log: each from the rotation on that both keys signed, until the next one.
+
+use std::collections::BTreeMap;
 
 use countersign_core::event::Event;
-use countersign_core::tlog::{Checkpoint, Line, VerifyingKey, entry, leaf, verify_inclusion, verify_rotation};
+use countersign_core::tlog::{Checkpoint, Line, VerifyingKey, leaf, verify_inclusion, verify_rotation};
 
 use super::bundle::Bundle;
 use super::failure::{Failure, entry_fails};
+use super::read::Read;
 
-/// From the trusted key to the newest; the rotations before it are verified and not followed.
-pub fn follow(bundle: &Bundle, trusted: &VerifyingKey) -> Result<Vec<VerifyingKey>, Failure> {
-    let mut keys = vec![trusted.clone()];
-    let mut last: Option<VerifyingKey> = None;
-    for line in &bundle.rotations {
-        let (old, new) = rotation(line).or_else(|why| entry_fails(line.index, why))?;
-        if last.as_ref().is_some_and(|last| *last != old) {
-            return entry_fails(line.index, "rotates another key than the one before it began");
+/// The keys of a log, the first one first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    terms: Vec<Term>,
+    /// Which of them is the one that the reader trusts.
+    trusted: usize,
+}
+
+/// The time of one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Term {
+    key: VerifyingKey,
+    /// The smallest size of the tree that it signs: the rotation to it stands at the place before.
+    from: u64,
+}
+
+impl Keys {
+    /// By every rotation that the export holds, wherever it stands in it. Whether they were logged is not known before
+    /// the tree is proved.
+    pub fn of(bundle: &Bundle, read: &[Read], trusted: &VerifyingKey) -> Result<Keys, Failure> {
+        let mut terms: Vec<Term> = Vec::new();
+        for (index, (old, new)) in rotations(bundle, read)? {
+            match terms.last() {
+                None => terms.push(Term { key: old, from: 0 }),
+                Some(last) if last.key == old => {}
+                Some(_) => return entry_fails(index, "rotates another key than the one before it began"),
+            }
+            terms.push(Term { key: new, from: index + 1 });
         }
-        if keys.last() == Some(&old) {
-            keys.push(new.clone());
+        if terms.is_empty() {
+            terms.push(Term { key: trusted.clone(), from: 0 });
         }
-        last = Some(new);
+        // A key that was trusted again later counts from there on.
+        match terms.iter().rposition(|term| term.key == *trusted) {
+            Some(trusted) => Ok(Keys { terms, trusted }),
+            None => Err(Failure::Checkpoint(format!(
+                "is not signed by {trusted}, nor by a key that follows from it; its log's first key is {}",
+                terms[0].key
+            ))),
+        }
     }
-    Ok(keys)
+
+    /// A checkpoint that was signed by the key whose time it was: one that is retired signs nothing more.
+    pub fn open(&self, note: &str) -> Result<Checkpoint, String> {
+        let size = Checkpoint::claimed(note).map_err(|error| error.to_string())?.size;
+        let current = self.terms.iter().rposition(|term| term.from <= size).unwrap_or(0);
+        let key = &self.terms[current].key;
+        let refused = match Checkpoint::open(note, key) {
+            Ok(checkpoint) => return Ok(checkpoint),
+            Err(error) => error,
+        };
+        let signs = |term: &&Term| Checkpoint::open(note, &term.key).is_ok();
+        let Some(at) = self.terms[..current].iter().rposition(|term| signs(&term)) else {
+            return Err(refused.to_string());
+        };
+        let (retired, end) = (&self.terms[at].key, self.terms[at + 1].from - 1);
+        Err(format!("is signed by {retired}, which entry {end} retired: from there on it takes the signature of {key}"))
+    }
+
+    /// How many rotations lead from the trusted key to the newest.
+    pub fn followed(&self) -> usize {
+        self.terms.len() - 1 - self.trusted
+    }
 }
 
-/// A checkpoint that one of these keys signed: the log's may have changed since.
-pub fn open(note: &str, keys: &[VerifyingKey]) -> Result<Checkpoint, String> {
-    let opened = keys.iter().rev().map(|key| Checkpoint::open(note, key)).reduce(Result::or);
-    opened.ok_or("there is no key to verify with")?.map_err(|error| error.to_string())
+type Pair = (VerifyingKey, VerifyingKey);
+
+/// The rotations among the entries and beside them, by their place.
+fn rotations(bundle: &Bundle, read: &[Read]) -> Result<BTreeMap<u64, Pair>, Failure> {
+    let among = bundle.lines.iter().zip(read).filter(|(_, read)| matches!(read.event(), Some(Event::RotateKey { .. })));
+    let mut found: BTreeMap<u64, (&Line, Pair)> = BTreeMap::new();
+    for (line, read) in among {
+        let pair = pair(read).or_else(|why| entry_fails(line.index, why))?;
+        found.insert(line.index, (line, pair));
+    }
+    for line in &bundle.rotations {
+        let pair = pair(&Read::of(line)).or_else(|why| entry_fails(line.index, why))?;
+        match found.insert(line.index, (line, pair)) {
+            Some((other, _)) if other.body != line.body => {
+                return entry_fails(line.index, "tells of a key, and is another in rotations.jsonl");
+            }
+            Some(_) | None => {}
+        }
+    }
+    Ok(found.into_iter().map(|(index, (_, pair))| (index, pair)).collect())
 }
 
-fn rotation(line: &Line) -> Result<(VerifyingKey, VerifyingKey), String> {
-    let opened = entry::open(&line.body)?;
-    let payload = line.payload.as_ref().ok_or("its payload is gone")?;
-    let event = entry::open_payload(&opened, payload)?;
-    let event = serde_json::from_value(event).map_err(|error| format!("it tells of no rotation: {error}"))?;
-    let Event::RotateKey { old, new, note, at: _ } = event else { return Err("it tells of no rotation".to_owned()) };
+/// The old key and the new one, if both signed that one follows the other.
+fn pair(read: &Read) -> Result<Pair, String> {
+    let event = read.content.as_ref().map_err(Clone::clone)?.event.as_ref();
+    let Some(Event::RotateKey { old, new, note, at: _ }) = event else {
+        return Err("it tells of no rotation, or its payload is gone".to_owned());
+    };
     let key = |text: &str| text.parse::<VerifyingKey>().map_err(|error| error.to_string());
-    let (old, new) = (key(&old)?, key(&new)?);
-    verify_rotation(&note, &old, &new).map_err(|error| error.to_string())?;
+    let (old, new) = (key(old)?, key(new)?);
+    verify_rotation(note, &old, &new).map_err(|error| error.to_string())?;
     Ok((old, new))
 }
 

@@ -8,6 +8,7 @@ mod audit;
 mod bundle;
 mod consistency;
 mod erase;
+mod erased;
 mod export;
 mod failure;
 mod find;
@@ -15,6 +16,8 @@ mod keys;
 mod means;
 mod page;
 mod quorum;
+mod read;
+mod report;
 mod rotate;
 mod source;
 #[cfg(test)]
@@ -34,6 +37,7 @@ use self::api::Api;
 use self::means::Means;
 use self::page::Selected;
 use self::quorum::Demands;
+use self::report::Report;
 use self::source::Source;
 use crate::Connection;
 use crate::api::Server;
@@ -98,7 +102,7 @@ pub struct Rotate {
 pub struct Verify {
     /// What `export` wrote
     folder: PathBuf,
-    /// A file with the log's public key, from where you trust it; the export's own where left out
+    /// A file with the log's public key, from where you trust it: today's rather than one that was retired
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
     /// A file that says which witnesses must have cosigned (https://c2sp.org/tlog-policy), and which logs to trust
@@ -194,18 +198,18 @@ pub async fn verify(arguments: &Verify) -> anyhow::Result<()> {
     let bundle = bundle::read(folder)?;
     let demands = Demands::read(&bundle, key.as_deref(), policy.as_deref())?;
     let proved = demands.by_any_key(|key| verify::verify(&bundle, key))?;
-    println!("{proved}");
-    if let Some(said) = demands.quorum(&bundle)? {
-        println!("{said}");
+    let mut report = Report::default();
+    demands.report(&bundle, &mut report, &proved.to_string())?;
+    if let Some(open) = proved.open() {
+        report.leaves_open(open);
     }
-    for said in anchors::prove(&bundle, &proved, means).await? {
-        println!("{said}");
+    for finding in anchors::prove(&bundle, &proved, means).await? {
+        report.finds(&finding);
     }
-    if !demands.trusted {
-        println!(
-            "The key came with the export itself; to know whose log it is, give the key that you trust with --key."
-        );
+    for stranger in &bundle.strangers {
+        report.says(format!("Ignored: {stranger}, which is no part of an export."));
     }
+    println!("{report}");
     match hash {
         Some(hash) => find::hash(&bundle, hash),
         None => Ok(()),
@@ -217,9 +221,9 @@ pub fn consistency(arguments: &Consistency) -> anyhow::Result<()> {
     let bundle = bundle::read(new)?;
     let demands = Demands::read(&bundle, key.as_deref(), policy.as_deref())?;
     let old = consistency::checkpoint(old)?;
-    println!("{}", demands.by_any_key(|key| consistency::check(&old, &bundle, key))?);
-    if let Some(said) = demands.quorum(&bundle)? {
-        println!("{said}");
-    }
+    let said = demands.by_any_key(|key| consistency::check(&old, &bundle, key))?;
+    let mut report = Report::default();
+    demands.report(&bundle, &mut report, &said)?;
+    println!("{report}");
     Ok(())
 }

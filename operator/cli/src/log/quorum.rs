@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::bundle::Bundle;
 use super::failure::Failure;
+use super::report::Report;
 
 pub struct Demands {
     /// The log's key must be one of these, or follow from one of them.
@@ -50,6 +51,23 @@ impl Demands {
             }
         }
         bail!("{}", failures.first().map_or_else(|| "there is no key to verify with".to_owned(), Failure::to_string))
+    }
+
+    /// What was proved, and by which key and before which witnesses.
+    pub fn report(&self, bundle: &Bundle, report: &mut Report, proved: &str) -> anyhow::Result<()> {
+        if !self.trusted {
+            report.leaves_open(
+                "whose log it is, as its key came with the export (give --key FILE, with the log's key from where you trust it)",
+            );
+        }
+        report.says(proved);
+        match self.quorum(bundle)? {
+            Some(said) => report.says(said),
+            None => report.leaves_open(
+                "whether others are shown the same log under the same key (give --policy FILE, with witnesses that you trust)",
+            ),
+        }
+        Ok(())
     }
 
     /// Who has cosigned, where a policy demands it.

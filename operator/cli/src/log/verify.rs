@@ -2,12 +2,14 @@
 
 use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{
-    Checkpoint, Frontier, Hash, Line, TILE_WIDTH, Tile, Tiles, VerifyingKey, entry, leaf, perfect, verify_inclusion,
+    Checkpoint, Frontier, Hash, TILE_WIDTH, Tile, Tiles, VerifyingKey, perfect, verify_inclusion,
 };
 
 use super::bundle::Bundle;
+use super::erased;
 use super::failure::{Failure, entry_fails};
-use super::keys;
+use super::keys::{self, Keys};
+use super::read::{self, Content, Read};
 
 /// What was proved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +18,8 @@ pub struct Proved {
     pub entries: usize,
     pub erased: usize,
     pub extent: Extent,
-    /// From the trusted key to the one that signed.
-    pub keys: Vec<VerifyingKey>,
+    /// Which key signs when.
+    pub keys: Keys,
 }
 
 /// Which entries they are.
@@ -25,6 +27,8 @@ pub struct Proved {
 pub enum Extent {
     /// Every entry of the log.
     Whole,
+    /// None, as nothing was logged since then.
+    Nothing,
     /// Some, of which at least one of these is so.
     Part {
         /// They are all from this place on.
@@ -38,96 +42,79 @@ impl std::fmt::Display for Proved {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Proved { checkpoint, entries, erased, extent, keys } = self;
         writeln!(f, "The checkpoint of {} with {} entries is signed.", checkpoint.origin, checkpoint.size)?;
-        if let [_, others @ ..] = keys.as_slice()
-            && !others.is_empty()
-        {
+        if keys.followed() > 0 {
             writeln!(
                 f,
                 "Its key follows from the one that you trust over {} rotations, each signed by both keys.",
-                others.len()
+                keys.followed()
             )?;
         }
         match extent {
             Extent::Whole => writeln!(f, "These are all of its {entries} entries, in their order, and nothing else.")?,
+            Extent::Nothing => {
+                return write!(f, "No entry is in this export: nothing was logged from entry {} on.", checkpoint.size);
+            }
             Extent::Part { from, task } => {
                 writeln!(f, "Each of these {entries} entries stands in it at its place.")?;
                 if let Some(from) = from {
                     writeln!(f, "They are all of its entries from {from} on, in their order, and nothing else.")?;
                 }
                 if let Some(task) = task {
-                    writeln!(
-                        f,
-                        "They are of the Task {task}; whether others of it were left out, only an export of the whole log can tell."
-                    )?;
+                    writeln!(f, "They are of the Task {task}.")?;
                 }
             }
         }
-        write!(f, "{} payloads are what was hashed then; {erased} were erased.", entries - erased)
+        write!(
+            f,
+            "{} payloads are what was hashed then; {erased} were erased, as the log itself says.",
+            entries - erased
+        )
+    }
+}
+
+impl Proved {
+    /// What an export of this kind cannot prove, whatever its reader gives.
+    pub fn open(&self) -> Option<String> {
+        let Extent::Part { from: None, task: Some(_) } = &self.extent else { return None };
+        Some("whether entries of the Task were left out (only an export of the whole log can tell)".to_owned())
     }
 }
 
 /// Everything that the export can prove, or the first thing that does not hold.
 pub fn verify(bundle: &Bundle, trusted: &VerifyingKey) -> Result<Proved, Failure> {
-    let keys = keys::follow(bundle, trusted)?;
-    let key = keys.last().unwrap_or(trusted);
-    let checkpoint =
-        Checkpoint::open(&bundle.checkpoint, key).map_err(|error| Failure::Checkpoint(error.to_string()))?;
+    let read = read::all(&bundle.lines);
+    let keys = Keys::of(bundle, &read, trusted)?;
+    let checkpoint = keys.open(&bundle.checkpoint).map_err(Failure::Checkpoint)?;
     keys::logged(bundle, &checkpoint)?;
-    let whole = bundle.is_whole();
+    let whole = bundle.is_whole(&checkpoint);
     order(bundle, &checkpoint, whole)?;
-    let read = read_all(&bundle.lines);
     let leaves: Vec<Hash> = read.iter().map(|read| read.leaf).collect();
     if whole {
         tree(bundle, &checkpoint, &leaves)?;
     } else {
         proofs(bundle, &checkpoint, &leaves)?;
     }
-    let mut tasks = Vec::with_capacity(read.len());
+    let mut contents: Vec<Content> = Vec::with_capacity(read.len());
     for (line, Read { leaf: _, content }) in bundle.lines.iter().zip(read) {
-        tasks.push(content.or_else(|why| entry_fails(line.index, why))?);
+        contents.push(content.or_else(|why| entry_fails(line.index, why))?);
     }
-    let extent = if whole { Extent::Whole } else { extent(bundle, &checkpoint, &tasks)? };
-    let erased = bundle.lines.iter().filter(|line| line.payload.is_none()).count();
+    let extent = if whole { Extent::Whole } else { extent(bundle, &checkpoint, &contents)? };
+    let read = bundle.lines.iter().zip(&contents);
+    let erased = erased::count(
+        &read.map(|(line, Content { task, event })| (line, task.as_ref(), event.as_ref())).collect::<Vec<_>>(),
+    )?;
     Ok(Proved { checkpoint, entries: bundle.lines.len(), erased, extent, keys })
 }
 
-/// What one entry says of itself.
-struct Read {
-    leaf: Hash,
-    /// Its Task, if it can be read and its payload is the one that it names.
-    content: Result<Option<TaskName>, String>,
-}
-
-/// On every core where there are many, as this takes nearly all of the time.
-fn read_all(lines: &[Line]) -> Vec<Read> {
-    const MANY: usize = 1000;
-    let read = |line: &Line| Read { leaf: leaf(&line.body), content: content(line) };
-    if lines.len() < MANY {
-        return lines.iter().map(read).collect();
-    }
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let share = lines.len().div_ceil(cores);
-    std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            lines.chunks(share).map(|part| scope.spawn(move || part.iter().map(read).collect::<Vec<_>>())).collect();
-        // A panic in one is a defect here, and goes on.
-        parts
-            .into_iter()
-            .flat_map(|part| part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-            .collect()
-    })
-}
-
 /// Which entries some entries are: of one Task, or all from one on, or both.
-fn extent(bundle: &Bundle, checkpoint: &Checkpoint, tasks: &[Option<TaskName>]) -> Result<Extent, Failure> {
-    let Some(first) = bundle.lines.first() else {
-        return Ok(Extent::Part { from: Some(checkpoint.size), task: None });
-    };
+fn extent(bundle: &Bundle, checkpoint: &Checkpoint, contents: &[Content]) -> Result<Extent, Failure> {
+    let Some(first) = bundle.lines.first() else { return Ok(Extent::Nothing) };
+    let tasks: Vec<Option<&TaskName>> = contents.iter().map(|content| content.task.as_ref()).collect();
     let other = tasks.iter().position(|task| task != &tasks[0]);
     let missing = (first.index..checkpoint.size)
         .zip(bundle.lines.iter().map(|line| Some(line.index)).chain(std::iter::repeat(None)));
     let missing = missing.filter(|(expected, index)| *index != Some(*expected)).map(|(expected, _)| expected).next();
-    let task = tasks[0].as_ref().filter(|_| other.is_none());
+    let task = tasks[0].filter(|_| other.is_none());
     match (missing, task, other) {
         (None, task, _) | (Some(_), task @ Some(_), _) => Ok(Extent::Part {
             from: missing.is_none().then_some(first.index),
@@ -218,13 +205,4 @@ fn root_of(hashes: &[Hash]) -> Hash {
     let mut frontier = Frontier::default();
     hashes.iter().for_each(|hash| frontier.append(*hash, |_| ()));
     frontier.root()
-}
-
-/// The Task of an entry that can be read and whose payload is the one that it names.
-fn content(line: &Line) -> Result<Option<TaskName>, String> {
-    let opened = entry::open(&line.body)?;
-    if let Some(payload) = &line.payload {
-        entry::open_payload(&opened, payload)?;
-    }
-    Ok(opened.task)
 }
