@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What takes too long for every run: PostgreSQL killed at every statement, of which `make test` samples a quarter, and
-# the parsers of everything that `verify` reads fuzzed, FUZZ_SECONDS each (ten minutes), two at a time. What was found
-# interesting is kept beside the build cache and is begun with the next time.
+# What takes too long for every run: PostgreSQL killed at every statement, of which `make test` samples a quarter;
+# expressions thrown at the evaluator within 256 MiB, FUZZ_SECONDS (ten minutes); and the parsers of everything that
+# `verify` reads fuzzed, as long each, two at a time. What was found interesting is kept beside the build cache and is
+# begun with the next time.
 set -euo pipefail
 # shellcheck source=cluster/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/cluster/lib.sh"
@@ -15,6 +16,12 @@ cd operator/core
 export PATH=$CACHE/tools/bin:$PATH
 FUZZ_SECONDS=${FUZZ_SECONDS:-600}
 CORPUS=$CACHE/corpus
+
+seed=${COUNTERSIGN_SEED:-$RANDOM}
+say "throwing expressions at the evaluator for $FUZZ_SECONDS s (COUNTERSIGN_SEED=$seed)"
+COUNTERSIGN_SEED=$seed COUNTERSIGN_SOAK_SECONDS=$FUZZ_SECONDS \
+  cargo test --quiet --workspace --test evaluator -- --nocapture >&2
+
 # libFuzzer is C++.
 if ! command -v g++ >/dev/null; then
   say "installing g++ (about 20 s, once)"

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod approval;
 pub mod blocked;
+pub mod bounds;
 pub mod budget;
 pub mod causes;
 pub mod cel;
@@ -16,6 +17,7 @@ pub mod effect;
 pub mod event;
 pub mod json;
 pub mod judge;
+mod kept;
 pub mod money;
 pub mod names;
 pub mod observed;

@@ -21,6 +21,17 @@ pub fn plan(task_uid: &str, task: &str) -> String {
     format!("{}-{}", label(task), &hash.hex()[..10])
 }
 
+/// Whether a name can be the value of a label: at most 63 letters, digits, `-`, `_` and `.`, the first and the last of
+/// them a letter or digit (Kubernetes' `IsValidLabelValue`, but for the empty one).
+pub fn is_label(name: &str) -> bool {
+    let ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    let mut inside = name.chars();
+    name.len() <= 63
+        && ends(name.chars().next())
+        && ends(name.chars().next_back())
+        && inside.all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
+}
+
 /// A user's name as it can be shown: a name that could pass for another, or break the line, is spelt out. Whoever
 /// reads `\u{430}lice` sees that it is not `alice`.
 pub fn shown(name: &str) -> String {
@@ -54,6 +65,23 @@ fn label(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_label_begins_and_ends_with_a_letter_or_digit() {
+        for (name, fits) in [
+            ("a", true),
+            ("sum_2", true),
+            ("a-b.c", true),
+            ("sum_", false),
+            ("_sum", false),
+            ("", false),
+            ("é", false),
+            (&"a".repeat(63), true),
+            (&"a".repeat(64), false),
+        ] {
+            assert_eq!(is_label(name), fits, "{name}");
+        }
+    }
 
     #[test]
     fn names_that_could_pass_for_others_are_spelt_out() {

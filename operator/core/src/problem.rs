@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::json::strict::StrictError;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The path of the field, such as `spec.steps[2].needs[0]`.
@@ -12,6 +14,17 @@ pub struct Problem {
 impl Problem {
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Problem {
         Problem { field: field.into(), message: message.into() }
+    }
+}
+
+/// The field is where in the document it is.
+impl From<StrictError> for Problem {
+    fn from(error: StrictError) -> Problem {
+        let text = error.to_string();
+        match error.path().map(|path| format!("{path}: ")) {
+            Some(field) => Problem::new(field.trim_end_matches(": "), text.trim_start_matches(&field)),
+            None => Problem::new("$", text),
+        }
     }
 }
 

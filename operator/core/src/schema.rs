@@ -3,13 +3,16 @@
 //! Draft 2020-12 unless `$schema` says otherwise. Nothing is fetched: a reference out of the schema
 //! is refused. Patterns run on an engine without look-around and back-references, in linear time.
 
+use crate::cel::Pattern;
+use crate::digest::Digest;
 use crate::json::path::JsonPath;
 use crate::json::strict::{self, StrictError};
+use crate::kept::Kept;
 use jsonschema::paths::Location;
 use jsonschema::{PatternOptions, Validator};
 use serde_json::Value;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// How many violations a validation tells.
 pub const MAX_VIOLATIONS: usize = 5;
@@ -20,7 +23,17 @@ const MAX_MESSAGE: usize = 256;
 /// The most memory that one compiled pattern may take, in bytes.
 const MAX_PATTERN_BYTES: usize = 1 << 20;
 
-/// A compiled schema. Cheap to clone; compile it once.
+/// The most memory that all patterns of one schema may take, in bytes.
+const MAX_PATTERNS_BYTES: usize = 4 << 20;
+
+/// The most memory that schemas that are kept may take together, in bytes.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// About the bytes of a compiled schema for each byte of its text, and how often a pattern is held compiled.
+const VALIDATOR_BYTES: usize = 32;
+const ENGINES: usize = 3;
+
+/// A compiled schema, kept by the digest of its text. Cheap to clone.
 #[derive(Clone)]
 pub struct Schema(Arc<Validator>);
 
@@ -56,7 +69,16 @@ impl Schema {
     /// It is not a schema of its draft, refers to something outside itself, or has a pattern that the
     /// linear engine does not know or that is too large.
     pub fn compile(schema: &Value) -> Result<Self, SchemaError> {
+        static KEPT: LazyLock<Kept<Digest, Schema>> = LazyLock::new(|| Kept::new(KEPT_BYTES));
         strict::check(schema)?;
+        let text = schema.to_string();
+        KEPT.get_or(&Digest::of_bytes(&text), || {
+            let patterns = check_patterns(schema)?;
+            Ok((Self::compile_anew(schema)?, patterns * ENGINES + text.len() * VALIDATOR_BYTES))
+        })
+    }
+
+    fn compile_anew(schema: &Value) -> Result<Self, SchemaError> {
         jsonschema::options()
             .offline()
             .with_pattern_options(PatternOptions::regex().size_limit(MAX_PATTERN_BYTES))
@@ -83,6 +105,43 @@ impl Schema {
                 message: shortened(error.masked().to_string()),
             })
             .collect())
+    }
+}
+
+/// The memory that the patterns of a schema take together, in bytes.
+fn check_patterns(schema: &Value) -> Result<usize, SchemaError> {
+    let mut bytes = 0;
+    sum_patterns(schema, &JsonPath::root(), &mut bytes)?;
+    Ok(bytes)
+}
+
+fn sum_patterns(schema: &Value, path: &JsonPath, bytes: &mut usize) -> Result<(), SchemaError> {
+    fn add(pattern: &str, path: &JsonPath, bytes: &mut usize) -> Result<(), SchemaError> {
+        // What is no pattern to us may be one to its draft, which says so better.
+        *bytes += Pattern::compile(pattern).map_or(0, |compiled| compiled.bytes());
+        if *bytes <= MAX_PATTERNS_BYTES {
+            return Ok(());
+        }
+        let message =
+            format!("the patterns of the schema take more than {MAX_PATTERNS_BYTES} bytes together; use fewer");
+        Err(SchemaError::Keyword { path: path.clone(), message })
+    }
+    match schema {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Ok(()),
+        Value::Array(items) => {
+            items.iter().enumerate().try_for_each(|(index, item)| sum_patterns(item, &path.index(index), bytes))
+        }
+        Value::Object(members) => members.iter().try_for_each(|(key, member)| {
+            let path = path.key(key);
+            match (key.as_str(), member) {
+                ("pattern", Value::String(pattern)) => add(pattern, &path, bytes)?,
+                ("patternProperties", Value::Object(patterns)) => {
+                    patterns.keys().try_for_each(|pattern| add(pattern, &path, bytes))?;
+                }
+                _ => {}
+            }
+            sum_patterns(member, &path, bytes)
+        }),
     }
 }
 
@@ -220,6 +279,24 @@ mod tests {
         }
         assert!(compile(json!(true)).validate(&json!(1)).is_ok());
         assert!(compile(json!(false)).validate(&json!(1)).is_err());
+    }
+
+    #[test]
+    fn what_was_compiled_is_kept() {
+        let (one, other) = (json!({"title": "one kept"}), json!({"title": "another kept"}));
+        assert!(Arc::ptr_eq(&compile(one.clone()).0, &compile(one.clone()).0));
+        assert!(!Arc::ptr_eq(&compile(one).0, &compile(other).0));
+    }
+
+    #[test]
+    fn all_patterns_of_a_schema_together_are_bounded() {
+        let properties = |count: usize| {
+            let property = |n: usize| (format!("p{n}"), json!({"pattern": format!("^\\w{{30}}{n}$")}));
+            json!({"properties": (0..count).map(property).collect::<serde_json::Map<_, _>>()})
+        };
+        assert!(Schema::compile(&properties(2)).is_ok());
+        let error = Schema::compile(&properties(200)).unwrap_err().to_string();
+        assert!(error.contains("properties.p") && error.contains("take more than 4194304 bytes together"), "{error}");
     }
 
     #[test]

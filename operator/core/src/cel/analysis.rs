@@ -2,6 +2,7 @@
 
 use super::expression::MAX_COMPREHENSION_DEPTH;
 use super::path::Path;
+use super::pattern::Pattern;
 use super::vocabulary::Vocabulary;
 use cel::IdedExpr;
 use cel::common::ast::{
@@ -170,6 +171,7 @@ impl Analysis<'_> {
 
     fn call(&mut self, node: u64, call: &CallExpr) -> Result<Depth, Problem> {
         check_function(node, call)?;
+        check_pattern(call)?;
         if let (operators::INDEX, [value, index]) = (call.func_name.as_str(), call.args.as_slice()) {
             // A list's element is below the path of the list; anything else is only known later.
             let computed = !matches!(index.expr, Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_)));
@@ -233,6 +235,13 @@ fn check_function(node: u64, call: &CallExpr) -> Result<(), Problem> {
             Err(problem(node, format!("{func_name} is called as {other}")))
         }
     }
+}
+
+/// A pattern that is written out is compiled now, so that whoever writes it hears what is wrong with it.
+fn check_pattern(call: &CallExpr) -> Result<(), Problem> {
+    let pattern = call.args.last().filter(|_| call.func_name == "matches");
+    let Some(IdedExpr { id, expr: Expr::Literal(LiteralValue::String(pattern)) }) = pattern else { return Ok(()) };
+    Pattern::compile(pattern.inner()).map(|_| ()).map_err(|error| problem(*id, format!("matches: {error}")))
 }
 
 fn is_type(name: &str) -> bool {

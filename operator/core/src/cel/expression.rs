@@ -1,11 +1,14 @@
 //! Expressions, parsed and checked.
 
-use super::analysis::{References, analyse};
+use super::analysis::{Problem, References, analyse};
+use super::check::type_of;
 use super::instrument::instrument;
 use super::path::Path;
+use super::types::Type;
 use super::values::Selection;
 use super::vocabulary::Vocabulary;
 use super::worker::{Overrun, Pool};
+use crate::kept::Kept;
 use cel::IdedExpr;
 use cel::common::ast::SourceInfo;
 use std::collections::BTreeSet;
@@ -18,6 +21,12 @@ pub const MAX_CHARS: usize = 1024;
 
 /// How deep `all`, `exists`, `exists_one`, `map` and `filter` may be nested.
 pub const MAX_COMPREHENSION_DEPTH: usize = 2;
+
+/// The most memory that parsed expressions that are kept may take together, in bytes.
+const KEPT_BYTES: usize = 32 << 20;
+
+/// About the most bytes that a tree takes for each byte of its text.
+const TREE_BYTES: usize = 512;
 
 /// Far more than the slowest text of [`MAX_CHARS`] takes; a backstop, not a budget.
 const PARSE_LIMIT: Duration = Duration::from_secs(10);
@@ -49,8 +58,21 @@ impl Expression {
     /// # Errors
     /// It is empty or longer than [`MAX_CHARS`], is not CEL, uses a variable that is not in the
     /// vocabulary or a function that is not of the standard library, hides a variable by one of
-    /// a comprehension, or nests comprehensions deeper than [`MAX_COMPREHENSION_DEPTH`].
+    /// a comprehension, nests comprehensions deeper than [`MAX_COMPREHENSION_DEPTH`], or can never be
+    /// evaluated, as its parts are of types that do not go together.
     pub fn parse(source: &str, vocabulary: &Vocabulary) -> Result<Self, ParseError> {
+        Self::parse_bounded(source, vocabulary, &Type::Any)
+    }
+
+    /// As [`Self::parse`], for what has to be true or false.
+    ///
+    /// # Errors
+    /// Also where it is known to be neither.
+    pub fn parse_bool(source: &str, vocabulary: &Vocabulary) -> Result<Self, ParseError> {
+        Self::parse_bounded(source, vocabulary, &Type::Bool)
+    }
+
+    fn parse_bounded(source: &str, vocabulary: &Vocabulary, wanted: &Type) -> Result<Self, ParseError> {
         let length = source.chars().count();
         if length > MAX_CHARS {
             return Err(ParseError::whole(format!(
@@ -60,19 +82,25 @@ impl Expression {
         if source.trim().is_empty() {
             return Err(ParseError::whole("the expression is empty"));
         }
-        Self::parse_unbounded(source, vocabulary)
+        // Rules, conditions and inputs are asked for again with each judgement.
+        static KEPT: LazyLock<Kept<String, Expression>> = LazyLock::new(|| Kept::new(KEPT_BYTES));
+        let key = format!("{:x} {} {source}", vocabulary.id(), *wanted == Type::Bool);
+        KEPT.get_or(&key, || {
+            let parsed = Self::parse_unbounded(source, vocabulary, wanted)?;
+            Ok((parsed, source.len() * TREE_BYTES))
+        })
     }
 
-    /// As [`Self::parse`], whatever the length.
-    pub(super) fn parse_unbounded(source: &str, vocabulary: &Vocabulary) -> Result<Self, ParseError> {
+    /// Whatever the length.
+    pub(super) fn parse_unbounded(source: &str, vocabulary: &Vocabulary, wanted: &Type) -> Result<Self, ParseError> {
         // The parser recurses, and so does everything that walks what it made.
         static PARSERS: LazyLock<Pool> = LazyLock::new(Pool::default);
         let job = {
             let source = source.to_owned();
-            let vocabulary = vocabulary.clone();
-            move || parse_here(source, &vocabulary)
+            let (vocabulary, wanted) = (vocabulary.clone(), wanted.clone());
+            move || parse_here(source, &vocabulary, &wanted)
         };
-        match PARSERS.run(PARSE_LIMIT, job) {
+        match PARSERS.run(None, PARSE_LIMIT, job) {
             Ok(parsed) => parsed.map(|parsed| Self(Arc::new(parsed))),
             Err(overrun) => Err(ParseError::whole(match overrun {
                 Overrun::Timeout => "takes too long to parse; make it simpler".to_owned(),
@@ -118,13 +146,17 @@ impl Expression {
     }
 }
 
-fn parse_here(source: String, vocabulary: &Vocabulary) -> Result<Parsed, ParseError> {
+fn parse_here(source: String, vocabulary: &Vocabulary, wanted: &Type) -> Result<Parsed, ParseError> {
     let (tree, info) = super::meter::environment()
         .parser()
         .parse_with_source_info(&source)
         .map_err(|errors| ParseError::of_parser(errors.errors.first()))?;
-    let references = analyse(&tree, vocabulary)
-        .map_err(|problem| ParseError { position: position(&info, problem.node), message: problem.message })?;
+    let at = |Problem { node, message }| ParseError { position: position(&info, node), message };
+    let references = analyse(&tree, vocabulary).map_err(at)?;
+    let found = type_of(&tree, vocabulary).map_err(at)?;
+    if !found.meets(wanted) {
+        return Err(ParseError::whole(format!("the expression is {found}; it has to be {wanted}")));
+    }
     Ok(Parsed { selection: Selection::of(&references.read), instrumented: instrument(tree), references, source })
 }
 
@@ -158,6 +190,8 @@ impl ParseError {
         let message = error.msg.split(" expecting {").next().unwrap_or_default();
         let message = if message.contains("Recursion limit") {
             "nested too deep".to_owned()
+        } else if let Some(name) = message.split("reserved identifier: ").nth(1) {
+            format!("{name:?} is a word that CEL keeps for itself; as a member it may stand, as in task.{name}")
         } else if message == "UNKNOWN" || message.contains("Context") {
             "not a CEL expression".to_owned()
         } else {
@@ -295,6 +329,18 @@ mod tests {
         let text = |characters: usize| format!("'{}'", "é".repeat(characters - 2));
         assert!(Expression::parse(&text(MAX_CHARS), &vocabulary()).is_ok());
         assert!(Expression::parse(&text(MAX_CHARS + 1), &vocabulary()).is_err());
+    }
+
+    #[test]
+    fn what_was_parsed_is_kept_for_its_vocabulary_and_type() {
+        let same = |a: &Expression, b: &Expression| Arc::ptr_eq(&a.0, &b.0);
+        let source = "task.kept == 'for its vocabulary'";
+        assert!(same(&parse(source), &parse(source)));
+        let other = Expression::parse(source, &Vocabulary::typed([("task", Type::map(Type::Text))])).unwrap();
+        assert!(!same(&parse(source), &other));
+        assert!(Expression::parse(source, &Vocabulary::new(["steps"])).is_err());
+        assert!(Expression::parse_bool("task.kept + 'x'", &vocabulary()).is_err());
+        assert!(Expression::parse("task.kept + 'x'", &vocabulary()).is_ok(), "as a value it is right");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::expression::Expression;
 use super::failure::explain;
 use super::meter::{self, COST_LIMIT, Stop};
 use super::path::Path;
+use super::pattern;
 use super::values::{self, Variables};
 use super::worker::{Overrun, Pool};
 use cel::Context;
@@ -20,6 +21,8 @@ pub const DEFAULT_LIMIT: Duration = Duration::from_millis(100);
 pub struct Fence {
     pool: Arc<Pool>,
     limit: Duration,
+    /// Whose turns it takes; nobody's where it is not for a namespace.
+    who: Option<Arc<str>>,
 }
 
 /// Why there is no result. None of these allows anything.
@@ -31,8 +34,8 @@ pub enum EvalError {
     /// It does more work than [`COST_LIMIT`]; with these variables it always will.
     #[error("too much work; shorten the lists that it goes through, or the expression")]
     TooExpensive,
-    /// Evaluations that did not end in time still occupy the threads there are.
-    #[error("too many evaluations have not finished; try again later")]
+    /// Other evaluations have the threads there are, or those that the namespace may have.
+    #[error("too many evaluations have not finished; it is tried again in a moment")]
     Saturated,
     /// It reads `key` below `at`, which has the keys `known`.
     #[error("{at} has no key {key:?}{}", known_keys(.known))]
@@ -77,7 +80,13 @@ impl Fence {
 
     /// A fence with this time limit for each evaluation.
     pub fn with_limit(limit: Duration) -> Self {
-        Self { pool: Arc::default(), limit }
+        Self { pool: Arc::default(), limit, who: None }
+    }
+
+    /// The same threads, with turns that count as those of this namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &str) -> Self {
+        Self { who: Some(Arc::from(namespace)), ..self.clone() }
     }
 
     /// Does something that parses and evaluates a great deal, on one of the threads: what it evaluates has its own limits
@@ -90,7 +99,7 @@ impl Fence {
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, EvalError> {
-        self.pool.run(limit, job).map_err(|overrun| failed(overrun, limit))
+        self.pool.run(None, limit, job).map_err(|overrun| failed(overrun, limit))
     }
 
     /// The value of an expression, as JSON. An `int` or a `double` becomes a number, a map with
@@ -107,7 +116,7 @@ impl Fence {
         };
         // The meter stops nearly everything at the limit and keeps the thread usable; only what it
         // cannot reach overruns.
-        match self.pool.run(limit + limit / 2, job) {
+        match self.pool.run(self.who.as_ref(), limit + limit / 2, job) {
             Ok(result) => result,
             Err(overrun) => Err(failed(overrun, limit)),
         }
@@ -146,6 +155,7 @@ fn failed(overrun: Overrun, limit: Duration) -> EvalError {
 fn evaluate_here(expression: &Expression, variables: &Variables, limit: Duration) -> Result<Value, EvalError> {
     meter::start(COST_LIMIT, Instant::now() + limit);
     let result = resolve(expression, variables);
+    pattern::close();
     match meter::stopped() {
         None => result,
         Some(Stop::Cost) => Err(EvalError::TooExpensive),
@@ -203,7 +213,10 @@ mod tests {
         for (source, value) in [
             ("task.parameters.amount + 1", json!(13)),
             ("task.parameters.amount < 12.5", json!(true)),
-            ("double(task.parameters.amount) * task.parameters.rate", json!(6.0)),
+            ("task.parameters.amount * task.parameters.rate", json!(6)),
+            ("task.parameters.amount / 5 + 1", json!(3.4)),
+            ("task.parameters.amount % 5 == 2 && 7 / 2 == 3 && -task.parameters.amount < 0", json!(true)),
+            ("task.items[task.parameters.amount - 11].to", json!("b")),
             ("task.parameters.to + '!'", json!("0xab!")),
             ("task.parameters.none", json!(null)),
             ("task.parameters.ok ? 'yes' : 'no'", json!("yes")),
@@ -223,7 +236,7 @@ mod tests {
             ("[1] + [2] + [3]", json!([1, 2, 3])),
             ("'0xab'.matches('^0x[0-9a-f]+$')", json!(true)),
             ("string(task.parameters.amount)", json!("12")),
-            ("type(task.parameters.amount) == int", json!(true)),
+            ("type(task.parameters.amount) == double && type(1) == int", json!(true)),
             ("false && task.parameters.absent == 1", json!(false)),
         ] {
             assert_eq!(evaluate(source, &world()), Ok(value), "{source}");
@@ -237,26 +250,17 @@ mod tests {
             (r#"steps["a-b"].output.sum"#, r#"steps["a-b"].output has no key "sum"; it has balance"#),
             ("task.items[0].x", "no key \"x\""),
             ("task.items[7].n", "the list has no element 7"),
-            ("task.parameters.amount.x", "int has no fields"),
-            (
-                "task.parameters.amount * task.parameters.rate",
-                "cannot apply * to int and double; convert one with int() or double()",
-            ),
-            (
-                "task.parameters.amount + task.parameters.rate",
-                "cannot apply + to int and double; convert one with int() or double()",
-            ),
-            ("task.parameters.amount + 'x'", "cannot apply + to int and string"),
+            ("task.parameters.amount.x", "double has no fields"),
+            ("task.parameters.amount + 'x'", "cannot apply + to double and string"),
+            ("task.parameters.rate / 0", "division by zero"),
+            ("task.parameters.amount % 0", "division by zero"),
             ("task.parameters.to < 3", "cannot apply < to string and int"),
             ("{1.5: 1}", "a double cannot be a key"),
             ("{'a': 1, 'a': 2}", "a key occurs twice in a map"),
             ("int('x')", "int: string parse error: invalid digit found in string"),
-            (
-                "task.parameters.to.matches('(')",
-                "matches: '(' not a valid regex: regex parse error: ( ^ error: unclosed group",
-            ),
-            ("1 in task.parameters.amount", "cannot apply in to int and int"),
-            ("task.parameters.amount[0]", "cannot index int with int"),
+            ("task.parameters.to.matches('(' + '')", "matches: the pattern is not valid: unclosed group"),
+            ("1 in task.parameters.amount", "cannot apply in to int and double; convert one with int() or double()"),
+            ("task.parameters.amount[0]", "cannot index double with int"),
             ("task.parameters.amount / 0", "division by zero"),
             ("!task.parameters.to", "cannot apply ! to string"),
             ("task.parameters.to ? 1 : 2", "expected bool, got string"),
@@ -340,6 +344,34 @@ mod tests {
     }
 
     proptest! {
+        /// A number is the same to every expression, whether it is as a step gave it or as it was stored and loaded, and
+        /// of one type whatever its value.
+        #[test]
+        fn a_number_is_the_same_before_and_after_it_is_stored(
+            number in prop_oneof![
+                (-1_000_000_i64..1_000_000).prop_map(|whole| json!(whole)),
+                (-1_000_000_i64..1_000_000).prop_map(|whole| json!(whole as f64)),
+                (-1e6..1e6_f64).prop_map(|float| json!(float)),
+                Just(json!(-0.0)),
+            ],
+        ) {
+            let stored = crate::json::canonical::to_string(&number).unwrap();
+            let loaded: Value = serde_json::from_str(&stored).unwrap();
+            for source in [
+                "type(task.n) == double", "task.n", "task.n + 1", "1 - task.n", "task.n * task.n", "task.n / 2",
+                "task.n % 2 == 0", "string(task.n)", "task.n == int(task.n)", "task.n > 0", "-task.n",
+                "task.n in [0, 1, 2.5]", "[task.n]", "task.n * 1.5 >= 3",
+            ] {
+                let [fresh, later] = [&number, &loaded].map(|n| evaluate(source, &Variables::new().with("task", json!({"n": n}))));
+                prop_assert_eq!(&fresh, &later, "{}", source);
+                prop_assert!(fresh.is_ok(), "{}: {:?}", source, fresh);
+            }
+            let variables = Variables::new().with("task", json!({"n": number}));
+            prop_assert_eq!(evaluate("type(task.n) == double", &variables), Ok(json!(true)));
+            let half = number.as_f64().unwrap() / 2.0;
+            prop_assert_eq!(evaluate("task.n / 2", &variables).unwrap().as_f64().unwrap(), half + 0.0);
+        }
+
         /// A value goes in, as a whole and member by member, and comes out the same.
         #[test]
         fn json_survives_cel(value in crate::json::tests::any_json()) {

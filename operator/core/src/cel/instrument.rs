@@ -1,12 +1,13 @@
 //! Rewrites a parsed expression so that evaluating it is counted by [`super::meter`].
 
-use super::meter::{ADD, MATCHES_NODES, RANGE, SCAN, TICK, WEIGH};
+use super::meter::{ADD, DIVIDE, MATCHES, MODULO, MULTIPLY, RANGE, SCAN, SUBTRACT, TICK, WEIGH};
 use cel::IdedExpr;
 use cel::common::ast::operators;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, LiteralValue};
 
 /// The same expression, in which everything that can make it large or slow is counted: the
-/// iterations of comprehensions, the elements of lists and maps, `+`, and what is searched.
+/// iterations of comprehensions, the elements of lists and maps, `+`, and what is searched. Arithmetic and `matches` are
+/// done by functions of our own.
 pub(super) fn instrument(node: IdedExpr) -> IdedExpr {
     let IdedExpr { id, expr } = node;
     let expr = match expr {
@@ -44,8 +45,20 @@ fn instrument_call(mut call: CallExpr) -> Expr {
     call.args = call.args.into_iter().map(instrument).collect();
     // The interpreter appends to the accumulator of map and filter in place; counted as `@add` it
     // would be copied for each element. Its elements are weighed as those of a list.
-    if call.func_name == operators::ADD && !call.args.first().is_some_and(is_accumulator) {
-        call.func_name = ADD.to_owned();
+    let ours = match call.func_name.as_str() {
+        operators::ADD if !call.args.first().is_some_and(is_accumulator) => Some(ADD),
+        operators::SUBSTRACT => Some(SUBTRACT),
+        operators::MULTIPLY => Some(MULTIPLY),
+        operators::DIVIDE => Some(DIVIDE),
+        operators::MODULO => Some(MODULO),
+        "matches" => {
+            call.args.splice(0..0, call.target.take().map(|target| *target));
+            Some(MATCHES)
+        }
+        _ => None,
+    };
+    if let Some(ours) = ours {
+        call.func_name = ours.to_owned();
     }
     if let Some(searched) = searched(&mut call)
         && !matches!(searched.expr, Expr::Literal(_))
@@ -60,7 +73,7 @@ fn searched(call: &mut CallExpr) -> Option<&mut IdedExpr> {
     match call.func_name.as_str() {
         operators::IN => call.args.get_mut(1),
         operators::EQUALS | operators::NOT_EQUALS => call.args.first_mut(),
-        "contains" | "matches" => match call.target.as_deref_mut() {
+        "contains" => match call.target.as_deref_mut() {
             Some(target) => Some(target),
             None => call.args.first_mut(),
         },
@@ -139,10 +152,7 @@ fn is_accumulator(node: &IdedExpr) -> bool {
 /// How many nodes an expression has, as a measure of the work of evaluating it once.
 fn nodes(node: &IdedExpr) -> u64 {
     let below = match &node.expr {
-        Expr::Call(call) => {
-            let own = if call.func_name == "matches" { MATCHES_NODES } else { 0 };
-            own + call.target.as_deref().map_or(0, nodes) + call.args.iter().map(nodes).sum::<u64>()
-        }
+        Expr::Call(call) => call.target.as_deref().map_or(0, nodes) + call.args.iter().map(nodes).sum::<u64>(),
         Expr::Comprehension(inner) => nodes(&inner.iter_range) + nodes(&inner.loop_step),
         Expr::List(list) => list.elements.iter().map(nodes).sum(),
         Expr::Map(map) => map

@@ -3,7 +3,8 @@
 //! The count depends on the expression and the variables alone, so that a judgement that was made
 //! once comes out the same when it is made again on a slower machine.
 
-use cel::common::types::{CelBytes, CelInt, CelList, CelMap, CelString, CelUInt, DYN_TYPE, UINT_TYPE};
+use super::{arithmetic, pattern};
+use cel::common::types::{CelBytes, CelList, CelMap, CelString, CelUInt, DYN_TYPE, UINT_TYPE};
 use cel::common::value::{CowVal, Val};
 use cel::{Env, ExecutionError};
 use std::cell::RefCell;
@@ -19,12 +20,14 @@ pub const COST_LIMIT: u64 = 32 << 20;
 /// About the time of evaluating one node, in the time of copying bytes.
 const NODE_COST: u64 = 64;
 
-/// Nodes that stand for a call of `matches`, which compiles its pattern anew each time.
-pub(super) const MATCHES_NODES: u64 = 512;
-
 pub(super) const ADD: &str = "@add";
+pub(super) const DIVIDE: &str = "@divide";
+pub(super) const MATCHES: &str = "@matches";
+pub(super) const MODULO: &str = "@modulo";
+pub(super) const MULTIPLY: &str = "@multiply";
 pub(super) const RANGE: &str = "@range";
 pub(super) const SCAN: &str = "@scan";
+pub(super) const SUBTRACT: &str = "@subtract";
 pub(super) const TICK: &str = "@tick";
 pub(super) const WEIGH: &str = "@weigh";
 
@@ -86,7 +89,12 @@ pub(super) fn environment() -> Arc<Env> {
             (WEIGH, vec![DYN_TYPE], weigh),
             (SCAN, vec![DYN_TYPE], scan),
             (RANGE, vec![DYN_TYPE], range),
-            (ADD, vec![DYN_TYPE, DYN_TYPE], add),
+            (ADD, vec![DYN_TYPE, DYN_TYPE], arithmetic::add),
+            (SUBTRACT, vec![DYN_TYPE, DYN_TYPE], arithmetic::subtract),
+            (MULTIPLY, vec![DYN_TYPE, DYN_TYPE], arithmetic::multiply),
+            (DIVIDE, vec![DYN_TYPE, DYN_TYPE], arithmetic::divide),
+            (MODULO, vec![DYN_TYPE, DYN_TYPE], arithmetic::modulo),
+            (MATCHES, vec![DYN_TYPE, DYN_TYPE], pattern::matches),
         ] {
             if let Err(conflict) = env.add_overload(name, name, arguments, function) {
                 unreachable!("no identifier of CEL starts with @: {conflict}");
@@ -133,32 +141,13 @@ fn range<'b, 'v>(args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionE
     Ok(CowVal::owned(CelList::from(keys)))
 }
 
-/// `@add(x, y)` is `x + y`, and costs the size of what is joined.
-fn add<'b, 'v>(mut args: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let (Some(right), Some(left)) = (args.pop(), args.pop()) else {
-        return Err(missing());
-    };
-    if left.downcast_ref::<CelInt>().is_none() {
-        charge(weight(left.as_ref()).saturating_add(weight(right.as_ref())))?;
-    }
-    let overload = || {
-        let types = [&left, &right].map(|value| value.get_type().name().to_owned());
-        ExecutionError::no_such_overload("_+_", types.to_vec())
-    };
-    let sum = match left.as_adder() {
-        Some(adder) => adder.add(right.as_ref())?.into_owned(),
-        None => return Err(overload()),
-    };
-    Ok(CowVal::Owned(sum))
-}
-
 fn missing() -> ExecutionError {
     ExecutionError::missing_argument_or_target()
 }
 
 /// About the bytes that a value takes.
 pub(super) fn weight(value: &dyn Val) -> u64 {
-    const CELL: u64 = 24;
+    const CELL: u64 = 48;
     if let Some(text) = value.downcast_ref::<CelString>() {
         CELL + text.inner().len() as u64
     } else if let Some(bytes) = value.downcast_ref::<CelBytes>() {

@@ -5,20 +5,25 @@
 //! thousand terms ends a small stack, and nested `all` takes exponential time. Here
 //!
 //! - [`Expression::parse`] bounds the text, the nesting of comprehensions and the names it may use,
+//! - and refuses what its types show can never be evaluated, and patterns that take much memory,
 //! - a meter counts the work of one evaluation, the same on every machine, up to [`COST_LIMIT`],
-//! - [`Fence`] evaluates on threads with a large stack and a time limit.
+//! - [`Fence`] evaluates on threads with a large stack and a time limit, and lets no namespace keep the others waiting.
 //!
-//! A JSON integer is an `int`, any other JSON number a `double`, and CEL mixes the two in comparisons
-//! but not in arithmetic: write `double(task.parameters.amount) * 1.5`. Going through a map gives its
-//! keys in order.
+//! Every JSON number is a `double`, whatever its value, and goes with the integers of the expression itself: see
+//! [`arithmetic`]. Going through a map gives its keys in order.
 
 mod analysis;
+mod arithmetic;
+mod check;
 mod expression;
 mod failure;
 mod fence;
 mod instrument;
 mod meter;
 mod path;
+mod pattern;
+mod turns;
+mod types;
 mod values;
 mod vocabulary;
 mod worker;
@@ -30,5 +35,9 @@ pub use expression::{Expression, MAX_CHARS, MAX_COMPREHENSION_DEPTH, ParseError}
 pub use fence::{DEFAULT_LIMIT, EvalError, Fence};
 pub use meter::COST_LIMIT;
 pub use path::Path;
+pub(crate) use pattern::Pattern;
+pub use pattern::{MAX_PATTERN_BYTES, MAX_PATTERN_LENGTH};
+pub use types::Type;
+pub(crate) use types::nearest;
 pub use values::Variables;
 pub use vocabulary::Vocabulary;

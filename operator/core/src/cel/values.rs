@@ -1,6 +1,7 @@
 //! JSON to CEL and back.
 //!
-//! A JSON integer is an `int`, any other JSON number a `double`; CEL does not mix them in arithmetic.
+//! Every JSON number is a `double`, and a `double` that is whole is written as an integer: `1` and `1.0` are one number
+//! in JSON, as its canonical form has them, and one value in CEL.
 
 use super::failure::Unrepresentable;
 use super::meter;
@@ -95,7 +96,7 @@ impl Selection {
 }
 
 fn from_json<'v>(value: &'v Value) -> Result<Box<dyn Val + 'v>, ExecutionError> {
-    meter::charge(8)?;
+    meter::charge(VALUE_COST)?;
     Ok(match value {
         Value::Null => Box::new(CelNull),
         Value::Bool(value) => Box::new(CelBool::from(*value)),
@@ -108,6 +109,7 @@ fn from_json<'v>(value: &'v Value) -> Result<Box<dyn Val + 'v>, ExecutionError> 
         Value::Object(members) => {
             let mut map = HashMap::with_capacity(members.len());
             for (key, value) in members {
+                meter::charge(VALUE_COST)?;
                 map.insert(CelMapKey::from(key.as_str()), from_json(value)?);
             }
             Box::new(CelMap::from(map))
@@ -115,14 +117,12 @@ fn from_json<'v>(value: &'v Value) -> Result<Box<dyn Val + 'v>, ExecutionError> 
     })
 }
 
+/// About the bytes that a converted value takes, and that a member of a map takes beside it; texts are borrowed.
+const VALUE_COST: u64 = 64;
+
+/// Safe integers are doubles without loss. Adding zero makes -0 and 0 one, as canonical JSON does.
 fn from_number<'v>(number: &Number) -> Box<dyn Val + 'v> {
-    if let Some(int) = number.as_i64() {
-        Box::new(CelInt::from(int))
-    } else if let Some(uint) = number.as_u64() {
-        Box::new(CelUInt::from(uint))
-    } else {
-        Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN)))
-    }
+    Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN) + 0.0))
 }
 
 /// The JSON of a result.
@@ -141,6 +141,9 @@ pub(super) fn to_json(value: &dyn Val) -> Result<Value, Unrepresentable> {
         let double = *double.inner();
         if double.fract() == 0.0 && double.abs() > MAX_SAFE_INTEGER as f64 {
             return Err(Unrepresentable::UnsafeInteger(double.to_string()));
+        }
+        if double.fract() == 0.0 {
+            return Ok(Value::from(double as i64));
         }
         Number::from_f64(double).map(Value::Number).ok_or(Unrepresentable::NotFinite)
     } else if value.downcast_ref::<CelNull>().is_some() {

@@ -3,6 +3,7 @@
 //! A thread cannot be ended from outside. A job that overruns is left behind with its thread, which
 //! ends with the job; the number of such threads is bounded, and beyond it nothing is started.
 
+use super::turns::Turns;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -40,18 +41,20 @@ pub(super) enum Overrun {
     NoThread(std::io::Error),
 }
 
-/// Workers that wait for a job, and a count of those that were left behind.
+/// Workers that wait for a job, whose turn it is to have one, and a count of those that were left behind.
 #[derive(Default)]
 pub(super) struct Pool {
     idle: Mutex<Vec<Sender<Job>>>,
     abandoned: Arc<AtomicUsize>,
+    turns: Arc<Turns>,
 }
 
 impl Pool {
-    /// Runs `job` on a worker and waits for it, at most for `limit`. What is on a worker already stays there, within
-    /// the limit of the job that it is part of.
+    /// Runs `job` on a worker and waits for it, at most for `limit`, and before that for a turn of whoever it is for.
+    /// What is on a worker already stays there, within the limit of the job that it is part of.
     pub(super) fn run<T: Send + 'static>(
         &self,
+        who: Option<&Arc<str>>,
         limit: Duration,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Overrun> {
@@ -62,7 +65,14 @@ impl Pool {
         if self.abandoned.load(Ordering::SeqCst) >= MAX_ABANDONED {
             return Err(Overrun::Saturated);
         }
-        let worker = match self.idle().pop() {
+        let turn = match who.map(|who| self.turns.take(who)) {
+            Some(None) => return Err(Overrun::Saturated),
+            Some(Some(turn)) => Some(turn),
+            None => None,
+        };
+        // Taken before a match, whose scrutinee would hold the lock to its end.
+        let idle = self.idle().pop();
+        let worker = match idle {
             Some(worker) => worker,
             None => spawn().map_err(Overrun::NoThread)?,
         };
@@ -72,6 +82,7 @@ impl Pool {
         let boxed: Job = {
             let state = Arc::clone(&state);
             let abandoned = Arc::clone(&self.abandoned);
+            let (turns, who) = (Arc::clone(&self.turns), who.map(Arc::clone));
             Box::new(move || {
                 let outcome = catch_unwind(AssertUnwindSafe(job));
                 if claim(&state, DONE) {
@@ -79,6 +90,9 @@ impl Pool {
                     let _ = reply.send(outcome);
                 } else {
                     drop(outcome);
+                    if let Some(who) = &who {
+                        turns.ended(who);
+                    }
                     abandoned.fetch_sub(1, Ordering::SeqCst);
                 }
             })
@@ -91,14 +105,17 @@ impl Pool {
             Ok(outcome) => outcome,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 self.abandoned.fetch_add(1, Ordering::SeqCst);
+                who.inspect(|who| self.turns.left_behind(who));
                 if claim(&state, ABANDONED) {
                     return Err(Overrun::Timeout);
                 }
                 // It ended in this very moment, and its result is on the way.
+                who.inspect(|who| self.turns.ended(who));
                 self.abandoned.fetch_sub(1, Ordering::SeqCst);
                 result.recv().map_err(|_| Overrun::Panicked("the worker has ended".to_owned()))?
             }
         };
+        drop(turn);
         let mut idle = self.idle();
         if idle.len() < MAX_IDLE {
             idle.push(worker);
@@ -161,10 +178,10 @@ mod tests {
     #[test]
     fn a_worker_serves_again_and_survives_a_panic() {
         let pool = Pool::default();
-        let first = pool.run(LONG, || thread::current().id()).unwrap();
-        let panicked: Result<(), _> = pool.run(LONG, || panic!("as {}", "asked"));
+        let first = pool.run(None, LONG, || thread::current().id()).unwrap();
+        let panicked: Result<(), _> = pool.run(None, LONG, || panic!("as {}", "asked"));
         assert!(matches!(panicked, Err(Overrun::Panicked(message)) if message == "as asked"));
-        assert_eq!(pool.run(LONG, || thread::current().id()).unwrap(), first);
+        assert_eq!(pool.run(None, LONG, || thread::current().id()).unwrap(), first);
     }
 
     #[test]
@@ -172,9 +189,9 @@ mod tests {
         let pool = Arc::new(Pool::default());
         let inner = Arc::clone(&pool);
         let (outside, inside, panicked) = pool
-            .run(LONG, move || {
-                let inside = inner.run(LONG, || thread::current().id());
-                let panicked: Result<(), _> = inner.run(LONG, || panic!("as asked"));
+            .run(None, LONG, move || {
+                let inside = inner.run(None, LONG, || thread::current().id());
+                let panicked: Result<(), _> = inner.run(None, LONG, || panic!("as asked"));
                 (thread::current().id(), inside.unwrap(), panicked)
             })
             .unwrap();
@@ -188,16 +205,16 @@ mod tests {
         let release = Arc::new(std::sync::Barrier::new(MAX_ABANDONED + 1));
         for _ in 0..MAX_ABANDONED {
             let release = Arc::clone(&release);
-            let overrun = pool.run(Duration::from_millis(1), move || {
+            let overrun = pool.run(None, Duration::from_millis(1), move || {
                 release.wait();
             });
             assert!(matches!(overrun, Err(Overrun::Timeout)));
         }
         assert_eq!(pool.abandoned(), MAX_ABANDONED);
-        assert!(matches!(pool.run(LONG, || ()), Err(Overrun::Saturated)));
+        assert!(matches!(pool.run(None, LONG, || ()), Err(Overrun::Saturated)));
         release.wait();
         wait_until(|| pool.abandoned() == 0);
-        assert_eq!(pool.run(LONG, || 7).unwrap(), 7);
+        assert_eq!(pool.run(None, LONG, || 7).unwrap(), 7);
     }
 
     #[test]
@@ -206,7 +223,7 @@ mod tests {
         thread::scope(|scope| {
             for number in 0..32 {
                 let pool = &pool;
-                scope.spawn(move || assert_eq!(pool.run(LONG, move || number).unwrap(), number));
+                scope.spawn(move || assert_eq!(pool.run(None, LONG, move || number).unwrap(), number));
             }
         });
         assert!(pool.idle().len() <= MAX_IDLE);

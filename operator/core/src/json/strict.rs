@@ -1,7 +1,8 @@
 //! Strict parsing: what two readers could understand differently is refused.
 //!
 //! RFC 8259 lets a parser keep any of several equal keys, and RFC 7493 (I-JSON) warns that integers
-//! beyond 2^53-1 do not survive readers that use doubles. A signature must not depend on the reader.
+//! beyond 2^53-1 do not survive readers that use doubles. A signature must not depend on the reader. U+0000 is
+//! refused too: it is JSON, and PostgreSQL keeps it in no text.
 
 use super::path::{JsonPath, Segment};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -29,12 +30,29 @@ pub enum StrictError {
     /// An infinite number or NaN.
     #[error("{path}: the number is not finite")]
     NotFinite { path: JsonPath },
+    /// A string or a key that holds U+0000, which PostgreSQL keeps in no text.
+    #[error("{path}: holds the character U+0000, which cannot be stored; leave it out")]
+    Nul { path: JsonPath },
     /// More than [`MAX_DEPTH`] arrays and objects around a value.
     #[error("{path}: nested more than {MAX_DEPTH} levels deep")]
     TooDeep { path: JsonPath },
 }
 
-/// Parses one JSON document, and nothing after it.
+impl StrictError {
+    /// Where in the document it is; `None` where the text is no document.
+    pub fn path(&self) -> Option<&JsonPath> {
+        match self {
+            Self::Syntax { .. } => None,
+            Self::DuplicateKey { path }
+            | Self::UnsafeInteger { path, number: _ }
+            | Self::NotFinite { path }
+            | Self::Nul { path }
+            | Self::TooDeep { path } => Some(path),
+        }
+    }
+}
+
+/// Parses one JSON document, and nothing after it. A number that is whole becomes an integer, however it is written.
 ///
 /// # Errors
 /// The first thing that is wrong, see [`StrictError`].
@@ -60,9 +78,15 @@ pub fn check(value: &Value) -> Result<(), StrictError> {
     check_below(value, &mut JsonPath::root())
 }
 
+/// Text that comes from where nothing refuses it, such as a pod, in a form that can be stored: U+0000 is spelt out.
+pub fn storable(text: &str) -> String {
+    text.replace('\0', "\\u{0}")
+}
+
 fn check_below(value: &Value, path: &mut JsonPath) -> Result<(), StrictError> {
     match value {
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+        Value::Null | Value::Bool(_) => Ok(()),
+        Value::String(text) => check_text(text, path),
         Value::Number(number) => check_number(number, path),
         Value::Array(items) => {
             check_depth(path)?;
@@ -77,6 +101,7 @@ fn check_below(value: &Value, path: &mut JsonPath) -> Result<(), StrictError> {
             check_depth(path)?;
             for (key, member) in members {
                 path.push(Segment::Key(key.clone()));
+                check_text(key, path)?;
                 check_below(member, path)?;
                 path.pop();
             }
@@ -87,6 +112,10 @@ fn check_below(value: &Value, path: &mut JsonPath) -> Result<(), StrictError> {
 
 fn check_depth(path: &JsonPath) -> Result<(), StrictError> {
     if path.segments().len() < MAX_DEPTH { Ok(()) } else { Err(StrictError::TooDeep { path: path.clone() }) }
+}
+
+fn check_text(text: &str, path: &JsonPath) -> Result<(), StrictError> {
+    if text.contains('\0') { Err(StrictError::Nul { path: path.clone() }) } else { Ok(()) }
 }
 
 fn check_number(number: &Number, path: &JsonPath) -> Result<(), StrictError> {
@@ -132,6 +161,10 @@ impl Place {
         }
     }
 
+    fn text<E: serde::de::Error>(&mut self, text: &str) -> Result<(), E> {
+        check_text(text, &self.path).map_err(|refusal| self.refuse(refusal))
+    }
+
     fn enter<E: serde::de::Error>(&mut self) -> Result<(), E> {
         check_depth(&self.path).map_err(|refusal| self.refuse(refusal))
     }
@@ -162,11 +195,12 @@ impl<'de> Visitor<'de> for Strict<'_> {
         Ok(Value::Bool(value))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.visit_string(value.to_owned())
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: serde::de::Error>(self, value: String) -> Result<Value, E> {
+        self.0.text(&value)?;
         Ok(Value::String(value))
     }
 
@@ -179,6 +213,10 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        // 1.0 and 1 are one number, in one form.
+        if value.fract() == 0.0 && value.abs() <= MAX_SAFE_INTEGER as f64 {
+            return Ok(Value::from(value as i64));
+        }
         match Number::from_f64(value) {
             Some(number) => self.0.number(number),
             None => {
@@ -209,6 +247,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut object = Map::new();
         while let Some(key) = members.next_key::<String>()? {
             place.path.push(Segment::Key(key.clone()));
+            place.text(&key)?;
             if object.contains_key(&key) {
                 let path = place.path.clone();
                 return Err(place.refuse(StrictError::DuplicateKey { path }));
@@ -261,6 +300,9 @@ mod tests {
             ("[1] 2", "1:5: not valid JSON: trailing characters"),
             ("[1", "1:2: not valid JSON: EOF while parsing a list"),
             ("NaN", "1:1: not valid JSON: expected value"),
+            (r#"{"a":["x","y\u0000z"]}"#, "a[1]: holds the character U+0000, which cannot be stored; leave it out"),
+            (r#"{"\u0000":1}"#, r#"["\0"]: holds the character U+0000, which cannot be stored; leave it out"#),
+            (r#"["\ud800"]"#, "1:9: not valid JSON: unexpected end of hex escape"),
         ] {
             assert_eq!(refusal(text), said, "{text}");
         }
@@ -270,7 +312,7 @@ mod tests {
     fn the_edges_are_accepted() {
         assert_eq!(
             parse("[9007199254740991,-9007199254740991,0.5,1e15,-0.0]").unwrap(),
-            json!([9007199254740991_i64, -9007199254740991_i64, 0.5, 1e15, -0.0])
+            json!([9007199254740991_i64, -9007199254740991_i64, 0.5, 1_000_000_000_000_000_i64, 0])
         );
         assert_eq!(parse(b" null ").unwrap(), Value::Null);
         assert!(parse(b"\"\xff\"").is_err());
@@ -285,6 +327,14 @@ mod tests {
         assert!(matches!(check(&json!({ "x": value })), Err(StrictError::TooDeep { .. })));
         // Far beyond, where serde_json itself stops.
         assert!(parse("[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn what_is_parsed_elsewhere_is_checked_alike() {
+        for value in [json!({"a": ["x\0"]}), json!({"a\0": 1})] {
+            assert!(matches!(check(&value), Err(StrictError::Nul { .. })), "{value}");
+        }
+        assert_eq!(storable("a\0b"), "a\\u{0}b");
     }
 
     proptest! {

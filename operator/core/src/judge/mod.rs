@@ -18,7 +18,7 @@ use crate::digest::Digest;
 use crate::money::Money;
 use crate::observed::TaskView;
 use crate::plan::{CompiledStep, check_schema, task_value, variables};
-use crate::policy::{PolicySet, Verdict};
+use crate::policy::{PolicySet, Verdict, vocabulary};
 use crate::problem;
 use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
 use prepare::prepare;
@@ -189,6 +189,7 @@ impl PolicyJudge {
 
     /// The step's input, if its `when` holds.
     fn resolve(&self, case: &Case<'_>) -> Early<Map<String, Value>> {
+        let fence = self.fence.of(&case.task.namespace);
         let compiled = CompiledStep::compile(case.step, &case.step.name)
             .map_err(|problems| invalid("InvalidStep", problem::join(&problems)))?;
         let mut outputs = Vec::new();
@@ -210,14 +211,14 @@ impl PolicyJudge {
         let task = task_value(&case.task.namespace, &case.task.name, &case.plan.parameters);
         let variables = variables(task, (&case.plan.name, &digest), outputs.into_iter());
         if let Some(when) = &compiled.when {
-            match self.fence.evaluate_bool(when, &variables) {
+            match fence.evaluate_bool(when, &variables) {
                 Ok(true) => {}
                 Ok(false) => return Err(Judgement::Skip),
                 Err(error) if error.is_transient() => return Err(busy("its when", &error)),
                 Err(error) => return Err(invalid("InvalidExpression", format!("when: {error}"))),
             }
         }
-        match compiled.input.resolve(&self.fence, &variables) {
+        match compiled.input.resolve(&fence, &variables) {
             Ok(Value::Object(input)) => Ok(input),
             Ok(_) => Err(invalid("InvalidInput", "input: is not an object".to_owned())),
             Err(error) if error.is_transient() => Err(busy("its input", &error)),
@@ -227,7 +228,8 @@ impl PolicyJudge {
 
     fn verdict(&self, case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Early<Verdict> {
         let variables = policy_variables(case, name, contract, input);
-        case.policies.judge(&case.task.namespace, &variables, &self.fence).map_err(|error| busy("the Policies", &error))
+        let fence = self.fence.of(&case.task.namespace);
+        case.policies.judge(&case.task.namespace, &variables, &fence).map_err(|error| busy("the Policies", &error))
     }
 }
 
@@ -335,7 +337,9 @@ fn denied(rules: &[RuleDecision]) -> Judgement {
 
 /// What a Policy rule sees.
 fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Variables {
-    variables_but_step(case, name, contract).with("step", step_variable(case.step, case.attempt, input))
+    let all = variables_but_step(case, name, contract).with("step", step_variable(case.step, case.attempt, input));
+    debug_assert_eq!(vocabulary().misfits(&all), [""; 0], "rules are checked against what they see: {all:?}");
+    all
 }
 
 /// What a Policy rule sees as `step`.
@@ -354,7 +358,6 @@ pub(crate) fn variables_but_step(case: &Case<'_>, name: &str, contract: &SkillSp
     });
     let requester = case.request.requester.as_ref().map(|who| json!({"user": who.user, "groups": who.groups}));
     Variables::new()
-        .with("namespace", json!(case.task.namespace))
         .with(
             "task",
             json!({

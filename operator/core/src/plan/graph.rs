@@ -7,8 +7,9 @@ use countersign_crds::{Retry, Step};
 use serde_json::{Map, Value};
 
 use super::step::CompiledStep;
+use crate::bounds::{BACKOFF, Bounds, TIMEOUT};
+use crate::names::is_label;
 use crate::problem::Problem;
-use crate::time::GoDuration;
 
 /// Everything that is wrong with these steps. `field` is the path of the list; `parameters` are given
 /// where the Task is known.
@@ -71,6 +72,10 @@ fn check_names(steps: &[Step], field: &str) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut seen = BTreeSet::new();
     for (index, step) in steps.iter().enumerate() {
+        if !is_label(&step.name) {
+            let message = "becomes the value of a label; end the name with a letter or a digit";
+            problems.push(Problem::new(format!("{}.name", at(field, index, step)), message));
+        }
         if !seen.insert(step.name.as_str()) {
             problems.push(Problem::new(at(field, index, step), "another step has this name; names are unique"));
         }
@@ -117,13 +122,12 @@ fn check_cycle(steps: &[Step], field: &str) -> Option<Problem> {
 
 fn check_durations(step: &Step, field: &str) -> Vec<Problem> {
     let Step { name: _, skill: _, input: _, needs: _, when: _, retry, timeout, approval: _ } = step;
-    let mut named: Vec<(&str, &str)> = timeout.iter().map(|t| ("timeout", t.as_str())).collect();
+    let mut named: Vec<(&str, &str, Bounds)> = timeout.iter().map(|t| ("timeout", t.as_str(), TIMEOUT)).collect();
     if let Some(Retry { limit: _, backoff, max_backoff }) = retry {
-        named.extend([("retry.backoff", backoff.as_str()), ("retry.maxBackoff", max_backoff.as_str())]);
+        named.extend([
+            ("retry.backoff", backoff.as_str(), BACKOFF),
+            ("retry.maxBackoff", max_backoff.as_str(), BACKOFF),
+        ]);
     }
-    let wrong = |(part, text): (&str, &str)| {
-        let error = text.parse::<GoDuration>().err()?;
-        Some(Problem::new(format!("{field}.{part}"), error.to_string()))
-    };
-    named.into_iter().filter_map(wrong).collect()
+    named.into_iter().filter_map(|(part, text, bounds)| bounds.problem(format!("{field}.{part}"), text)).collect()
 }

@@ -67,7 +67,8 @@ pub(crate) fn choose(task: &TaskView, observed: &Observed, fence: &Fence) -> Res
         .map_err(|error| Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {error}") })?;
     let name = names::plan(&task.uid, &task.name);
     let steps = template.steps.iter().zip(&compiled);
-    let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), fence).map_err(|busy| {
+    let fence = fence.of(&task.namespace);
+    let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), &fence).map_err(|busy| {
         let message = format!("{source}: {busy} cannot be evaluated at this moment");
         blocked(BlockedReason::EvaluatorBusy, message)
     })?;

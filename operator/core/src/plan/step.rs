@@ -1,21 +1,26 @@
 //! One step with its expressions compiled, and what they may see.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use countersign_crds::Step;
 use serde_json::{Map, Value, json};
 
-use crate::cel::{Expression, Path, Variables, Vocabulary};
+use crate::cel::{Expression, Path, Type, Variables, Vocabulary, nearest};
 use crate::problem::Problem;
 use crate::template::Template;
 
-/// The members of `task` that a Plan's expressions may use.
-const TASK_MEMBERS: [&str; 3] = ["name", "namespace", "parameters"];
-
-/// What a Plan's expressions may use: `task`, `steps` and `plan`.
-fn vocabulary() -> Vocabulary {
-    Vocabulary::new(["task", "steps", "plan"])
+/// What a Plan's expressions may use: `task`, `steps` and `plan`. What a step gives is known only to its Skill.
+fn vocabulary() -> &'static Vocabulary {
+    static VOCABULARY: LazyLock<Vocabulary> = LazyLock::new(|| {
+        let named = || ("name", Type::Text);
+        Vocabulary::typed([
+            ("task", Type::object([named(), ("namespace", Type::Text), ("parameters", Type::map(Type::Any))])),
+            ("plan", Type::object([named(), ("digest", Type::Text)])),
+            ("steps", Type::map(Type::Any)),
+        ])
+    });
+    &VOCABULARY
 }
 
 /// A step whose `when` and `input` are compiled.
@@ -31,12 +36,12 @@ impl CompiledStep {
         let mut problems = Vec::new();
         let when = match &step.when {
             None => None,
-            Some(source) => Expression::parse(source, &vocabulary())
+            Some(source) => Expression::parse_bool(source, vocabulary())
                 .map_err(|error| problems.push(Problem::new(format!("{field}.when"), error.to_string())))
                 .ok(),
         };
         // A template's error begins with the path of the string that holds it: `input.to`.
-        let input = Template::parse(&Value::Object(step.input.clone()), &vocabulary())
+        let input = Template::parse(&Value::Object(step.input.clone()), vocabulary())
             .map_err(|error| problems.push(Problem::new(field, error.to_string())))
             .ok();
         match input {
@@ -68,8 +73,9 @@ impl CompiledStep {
             for path in &references {
                 let complaint = match path.root() {
                     "steps" => complain_step(path, before),
-                    "task" => complain_task(path, parameters.filter(|_| required.contains(path))),
-                    _ => complain_plan(path),
+                    "task" => parameters.filter(|_| required.contains(path)).and_then(|has| complain_task(path, has)),
+                    // The vocabulary knows the members of `plan`.
+                    _ => None,
                 };
                 problems.extend(complaint.map(|message| Problem::new(&field, message)));
             }
@@ -102,28 +108,14 @@ fn complain_step(path: &Path, before: &dyn Fn(&str) -> bool) -> Option<String> {
     }
 }
 
-fn complain_task(path: &Path, parameters: Option<&Map<String, Value>>) -> Option<String> {
-    let [_, member, rest @ ..] = path.segments() else {
-        return None;
-    };
-    if !TASK_MEMBERS.contains(&member.as_str()) {
-        return Some(format!("{path}: task has no {member:?}; it has {}", TASK_MEMBERS.join(", ")));
-    }
-    let (Some(parameters), "parameters", Some(key)) = (parameters, member.as_str(), rest.first()) else {
-        return None;
-    };
-    if parameters.contains_key(key) {
+fn complain_task(path: &Path, parameters: &Map<String, Value>) -> Option<String> {
+    let [_, member, key, ..] = path.segments() else { return None };
+    if member != "parameters" || parameters.contains_key(key) {
         return None;
     }
-    Some(format!("{path}: the Task has no parameter {key:?}; add it to spec.parameters"))
-}
-
-fn complain_plan(path: &Path) -> Option<String> {
-    let [_, member, ..] = path.segments() else {
-        return None;
-    };
-    (!["name", "digest"].contains(&member.as_str()))
-        .then(|| format!("{path}: plan has no {member:?}; it has name, digest"))
+    let meant = nearest(key, parameters.keys().map(String::as_str));
+    let meant = meant.map(|meant| format!("write {meant:?}, or ")).unwrap_or_default();
+    Some(format!("{path}: the Task has no parameter {key:?}; {meant}add it to spec.parameters"))
 }
 
 /// The variables of a Plan's expressions.

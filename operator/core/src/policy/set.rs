@@ -7,10 +7,10 @@ use countersign_crds::{EgressLimit, PolicyBudget, PolicyMode, PolicySpec, Rule};
 use serde_json::json;
 
 use super::vocabulary;
+use crate::bounds::EXPIRES_AFTER;
 use crate::cel::Expression;
 use crate::digest::{self, Digest};
 use crate::problem::Problem;
-use crate::time::GoDuration;
 
 /// Every Policy that there is, ready to judge.
 #[derive(Clone, Debug, Default)]
@@ -123,10 +123,11 @@ fn compile(operator_namespace: &str, namespace: String, name: &str, spec: Policy
 /// Compiles one rule's expression and durations; `field` is the path of its `match`.
 pub fn compile_rule(rule: &Rule, field: &str) -> Result<Expression, Problem> {
     let expires = rule.approval.as_ref().and_then(|a| a.expires_after.as_deref());
-    if let Some(error) = expires.and_then(|text| text.parse::<GoDuration>().err()) {
-        return Err(Problem::new(field.replace("match", "approval.expiresAfter"), error.to_string()));
+    let field_of = || field.replace("match", "approval.expiresAfter");
+    if let Some(problem) = expires.and_then(|text| EXPIRES_AFTER.problem(field_of(), text)) {
+        return Err(problem);
     }
-    let expression = Expression::parse(&rule.matches, &vocabulary())
+    let expression = Expression::parse_bool(&rule.matches, vocabulary())
         .map_err(|error| Problem::new(field, format!("rule {:?}: {error}", rule.name)))?;
     Ok(expression)
 }
