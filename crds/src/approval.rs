@@ -229,7 +229,8 @@ pub struct Decision {
     #[schemars(length(max = 128))]
     pub uid: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 256)))]
+    /// Those of their groups that the Approval asks for.
+    #[schemars(length(max = 10), inner(length(max = 256)))]
     pub groups: Vec<String>,
     pub approved: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -23,7 +23,8 @@ pub use approval::{
 pub use budget::{Budget, BudgetVerdict, CostStatus, PolicyBudget, WindowStatus};
 pub use egress::{Cost, Credential, CredentialScheme, Egress, EgressLimit, Method, Protocol};
 pub use meta::{
-    AgentReference, Identity, LocalReference, OwnedReference, Priority, RbacSubject, RiskClass, SubjectKind,
+    AgentReference, GROUP_BYTES, GROUPS, GROUPS_BYTES, Identity, LocalReference, OwnedReference, Priority, RbacSubject,
+    RiskClass, SubjectKind,
 };
 pub use payment::{Asset, PaymentContract, PaymentMode, PaymentState, PaymentStatus};
 pub use plan::{Plan, PlanSpec, PlanTemplate, Retry, Step, StepApproval};

@@ -34,7 +34,7 @@ pub struct Identity {
     #[schemars(length(max = 128))]
     pub uid: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 256)))]
+    #[schemars(length(max = GROUPS), inner(length(max = GROUP_BYTES)))]
     pub groups: Vec<String>,
 }
 
@@ -124,6 +124,13 @@ impl RbacSubject {
         }
     }
 }
+
+/// How many groups of a person are kept.
+pub const GROUPS: usize = 512;
+/// The longest name of a group that is kept, in bytes.
+pub const GROUP_BYTES: usize = 512;
+/// The most that the names of a person's groups may take together, in bytes: an object holds them beside its content.
+pub const GROUPS_BYTES: usize = 64 * 1024;
 
 /// How urgent work is; Policy sees it as `task.priority`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]

@@ -67,7 +67,7 @@ pub enum PolicyMode {
 pub struct Rule {
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// A CEL expression of type Bool over `task`, `step`, `skill`, `agent`, `cost`, `namespace`, `request`.
+    /// A CEL expression of type Bool over `task`, `step`, `skill`, `agent`, `cost`, `request`.
     #[serde(rename = "match")]
     #[schemars(length(min = 1, max = 1024))]
     pub matches: String,

@@ -33,6 +33,34 @@ fn wrong_manifests_are_refused_with_field_and_fix() {
         (inline(json!([with(step("a"), json!({"input": {"x": "${1 +}"}}))])), "input.x"),
         (inline(json!([with(step("a"), json!({"timeout": "soon"}))])), "spec.plan.steps[0].timeout"),
         (inline(json!([{"name": "A", "skill": "s"}])), "spec.plan.steps[0].name"),
+        (inline(json!([{"name": "sum_", "skill": "s"}])), "becomes the value of a label"),
+        (inline(json!([with(step("a"), json!({"timeout": "0s"}))])), "0s is not between 1s and 24h0m0s"),
+        (inline(json!([with(step("a"), json!({"input": {"x": "\u{0}"}}))])), "holds the character U+0000"),
+        (object("Task", "wrong", json!({"type": "monitor_"})), "spec.type"),
+        (
+            object(
+                "Policy",
+                "wrong",
+                json!({"rules": [{"name": "r", "match": "task.namespac == 'x'", "effect": "Deny"}]}),
+            ),
+            "did you mean \"namespace\"?",
+        ),
+        (
+            object(
+                "Policy",
+                "wrong",
+                json!({"rules": [{"name": "r", "match": "'x'.matches(r'\\w{400}')", "effect": "Deny"}]}),
+            ),
+            "the pattern takes more than",
+        ),
+        (
+            object(
+                "Skill",
+                "wrong",
+                json!({"effect": "Read", "builtin": {"name": "json_transform", "program": "nosuch"}}),
+            ),
+            "spec.builtin.program: 1:1: undefined filter: nosuch",
+        ),
         (inline(json!([])), "spec.plan.steps"),
         (object("Task", "wrong", json!({"type": "t", "surprise": 1})), "unknown field \"spec.surprise\""),
         (object("Task", "wrong", json!({"type": "t", "priority": "Urgent"})), "spec.priority"),

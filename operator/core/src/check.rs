@@ -3,23 +3,45 @@
 use countersign_crds::{AgentSpec, PlanSpec, PolicySpec, Priority, SkillSpec, TaskSpec};
 use serde_json::{Map, Value, json};
 
+use crate::bounds::{EXPECTED, TIMEOUT};
 use crate::budget::{check_budget, check_cost};
 use crate::json::strict;
 use crate::money::Money;
+use crate::names::is_label;
 use crate::payment::check_payment;
 use crate::plan::check_steps;
 use crate::policy::compile_rule;
 pub use crate::problem::Problem;
 use crate::schema::Schema;
-use crate::time::GoDuration;
 
 /// The most bytes of JSON that a Task's parameters may have.
 pub const PARAMETERS_LIMIT_BYTES: usize = 64 * 1024;
+
+/// The most bytes of JSON that a spec may have: etcd takes requests of 1.5 MiB, and what the operator makes of it holds
+/// the requester beside it.
+pub const SPEC_LIMIT_BYTES: usize = 1024 * 1024;
 
 type Checked = Result<(), Vec<Problem>>;
 
 fn checked(problems: Vec<Problem>) -> Checked {
     if problems.is_empty() { Ok(()) } else { Err(problems) }
+}
+
+/// Whether a spec of any kind, as it was sent, can be kept by everything that keeps it: etcd, PostgreSQL and the log.
+///
+/// # Errors
+/// It holds U+0000, a number that readers round, is nested too deep, or is larger than [`SPEC_LIMIT_BYTES`].
+pub fn storable(spec: &Value) -> Checked {
+    let mut problems = Vec::new();
+    if let Err(error) = strict::check(&json!({"spec": spec})) {
+        problems.push(Problem::from(error));
+    }
+    let bytes = spec.to_string().len();
+    if bytes > SPEC_LIMIT_BYTES {
+        let message = format!("{bytes} bytes of JSON; at most {SPEC_LIMIT_BYTES}, so split it, or pass references");
+        problems.push(Problem::new("spec", message));
+    }
+    checked(problems)
 }
 
 pub fn task(spec: &TaskSpec) -> Checked {
@@ -39,6 +61,10 @@ pub fn task(spec: &TaskSpec) -> Checked {
     if spec.priority > Some(Priority::Normal) && spec.agent_ref.is_none() {
         let message = "without an Agent it is Normal at most; name one in spec.agentRef, or lower it";
         problems.push(Problem::new("spec.priority", message));
+    }
+    if spec.task_type.as_deref().is_some_and(|kind| !is_label(kind)) {
+        let message = "becomes the value of a label; end it with a letter or a digit";
+        problems.push(Problem::new("spec.type", message));
     }
     if let Some(plan) = &spec.plan {
         problems.extend(check_steps(&plan.steps, "spec.plan.steps", Some(&spec.parameters)));
@@ -77,12 +103,14 @@ pub fn skill(spec: &SkillSpec) -> Checked {
         let error = Schema::compile(&json!(schema)).err()?;
         Some(Problem::new(field, format!("is not a JSON Schema: {error}")))
     };
-    let timeout =
-        GoDuration::parse_within(&spec.timeout, GoDuration::from_secs(1), GoDuration::from_secs(24 * 60 * 60));
-    let timeout = timeout.err().map(|error| Problem::new("spec.timeout", error.to_string()));
+    let timeout = TIMEOUT.problem("spec.timeout", &spec.timeout);
+    let expected = spec.expected_duration.as_deref().and_then(|text| EXPECTED.problem("spec.expectedDuration", text));
+    let program = spec.builtin.as_ref().and_then(|builtin| builtin.program.as_deref());
+    let program = program.and_then(|program| countersign_jq::check(program).err());
+    let program = program.map(|error| Problem::new("spec.builtin.program", error.to_string()));
     let schemas = [("spec.input", &spec.input), ("spec.output", &spec.output)];
     let cost = spec.cost.iter().flat_map(|cost| check_cost(cost, "spec.cost"));
     let payment = spec.payment.iter().flat_map(|payment| check_payment(payment, "spec.payment"));
     let schemas = schemas.into_iter().filter_map(|(field, map)| schema(field, map));
-    checked(schemas.chain(timeout).chain(cost).chain(payment).collect())
+    checked(schemas.chain(timeout).chain(expected).chain(program).chain(cost).chain(payment).collect())
 }

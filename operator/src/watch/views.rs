@@ -1,6 +1,7 @@
 //! From Kubernetes objects to the small views that the core decides on.
 
 use countersign_core::approval::excerpt;
+use countersign_core::json::strict::{self, StrictError, storable};
 use countersign_core::observed::{ApprovalView, PodEnd, PodState, PodView, Report, TaskView};
 use countersign_core::status;
 use countersign_crds::{ANNOTATION_ON_BEHALF_OF, ANNOTATION_TASK, Approval, GATE, LABEL_ATTEMPT, LABEL_TASK_UID, Task};
@@ -8,6 +9,7 @@ use countersign_crds::{Effect, PolicyMode, PolicySpec, RiskClass, Rule};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PartialObjectMeta};
+use serde_json::Value;
 
 use crate::watch::index::{Entry, TaskKey};
 
@@ -21,7 +23,7 @@ pub fn task(task: &Task) -> Option<TaskView> {
         name: task.name_any(),
         generation: task.metadata.generation,
         spec: task.spec.clone(),
-        on_behalf_of: task.annotations().get(ANNOTATION_ON_BEHALF_OF).map(|claim| excerpt(claim, 250)),
+        on_behalf_of: task.annotations().get(ANNOTATION_ON_BEHALF_OF).map(|claim| excerpt(&storable(claim), 250)),
         deleting: task.metadata.deletion_timestamp.is_some(),
         conditions: task.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default(),
     })
@@ -83,7 +85,7 @@ fn pod_state(pod: &Pod) -> PodState {
             message: state.waiting.as_ref().map(|waiting| {
                 let reason = waiting.reason.as_deref().unwrap_or("waiting");
                 let message = waiting.message.as_deref().unwrap_or_default();
-                format!("{reason}: {message}").trim_end_matches([':', ' ']).to_owned()
+                storable(format!("{reason}: {message}").trim_end_matches([':', ' ']))
             }),
         },
         None => PodState::Waiting { message: unscheduled(status) },
@@ -96,7 +98,7 @@ fn skill_container(status: Option<&PodStatus>) -> Option<&ContainerStatus> {
 
 fn unscheduled(status: Option<&PodStatus>) -> Option<String> {
     let condition = status?.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
-    condition.message.clone()
+    condition.message.as_deref().map(storable)
 }
 
 fn pod_end(status: Option<&PodStatus>, runtime_class: Option<String>) -> PodEnd {
@@ -112,12 +114,28 @@ fn pod_end(status: Option<&PodStatus>, runtime_class: Option<String>) -> PodEnd 
         Some("Error" | "Completed") | None => format!("exit code {}", t.exit_code),
         Some(reason) => format!("{reason}, exit code {}", t.exit_code),
     });
-    PodEnd { report, reason: own.or(container).unwrap_or_else(|| "no reason given".to_owned()), output: None }
+    let reason = own.or(container).map(|reason| storable(&reason));
+    PodEnd { report, reason: reason.unwrap_or_else(|| "no reason given".to_owned()), output: None }
 }
 
 fn parse_report(message: &str) -> Option<Report> {
-    let value = countersign_core::json::strict::parse(message).ok()?;
+    let value = match strict::parse(message) {
+        // What the skill said is told, with what cannot be stored spelt out.
+        Err(StrictError::Nul { .. }) => spelt(serde_json::from_str(message).ok()?),
+        parsed => parsed.ok()?,
+    };
     serde_json::from_value(value).ok()
+}
+
+fn spelt(value: Value) -> Value {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => value,
+        Value::String(text) => Value::String(storable(&text)),
+        Value::Array(items) => items.into_iter().map(spelt).collect(),
+        Value::Object(members) => {
+            Value::Object(members.into_iter().map(|(key, member)| (storable(&key), spelt(member))).collect())
+        }
+    }
 }
 
 /// A Policy that cannot be read denies everything that it bears on, and says why.
@@ -134,5 +152,17 @@ pub fn unreadable_policy(error: &str) -> PolicySpec {
             approval: None,
         }],
         egress: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pod_says_is_told_with_what_cannot_be_stored_spelt_out() {
+        let message = r#"{"version": 1, "attempt": "a", "status": "Failed", "message": "no\u0000way", "finishedAt": "2026-01-01T00:00:00Z"}"#;
+        let report = parse_report(message).unwrap();
+        assert_eq!(report.message, "no\\u{0}way");
     }
 }

@@ -86,7 +86,8 @@ impl Turns {
             }
             let now = Instant::now();
             let left = deadline.saturating_duration_since(now);
-            if left.is_zero() || state.share(who, now).spent > FLOOD {
+            let share = state.share(who, now);
+            if left.is_zero() || share.left_behind > 0 || share.spent > FLOOD {
                 state.share(who, now).waiting -= 1;
                 drop(state);
                 self.changed.notify_all();

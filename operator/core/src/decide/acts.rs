@@ -105,7 +105,7 @@ fn subject(covered: &Covered) -> Subject {
     let rule = |rule: &crate::record::RuleDecision| RuleReference {
         policy: rule.policy.clone(),
         rule: rule.rule.clone(),
-        message: rule.message.clone(),
+        message: rule.message.as_deref().map(|message| excerpt(message, 250)),
     };
     Subject {
         skill: text("/skill/name"),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_crds::Step;
+use countersign_crds::{ApprovalScope, Step};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -52,7 +52,7 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedR
         if !asked && blocked.of(&step.name).is_none_or(keeps_its_turn) {
             fresh -= 1;
         }
-        let mut voided = false;
+        let (mut voided, mut shared) = (false, false);
         for change in &next {
             match change {
                 Change::Intend { budget, .. } => {
@@ -60,14 +60,17 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedR
                     let amount = budget.as_ref().map_or(Money::ZERO, |budget| budget.amount);
                     reserved = reserved.saturating_add(amount);
                 }
-                Change::RequestApproval { covers, .. } => covered.extend(covers.keys().cloned()),
+                Change::RequestApproval { covers, scope, .. } => {
+                    covered.extend(covers.keys().cloned());
+                    shared |= *scope == ApprovalScope::Plan;
+                }
                 Change::SupersedeApproval { .. } => voided = true,
                 _ => {}
             }
         }
         changes.extend(next);
-        if voided {
-            // It may have been for other steps too; they are looked at with that on record.
+        if voided || shared {
+            // It was or is for other steps too; they are looked at with that on record, so that none is asked for twice.
             return changes;
         }
     }

@@ -18,6 +18,9 @@ use crate::record::{Change, Covered, TaskRecord};
 /// How many steps one signature can be for; more than that nobody reads.
 pub(crate) const MOST_STEPS: usize = 32;
 
+/// How many bytes of JSON one signature can be for, beyond the step that asks: etcd takes requests of 1.5 MiB.
+const MOST_BYTES: usize = 512 << 10;
+
 /// What is put to people; nothing where nobody knows who asked for the work, which the judge refuses before.
 pub(super) fn ask(
     view: &View<'_>,
@@ -68,6 +71,7 @@ fn gather(
     risk: &mut RiskClass,
 ) {
     let Some(plan) = &record.plan else { return };
+    let mut bytes: usize = covers.values().map(size).sum();
     for step in &plan.steps {
         if covers.len() >= MOST_STEPS {
             return;
@@ -83,12 +87,26 @@ fn gather(
         else {
             continue;
         };
-        if theirs.scope == ApprovalScope::Plan {
-            *ask = ask.clone().and(&theirs);
-            *risk = (*risk).max(prepared.risk);
-            covers.insert(step.name.clone(), covered(number, *prepared));
+        if theirs.scope != ApprovalScope::Plan {
+            continue;
         }
+        let its_risk = prepared.risk;
+        let its = covered(number, *prepared);
+        // What does not fit beside the others asks with an Approval of its own.
+        if bytes + size(&its) > MOST_BYTES {
+            continue;
+        }
+        bytes += size(&its);
+        *ask = ask.clone().and(&theirs);
+        *risk = (*risk).max(its_risk);
+        covers.insert(step.name.clone(), its);
     }
+}
+
+/// About how many bytes of an Approval a step takes: it shows what is bound, and the rules.
+fn size(covered: &Covered) -> usize {
+    let Covered { attempt: _, digest: _, binding, rules } = covered;
+    binding.to_string().len() + json!(rules).to_string().len()
 }
 
 /// Whether everything that the step's input and condition refer to is settled.

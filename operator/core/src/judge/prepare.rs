@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 use super::{Case, Early, Judgement, Prepared, blocked, invalid};
 use crate::approval::Ask;
 use crate::blocked::BlockedReason;
+use crate::bounds::TIMEOUT;
 use crate::budget::BudgetDecision;
 use crate::digest;
 use crate::payment::{Payment, payment};
 use crate::policy::Verdict;
 use crate::record::{Launch, RuleDecision};
 use crate::sandbox::needs_broker;
-use crate::time::GoDuration;
 
 /// Exactly what would run, and whether it takes a signature.
 pub(super) fn prepare(
@@ -151,11 +151,7 @@ const UNKNOWN_REQUESTER: &str = "it needs a signature, and nobody knows who aske
 
 /// The step's own timeout can shorten the Skill's, never lengthen it.
 fn timeout(step: &Step, contract: &SkillSpec) -> Result<u32, String> {
-    let parse = |field: &str, text: &str| {
-        let least = GoDuration::from_secs(1);
-        let most = GoDuration::from_secs(24 * 60 * 60);
-        GoDuration::parse_within(text, least, most).map_err(|error| format!("{field}: {error}"))
-    };
+    let parse = |field: &str, text: &str| TIMEOUT.parse(text).map_err(|error| format!("{field}: {error}"));
     let skill = parse("the Skill's timeout", &contract.timeout)?;
     let step = step.timeout.as_deref().map(|text| parse("timeout", text)).transpose()?;
     let seconds = step.map_or(skill, |step| step.min(skill)).get().as_secs();

@@ -50,7 +50,7 @@ pub(crate) fn vocabulary() -> &'static Vocabulary {
                     ("secrets", texts()),
                 ]),
             ),
-            ("agent", Type::object([("name", text()), ("priority", text())]).or_null()),
+            ("agent", Type::object([("name", text()), ("namespace", text()), ("priority", text())]).or_null()),
             ("cost", Type::object([("ceiling", text().or_null()), ("micros", Type::Number)])),
             ("request", Type::object([("user", text()), ("groups", texts())]).or_null()),
         ])

@@ -267,6 +267,29 @@ fn one_signature_for_a_plan_covers_what_is_known_and_no_more() {
 }
 
 #[test]
+fn what_one_approval_cannot_hold_asks_with_another() {
+    let steps: Vec<Value> = (0..32)
+        .map(|n| json!({"name": format!("s{n}"), "skill": "echo", "input": {"text": "${task.parameters.text}"}}))
+        .collect();
+    let parameters = json!({"text": "x".repeat(60_000)});
+    let mut bed = Bed::new(json!({"plan": {"parallelism": 100, "steps": steps}, "parameters": parameters}));
+    asking(&mut bed, json!({"scope": "Plan"}));
+    let mut covered = std::collections::BTreeSet::new();
+    for _ in 0..40 {
+        for act in bed.look().acts {
+            let Act::CreateApproval { name: _, spec } = act else { continue };
+            let bytes = json!(spec).to_string().len();
+            assert!(bytes < 1 << 20, "etcd would refuse {bytes} bytes");
+            covered.insert(spec.step.clone());
+            covered.extend(spec.covers.iter().map(|covered| covered.step.clone()));
+        }
+    }
+    let approvals = bed.observed.record.as_ref().unwrap().approvals.len();
+    assert_eq!(covered.len(), 32, "every step is asked for");
+    assert!((2..=16).contains(&approvals), "as few as can be: {approvals}");
+}
+
+#[test]
 fn a_step_of_a_signed_plan_that_changes_voids_the_signature_for_all_that_have_not_run() {
     let mut bed = chain(json!({"scope": "Plan"}));
     bed.look();
@@ -340,6 +363,7 @@ fn a_report_is_believed_only_as_far_as_it_can_be_checked() {
     failed(Some(good("{}")), "", "breaks the Skill's contract");
     failed(Some(good("{\"n\": 1, \"n\": 2}")), "", "not strict JSON");
     failed(Some(good("{\"n\": 9007199254740993}")), "", "not strict JSON");
+    failed(Some(good("{\"n\": [\"\\u0000\"]}")), "", "n[0]: holds the character U+0000");
     let mut lie = good("{\"n\": 1}");
     lie["output"]["sha256"] = json!("0".repeat(64));
     failed(Some(lie), "", "not the one that the report's digest is of");

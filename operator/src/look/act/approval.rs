@@ -9,6 +9,7 @@ use countersign_store::StoreError;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
+use serde_json::json;
 
 use super::{FIELD_MANAGER, Owner, in_namespace_that_goes};
 use crate::look::context::Context;
@@ -31,6 +32,7 @@ pub(super) async fn create(
     for covered in &mut spec.covers {
         brief(context, record, name, &covered.step.clone(), &mut covered.subject).await?;
     }
+    fit(&mut spec);
     let mut approval = Approval::new(name, spec);
     approval.metadata = task.metadata(name);
     let approvals: Api<Approval> = task.api(&context.client);
@@ -85,6 +87,29 @@ async fn brief(
         });
     }
     Ok(())
+}
+
+/// The most bytes of JSON that an Approval may have; etcd takes requests of 1.5 MiB, and decisions are still to come.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Leaves out what is shown and not signed for where an Approval would be larger than etcd takes: the longest first.
+fn fit(spec: &mut ApprovalSpec) {
+    let size = |value: serde_json::Value| value.to_string().len();
+    let shown = |subject: &Subject| size(json!([subject.earlier, subject.since_last_approved]));
+    let mut left = size(json!(spec));
+    while left > MOST_BYTES {
+        let subjects =
+            std::iter::once(&mut spec.subject).chain(spec.covers.iter_mut().map(|covered| &mut covered.subject));
+        let Some(longest) = subjects.max_by_key(|subject| shown(subject)) else { return };
+        let before = shown(longest);
+        longest.earlier = Vec::new();
+        longest.since_last_approved = None;
+        let saved = before - shown(longest);
+        if saved == 0 {
+            return;
+        }
+        left -= saved;
+    }
 }
 
 /// The steps whose outputs a reader wants to see: those that the input is made of, then those that it waited for.

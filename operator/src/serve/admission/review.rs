@@ -82,7 +82,7 @@ pub fn mutate(
         "tasks" => mutate_task(&user, bound, request),
         // The operator's own copy of a Plan carries the Task's requester.
         "plans" if ours => freely(Admitted::AsIs),
-        "plans" => freely(patched(requester_of(&user, request).into_iter().collect())),
+        "plans" => freely(patched(requester_of(&user, request)?.into_iter().collect())),
         other => Err(Refusal::invalid(&format!("{other}: this webhook does not know the resource"))),
     }
 }
@@ -90,7 +90,7 @@ pub fn mutate(
 /// A Task is its requester's, and of the Agent that the requester is bound to; both stay.
 fn mutate_task(user: &UserInfo, bound: Bound<'_>, request: &Review) -> Result<Mutation, Refusal> {
     const FIELD: &str = "/spec/agentRef";
-    let mut operations: Vec<Value> = requester_of(user, request).into_iter().collect();
+    let mut operations: Vec<Value> = requester_of(user, request)?.into_iter().collect();
     let sent = member(request.object.as_ref(), FIELD);
     if request.old_object.is_some() {
         // What Git holds names no Agent, and is applied again and again; any other change the schema refuses.
@@ -101,7 +101,7 @@ fn mutate_task(user: &UserInfo, bound: Bound<'_>, request: &Review) -> Result<Mu
     // What is no reference its schema refuses.
     let named: Option<AgentReference> = sent.and_then(|sent| serde_json::from_value(sent).ok());
     let namespace = request.namespace.as_deref().unwrap_or_default();
-    let bound_to = requester::of(user).map(|who| bound(namespace, named.as_ref(), &who)).transpose()?.flatten();
+    let bound_to = requester::of(user)?.map(|who| bound(namespace, named.as_ref(), &who)).transpose()?.flatten();
     let takes = match (bound_to, named) {
         (Some(agent), named) => {
             let stamp = (named.as_ref() != Some(&agent)).then(|| json!({"op": "add", "path": FIELD, "value": agent}));
@@ -124,20 +124,21 @@ fn patched(operations: Vec<Value>) -> Admitted {
 }
 
 /// What makes the requester whoever creates the object, and later who was there.
-fn requester_of(user: &UserInfo, request: &Review) -> Option<Value> {
+fn requester_of(user: &UserInfo, request: &Review) -> Result<Option<Value>, Refusal> {
     const FIELD: &str = "/spec/requester";
     let stamped = match &request.old_object {
         Some(old) => member(Some(old), FIELD),
-        None => requester::of(user).map(|requester| json!(requester)),
+        None => requester::of(user)?.map(|requester| json!(requester)),
     };
-    match stamped {
+    Ok(match stamped {
         stamped if stamped == member(request.object.as_ref(), FIELD) => None,
         Some(requester) => Some(json!({"op": "add", "path": FIELD, "value": requester})),
         None => Some(json!({"op": "remove", "path": FIELD})),
-    }
+    })
 }
 
 fn mutate_approval(now: Timestamp, operator: &str, seal: &Seal, request: &Review) -> Result<Mutation, Refusal> {
+    request.object.as_ref().map_or(Ok(()), validate::storable)?;
     let new: Approval = object(request.object.as_ref())?;
     let Some(old) = optional::<Approval>(request.old_object.as_ref())? else {
         stamp::check_new(&user(request), operator, &new.spec)?;
@@ -159,6 +160,7 @@ pub fn validate(service_account: &str, request: &Review) -> Result<Admitted, Ref
         return Ok(Admitted::AsIs);
     }
     let (new, old) = (request.object.as_ref(), request.old_object.as_ref());
+    new.map_or(Ok(()), validate::storable)?;
     match resource(request) {
         "tasks" => validate::task(&object(new)?, optional(old)?.as_ref())?,
         "plans" => {

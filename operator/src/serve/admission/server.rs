@@ -374,6 +374,104 @@ mod tests {
                 "spec.rules[0].match: rule \"r\": 1:1: unknown variable \"tsak\"",
             ),
             (
+                "Policy",
+                "policies",
+                json!({"rules": [{"name": "r", "match": "task.namespac == 'x'", "effect": "Allow"}]}),
+                "spec.rules[0].match: rule \"r\": 1:5: task has no member \"namespac\"; did you mean \"namespace\"?",
+            ),
+            (
+                "Policy",
+                "policies",
+                json!({"rules": [{"name": "r", "match": "task.name + 1", "effect": "Allow"}]}),
+                "+ does not go between a string and a number",
+            ),
+            (
+                "Policy",
+                "policies",
+                json!({"rules": [{"name": "r", "match": "task.name", "effect": "Allow"}]}),
+                "the expression is a string; it has to be true or false",
+            ),
+            (
+                "Policy",
+                "policies",
+                json!({"rules": [{"name": "r", "match": "namespace == 'x'", "effect": "Allow"}]}),
+                "as in task.namespace",
+            ),
+            (
+                "Policy",
+                "policies",
+                json!({"rules": [{"name": "r", "match": "task.name.matches(r'\\w{400}')", "effect": "Allow"}]}),
+                "1:19: matches: the pattern takes more than 1048576 bytes of memory",
+            ),
+            (
+                "Policy",
+                "policies",
+                json!({"rules": [{"name": "r", "match": "true", "effect": "RequireApproval", "approval": {"expiresAfter": "0s"}}]}),
+                "spec.rules[0].approval.expiresAfter: 0s is not between 1s and 2160h0m0s",
+            ),
+            (
+                "Plan",
+                "plans",
+                json!({"steps": [{"name": "a", "skill": "k", "timeout": "0s"}]}),
+                "spec.steps[0] (a).timeout: 0s is not between 1s and 24h0m0s",
+            ),
+            (
+                "Plan",
+                "plans",
+                json!({"steps": [{"name": "a", "skill": "k", "timeout": "48h"}]}),
+                "spec.steps[0] (a).timeout: 48h0m0s is not between 1s and 24h0m0s",
+            ),
+            (
+                "Plan",
+                "plans",
+                json!({"steps": [{"name": "a", "skill": "k", "retry": {"limit": 1, "backoff": "0s"}}]}),
+                "spec.steps[0] (a).retry.backoff: 0s is not between",
+            ),
+            (
+                "Skill",
+                "skills",
+                json!({"effect": "Read", "builtin": {"name": "generic_action"}, "timeout": "48h"}),
+                "spec.timeout: 48h0m0s is not between",
+            ),
+            (
+                "Skill",
+                "skills",
+                json!({"effect": "Read", "builtin": {"name": "generic_action"}, "expectedDuration": "0s"}),
+                "spec.expectedDuration: 0s is not between",
+            ),
+            (
+                "Skill",
+                "skills",
+                json!({"effect": "Read", "builtin": {"name": "json_transform", "program": ".a | nosuch"}}),
+                "spec.builtin.program: 1:6: undefined filter: nosuch",
+            ),
+            (
+                "Task",
+                "tasks",
+                json!({"type": "t", "parameters": {"a": ["x", "y\u{0}z"]}}),
+                "spec.parameters.a[1]: holds the character U+0000",
+            ),
+            ("Task", "tasks", json!({"type": "monitor_"}), "spec.type: becomes the value of a label"),
+            (
+                "Plan",
+                "plans",
+                json!({"steps": [{"name": "sum_", "skill": "k"}]}),
+                "spec.steps[0] (sum_).name: becomes the value of a label",
+            ),
+            ("Task", "tasks", json!({"type": "t", "goal": "\u{0}"}), "spec.goal: holds the character U+0000"),
+            (
+                "Plan",
+                "plans",
+                json!({"steps": [{"name": "a", "skill": "k", "input": {"x": "\u{0}"}}]}),
+                "spec.steps[0].input.x: holds the character U+0000",
+            ),
+            (
+                "Plan",
+                "plans",
+                json!({"steps": [{"name": "a", "skill": "k", "input": {"x": "x".repeat(1 << 20)}}]}),
+                "bytes of JSON; at most 1048576",
+            ),
+            (
                 "Skill",
                 "skills",
                 json!({"effect": "Read", "builtin": {"name": "generic_action"}, "input": {"type": "nonsense"}}),
@@ -404,6 +502,19 @@ mod tests {
             let answer = ask("/validate", ("Task", "tasks"), "UPDATE", "alice", new, old.clone()).await;
             assert_eq!(answer["allowed"], allowed, "{answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_reason_that_cannot_be_stored_is_refused_and_an_annotation_too() {
+        let new = approval(json!({"approved": false, "reason": "no\u{0}"}));
+        let answer = ask("/mutate", ("Approval", "approvals"), "UPDATE", "bob", new, approval(json!({}))).await;
+        let message = answer["status"]["message"].as_str().unwrap();
+        assert!(message.starts_with("spec.reason: holds the character U+0000"), "{message}");
+        let mut task = object("Task", json!({"type": "t"}));
+        task["metadata"]["annotations"] = json!({"countersign.dev/on-behalf-of": "a\u{0}"});
+        let answer = ask("/validate", ("Task", "tasks"), "CREATE", "alice", task, Value::Null).await;
+        let message = answer["status"]["message"].as_str().unwrap();
+        assert!(message.starts_with("metadata.annotations[countersign.dev/on-behalf-of]: "), "{message}");
     }
 
     #[tokio::test]

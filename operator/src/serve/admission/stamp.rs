@@ -7,7 +7,6 @@ use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use super::requester::groups;
 use super::review::Refusal;
 
 /// As many as the schema holds.
@@ -61,7 +60,7 @@ pub fn stamp(
     };
     let uid = old.uid().unwrap_or_default();
     let seen = seal.sealed(&uid, &old.spec.decisions);
-    let groups = groups(user);
+    let groups = user.groups.clone().unwrap_or_default();
     let signer = Signer { user: username, groups: &groups };
     let terms = Terms {
         digest: &old.spec.digest,
@@ -77,7 +76,8 @@ pub fn stamp(
     let decision = Decision {
         user: username.to_owned(),
         uid: user.uid.clone().filter(|uid| !uid.is_empty()),
-        groups,
+        // Those that count: the others say nothing of this Approval, and may be very many.
+        groups: old.spec.required.groups.iter().filter(|group| groups.contains(group)).cloned().collect(),
         approved,
         reason,
         at: Time(in_seconds(now)),
@@ -194,6 +194,17 @@ mod tests {
             digest: old().spec.digest,
             seal: "AAAA".into(),
         }
+    }
+
+    #[test]
+    fn a_signature_keeps_the_groups_that_count_however_many_there_are() {
+        let mut of_treasury = old();
+        of_treasury.spec.required.groups = vec!["treasury".into()];
+        let mut alice = user("alice");
+        alice.groups = Some((0..1000).map(|n| format!("g{n}")).chain(["treasury".to_owned()]).collect());
+        let new = ApprovalSpec { approved: Some(true), ..of_treasury.spec.clone() };
+        let spec = stamp(at(NOW), &alice, &of_treasury, &new, &seal()).unwrap().spec;
+        assert_eq!(spec.decisions[0].groups, ["treasury"]);
     }
 
     const NOW: &str = "2026-01-01T12:00:00.123456Z";

@@ -1,7 +1,11 @@
 //! What the core can know to be wrong with an object, as refusals; and what may not change.
 
 use countersign_core::check::{self, Problem};
-use countersign_crds::{Agent, Plan, Policy, Skill, Task};
+use countersign_crds::{ANNOTATION_ON_BEHALF_OF, Agent, Plan, Policy, Skill, Task};
+
+use kube::ResourceExt;
+use kube::core::DynamicObject;
+use serde_json::Value;
 
 use super::review::Refusal;
 
@@ -18,6 +22,18 @@ fn checked(result: Result<(), Vec<Problem>>) -> Checked {
         }
         Refusal::invalid(&lines.join("; "))
     })
+}
+
+/// Whether what was sent can be kept by everything that keeps it, whatever kind it is of.
+pub fn storable(object: &DynamicObject) -> Checked {
+    let spec = object.data.get("spec").unwrap_or(&Value::Null);
+    checked(check::storable(spec))?;
+    let claim = object.annotations().get(ANNOTATION_ON_BEHALF_OF);
+    if claim.is_some_and(|claim| claim.contains('\0')) {
+        let field = format!("metadata.annotations[{ANNOTATION_ON_BEHALF_OF}]");
+        return Err(Refusal::invalid(&format!("{field}: holds the character U+0000; leave it out")));
+    }
+    Ok(())
 }
 
 pub fn task(new: &Task, old: Option<&Task>) -> Checked {

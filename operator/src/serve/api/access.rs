@@ -90,9 +90,9 @@ impl Caller {
         }
     }
 
-    /// The caller as whoever creates a Task is kept.
-    pub fn requester(&self) -> Option<Identity> {
-        requester::of(&self.user)
+    /// The caller as whoever creates a Task is kept, or why they could not create one.
+    pub fn requester(&self) -> Result<Option<Identity>, Problem> {
+        requester::of(&self.user).map_err(|refusal| Problem::bad_request(refusal.message))
     }
 
     /// Whether the caller may list Tasks in this namespace; in all of them where it is `None`.

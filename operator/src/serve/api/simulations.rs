@@ -334,7 +334,7 @@ async fn read_task(object: Value, namespace: &str, caller: &Caller, caches: &Cac
     {
         return Err(Problem::bad_request("task.spec: set exactly one of type, planRef and plan"));
     }
-    task.spec.requester = caller.requester();
+    task.spec.requester = caller.requester()?;
     act(&mut task.spec, namespace, caller, caches).await?;
     checked(check::task(&task.spec), "task")?;
     let metadata = &mut task.metadata;

@@ -4,6 +4,7 @@
 mod alerts;
 mod cosignatures;
 mod database;
+mod edges;
 mod history;
 mod ledger;
 mod log;
