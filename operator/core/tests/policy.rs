@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use countersign_core::cel::{Fence, Variables};
-use countersign_core::policy::{PolicySet, Verdict};
+use std::time::Duration;
+
+use countersign_core::approval::Ask;
+use countersign_core::policy::{PolicySet, Ruling, Verdict};
 use countersign_crds::{Effect, PolicySpec, RiskClass};
 use serde_json::{Value, json};
 
@@ -20,14 +23,28 @@ fn rule(name: &str, matches: &str, effect: &str) -> Value {
     json!({"name": name, "match": matches, "effect": effect})
 }
 
-fn judge(set: &PolicySet) -> Verdict {
-    let variables = Variables::new()
+fn variables() -> Variables {
+    Variables::new()
         .with("namespace", json!("team"))
         .with("agent", Value::Null)
         .with("task", json!({"type": "transfer_funds", "parameters": {"amount": 500}}))
         .with("step", json!({"name": "send", "input": {}}))
-        .with("skill", json!({"name": "pay", "effect": "Irreversible"}));
-    set.judge("team", &variables, &Fence::new()).unwrap()
+        .with("skill", json!({"name": "pay", "effect": "Irreversible"}))
+}
+
+fn judge(set: &PolicySet) -> Verdict {
+    set.judge("team", &variables(), &Fence::new()).unwrap()
+}
+
+/// What rules with this effect alone come to, in one layer.
+fn ruling(effect: Effect) -> Ruling {
+    let allowed = |downgrade, ask| Ruling::Allowed { downgrade, ask };
+    match effect {
+        Effect::Allow => allowed(false, None),
+        Effect::Downgrade => allowed(true, None),
+        Effect::RequireApproval => allowed(false, Some(Ask::default())),
+        Effect::Deny => Ruling::Denied,
+    }
 }
 
 #[test]
@@ -41,7 +58,8 @@ fn the_strongest_effect_decides_whatever_the_order() {
                 rules.reverse();
             }
             let verdict = judge(&set(&[(OPS, "p", json!({"rules": rules}))]));
-            assert_eq!(format!("{:?}", verdict.effect), effects[strongest]);
+            let effect: Effect = serde_json::from_value(json!(effects[strongest])).unwrap();
+            assert_eq!(verdict.ruling, ruling(effect));
             assert_eq!(verdict.rules.len(), strongest + 1, "one decision a rule that matched");
         }
     }
@@ -58,7 +76,7 @@ fn what_no_rule_allows_is_denied() {
         vec![("team", "p", json!({"rules": [rule("all", "true", "RequireApproval")]}))],
     ] {
         let verdict = judge(&set(&policies));
-        assert_eq!(verdict.effect, Effect::Deny, "{policies:?}");
+        assert_eq!(verdict.ruling, Ruling::Denied, "{policies:?}");
         assert!(verdict.rules.iter().any(|rule| rule.rule == "no-rule-matched"), "{policies:?}");
     }
 }
@@ -74,7 +92,7 @@ fn every_error_denies() {
     ] {
         let policy = json!({"rules": [rule("all", "true", "Allow"), rule("broken", broken, "Allow")]});
         let verdict = judge(&set(&[(OPS, "p", policy)]));
-        assert_eq!(verdict.effect, Effect::Deny, "{broken}");
+        assert_eq!(verdict.ruling, Ruling::Denied, "{broken}");
     }
 }
 
@@ -83,13 +101,75 @@ fn a_namespace_tightens_only_itself_and_audit_binds_nothing() {
     let allow = (OPS, "allow", json!({"rules": [rule("all", "true", "Allow")]}));
     let with = |namespace, mode: &str, effect: &str| {
         let policy = (namespace, "more", json!({"mode": mode, "rules": [rule("more", "true", effect)]}));
-        judge(&set(&[allow.clone(), policy])).effect
+        judge(&set(&[allow.clone(), policy])).ruling
     };
-    assert_eq!(with("team", "Enforce", "RequireApproval"), Effect::RequireApproval);
-    assert_eq!(with("team", "Enforce", "Deny"), Effect::Deny);
-    assert_eq!(with("other", "Enforce", "Deny"), Effect::Allow);
-    assert_eq!(with("team", "Audit", "Deny"), Effect::Allow);
-    assert_eq!(with(OPS, "Enforce", "Deny"), Effect::Deny);
+    assert_eq!(with("team", "Enforce", "RequireApproval"), ruling(Effect::RequireApproval));
+    assert_eq!(with("team", "Enforce", "Deny"), ruling(Effect::Deny));
+    assert_eq!(with("other", "Enforce", "Deny"), ruling(Effect::Allow));
+    assert_eq!(with("team", "Audit", "Deny"), ruling(Effect::Allow));
+    assert_eq!(with(OPS, "Enforce", "Deny"), ruling(Effect::Deny));
+}
+
+/// Whether a ruling lets the Skill itself and the cheaper one run, each without and with a signature.
+fn lets_run(ruling: &Ruling) -> [bool; 4] {
+    match ruling {
+        Ruling::Denied => [false; 4],
+        Ruling::Allowed { downgrade, ask } => {
+            [(false, false), (false, true), (true, false), (true, true)]
+                .map(|(cheaper, signed)| (cheaper || !downgrade) && (signed || ask.is_none()))
+        }
+    }
+}
+
+#[test]
+fn what_both_layers_say_is_never_wider_than_what_either_says_alone() {
+    let effects = [None, Some("Allow"), Some("Downgrade"), Some("RequireApproval"), Some("Deny")];
+    let policy = |namespace, name, mode: &str, effect: Option<&str>| {
+        let rules: Vec<Value> = effect.iter().map(|effect| rule("r", "true", effect)).collect();
+        (namespace, name, json!({"mode": mode, "rules": rules}))
+    };
+    for cluster in effects {
+        for own in effects {
+            for (cluster_mode, own_mode) in
+                [("Enforce", "Enforce"), ("Enforce", "Audit"), ("Audit", "Enforce"), ("Audit", "Audit")]
+            {
+                let name = format!("cluster {cluster:?} ({cluster_mode}), namespace {own:?} ({own_mode})");
+                let of_cluster = policy(OPS, "c", cluster_mode, cluster);
+                let of_own = policy("team", "n", own_mode, own);
+                let both = lets_run(&judge(&set(&[of_cluster.clone(), of_own])).ruling);
+                let cluster_alone = lets_run(&judge(&set(&[of_cluster])).ruling);
+                // What a namespace's Policy says by itself is what it would say where all else is allowed.
+                let all = (OPS, "all", json!({"rules": [rule("all", "true", "Allow")]}));
+                let own_alone = lets_run(&judge(&set(&[all, policy("team", "n", own_mode, own)])).ruling);
+                let either = [0, 1, 2, 3].map(|way| cluster_alone[way] && own_alone[way]);
+                assert_eq!(both, either, "{name}");
+                if own_mode == "Audit" {
+                    assert_eq!(both, cluster_alone, "{name}: what is only watched binds nothing");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_audit_rule_that_fails_neither_denies_nor_holds_up() {
+    let allow = (OPS, "allow", json!({"rules": [rule("all", "true", "Allow")]}));
+    for namespace in [OPS, "team"] {
+        for broken in ["task.parameters.wallet == 'x'", "task.parameters.amount", "nonsense ==", "unknown_variable"] {
+            let audit = json!({"mode": "Audit", "rules": [rule("broken", broken, "Allow")]});
+            let verdict = judge(&set(&[allow.clone(), (namespace, "audit", audit)]));
+            assert_eq!(verdict.ruling, ruling(Effect::Allow), "{broken}");
+            let said = verdict.rules.iter().find(|rule| rule.rule == "broken").unwrap();
+            assert_eq!(said.effect, Effect::Deny, "the record says what it would have done");
+        }
+    }
+    // No evaluation ends within a nanosecond: what binds is tried again, and what is only watched is not waited for.
+    let hurried = Fence::with_limit(Duration::from_nanos(1));
+    for (mode, waits) in [("Enforce", true), ("Audit", false)] {
+        let policy = (OPS, "p", json!({"mode": mode, "rules": [rule("slow", "task.type == 'x'", "Deny")]}));
+        let found = set(&[policy]).judge("team", &variables(), &hurried);
+        assert_eq!(found.is_err(), waits, "{mode}: {found:?}");
+    }
 }
 
 #[test]
@@ -100,7 +180,8 @@ fn risk_is_the_highest_expiry_the_shortest_and_the_record_says_what_a_rule_saw()
     };
     let rules = json!({"rules": [approve("a", "Low", "2h"), approve("b", "High", "90m"), rule("c", "true", "Allow")]});
     let verdict = judge(&set(&[(OPS, "p", rules)]));
-    assert_eq!((verdict.risk, verdict.ask.expires_after.get().as_secs()), (RiskClass::High, 5400));
+    let Ruling::Allowed { downgrade: false, ask: Some(ask) } = verdict.ruling else { panic!("{:?}", verdict.ruling) };
+    assert_eq!((verdict.risk, ask.expires_after.get().as_secs()), (RiskClass::High, 5400));
     assert_eq!(verdict.rules[0].saw, *json!({"task.parameters.amount": 500}).as_object().unwrap());
 }
 
@@ -122,9 +203,9 @@ fn a_policy_that_is_tried_takes_the_place_of_its_own() {
         let spec: PolicySpec = serde_json::from_value(rules(effect)).unwrap();
         all.with(OPS, [(namespace.to_owned(), name.to_owned(), spec)])
     };
-    assert_eq!(judge(&all).effect, Effect::Deny);
-    assert_eq!(judge(&with("team", "q", "Allow")).effect, Effect::Allow, "replaced");
-    assert_eq!(judge(&with("team", "p", "Allow")).effect, Effect::Deny, "another of its name elsewhere");
+    assert_eq!(judge(&all).ruling, ruling(Effect::Deny));
+    assert_eq!(judge(&with("team", "q", "Allow")).ruling, ruling(Effect::Allow), "replaced");
+    assert_eq!(judge(&with("team", "p", "Allow")).ruling, ruling(Effect::Deny), "another of its name elsewhere");
     assert_eq!(judge(&with("other", "q", "Deny")).rules.len(), 2, "of no concern here");
     assert_eq!(judge(&with(OPS, "z", "RequireApproval")).rules.len(), 3, "added");
     assert_eq!(with("other", "q", "Deny").digest("team"), all.digest("team"));

@@ -1,27 +1,27 @@
 //! What may become of a step that could start now: its condition, its input, its contract, its judgement.
 
 mod prepare;
+mod skills;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{BudgetVerdict, Effect, PolicyMode, RiskClass, SkillSpec, Step};
+use countersign_crds::{Effect, PolicyMode, RiskClass, SkillSpec, Step};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::agent::{Acting, ActingAgent};
 use crate::approval::Ask;
 use crate::blocked::{Blocked, BlockedReason};
-use crate::budget::{BudgetDecision, Later, Purse, Weighed, priority};
+use crate::budget::{BudgetDecision, Purse, priority};
 use crate::cel::{Fence, Variables};
 use crate::digest::Digest;
 use crate::money::Money;
 use crate::observed::TaskView;
-use crate::plan::{CompiledStep, check_schema, task_value, variables};
+use crate::plan::{CompiledStep, task_value, variables};
 use crate::policy::{PolicySet, Verdict, vocabulary};
 use crate::problem;
 use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
-use prepare::prepare;
 
 /// What [`crate::decide`] asks of each step that could start. The real one is [`PolicyJudge`]; the
 /// enumeration tests answer from a table.
@@ -120,71 +120,7 @@ impl PolicyJudge {
 
     fn judge_step(&self, case: &Case<'_>) -> Early<Judgement> {
         let input = self.resolve(case)?;
-        let mut downgraded: Vec<RuleDecision> = Vec::new();
-        let mut name = case.step.skill.clone();
-        // Each Skill is judged once, so a ring of downgrades ends.
-        let mut seen = Vec::new();
-        // What did not fit the budget before.
-        let mut too_dear: Option<String> = None;
-        loop {
-            let contract = contract(case, &name)?;
-            check_agent(case, &name)?;
-            let problems = check_schema(&contract.input, &Value::Object(input.clone()), "");
-            if !problems.is_empty() {
-                return Err(invalid("InvalidInput", problem::join(&problems).trim_start_matches('.').to_owned()));
-            }
-            let verdict = self.verdict(case, &name, contract, &input)?;
-            let mut rules = downgraded.clone();
-            rules.extend(verdict.rules.iter().cloned());
-            match verdict.effect {
-                Effect::Deny => return Err(denied(&rules)),
-                Effect::Downgrade => {
-                    seen.push(name.clone());
-                    let next = contract.downgrade_to.clone().filter(|next| !seen.contains(next));
-                    let Some(next) = next else {
-                        let message = format!(
-                            "a rule asks to downgrade the Skill {name:?}, which has nothing left to be downgraded to; set spec.downgradeTo on it"
-                        );
-                        return Err(Judgement::Denied { message, rules, budget: None });
-                    };
-                    downgraded = rules;
-                    name = next;
-                }
-                Effect::Allow | Effect::RequireApproval => match case.purse.weigh(&name, contract) {
-                    Weighed::Free => return prepare(case, &name, contract, input, verdict, rules, None),
-                    Weighed::Fits(decision) => {
-                        let decision = Some(Box::new(since_too_dear(decision, too_dear.as_deref())));
-                        return prepare(case, &name, contract, input, verdict, rules, decision);
-                    }
-                    Weighed::Unpriced(message) => {
-                        rules.push(budget_rule(case, &name, Effect::Deny, message));
-                        return Err(denied(&rules));
-                    }
-                    Weighed::Over { decision, later } => {
-                        seen.push(name.clone());
-                        let cheaper = contract.downgrade_to.clone().filter(|next| !seen.contains(next));
-                        match (cheaper, later) {
-                            (Some(next), _) => {
-                                let why = decision.message.clone().unwrap_or_default();
-                                let message = format!("{name} is downgraded to {next}: {why}");
-                                rules.push(budget_rule(case, &name, Effect::Downgrade, message.clone()));
-                                too_dear = Some(message);
-                                downgraded = rules;
-                                name = next;
-                            }
-                            (None, Later::At(until)) => return Err(Judgement::deferred(decision, Some(until))),
-                            (None, Later::GivenBack) => return Err(Judgement::deferred(decision, None)),
-                            (None, Later::Never) => {
-                                let message = decision.message.clone().unwrap_or_default();
-                                rules.push(budget_rule(case, &name, Effect::Deny, message.clone()));
-                                let budget = Some(Box::new(decision));
-                                return Err(Judgement::Denied { message, rules, budget });
-                            }
-                        }
-                    }
-                },
-            }
-        }
+        self.judge_skills(case, &input)
     }
 
     /// The step's input, if its `when` holds.
@@ -297,28 +233,6 @@ fn check_agent(case: &Case<'_>, skill: &str) -> Early<()> {
         policies: case.policies.digest(&case.task.namespace),
     };
     Err(denied(&[rule]))
-}
-
-/// What fits in the place of something dearer says so.
-fn since_too_dear(decision: BudgetDecision, too_dear: Option<&str>) -> BudgetDecision {
-    match too_dear {
-        None => decision,
-        Some(why) => BudgetDecision { verdict: BudgetVerdict::Downgraded, message: Some(why.to_owned()), ..decision },
-    }
-}
-
-/// What the budget says, as a rule would.
-fn budget_rule(case: &Case<'_>, skill: &str, effect: Effect, message: String) -> RuleDecision {
-    RuleDecision {
-        policy: "budget".to_owned(),
-        rule: skill.to_owned(),
-        effect,
-        mode: PolicyMode::Enforce,
-        risk: RiskClass::default(),
-        message: Some(message),
-        saw: Map::new(),
-        policies: case.policies.digest(&case.task.namespace),
-    }
 }
 
 fn denied(rules: &[RuleDecision]) -> Judgement {

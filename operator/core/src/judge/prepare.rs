@@ -5,14 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use countersign_crds::{Effect, PolicyMode, RbacSubject, RiskClass, SkillSpec, Step, StepApproval, Workspace};
 use serde_json::{Map, Value, json};
 
+use super::skills::Cleared;
 use super::{Case, Early, Judgement, Prepared, blocked, invalid};
 use crate::approval::Ask;
 use crate::blocked::BlockedReason;
 use crate::bounds::TIMEOUT;
-use crate::budget::BudgetDecision;
 use crate::digest;
 use crate::payment::{Payment, payment};
-use crate::policy::Verdict;
 use crate::record::{Launch, RuleDecision};
 use crate::sandbox::needs_broker;
 
@@ -22,10 +21,9 @@ pub(super) fn prepare(
     name: &str,
     contract: &SkillSpec,
     input: Map<String, Value>,
-    verdict: Verdict,
-    mut rules: Vec<RuleDecision>,
-    budget: Option<Box<BudgetDecision>>,
+    cleared: Cleared,
 ) -> Early<Judgement> {
+    let Cleared { ask, risk, mut rules, budget } = cleared;
     let timeout = timeout(case.step, contract).map_err(|message| invalid("InvalidStep", message))?;
     let image = match &contract.image {
         Some(image) => image.reference.clone(),
@@ -95,19 +93,16 @@ pub(super) fn prepare(
         workspace,
         payment,
     };
-    let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk: verdict.risk, rules, budget });
-    let policy_asks = verdict.effect == Effect::RequireApproval;
-    if !plan_asks && !policy_asks {
-        return Ok(Judgement::Permitted(prepared));
-    }
+    let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk, rules, budget });
+    let mut ask = match (ask, plan_asks) {
+        (None, false) => return Ok(Judgement::Permitted(prepared)),
+        (None, true) => Ask::default(),
+        (Some(ask), false) => ask,
+        (Some(ask), true) => ask.and_for_each_step(),
+    };
     if case.request.requester.is_none() {
         return Err(Judgement::Denied { message: UNKNOWN_REQUESTER.to_owned(), rules: prepared.rules, budget: None });
     }
-    let mut ask = match (policy_asks, plan_asks) {
-        (true, false) => verdict.ask,
-        (true, true) => verdict.ask.and_for_each_step(),
-        (false, _) => Ask::default(),
-    };
     ask.required.excluded = excluded(case);
     if ask.required.groups.len() > MOST_GROUPS {
         let message = format!(

@@ -1,11 +1,15 @@
 //! Policy: which rules bear on a step, and what they say of it.
 //!
-//! Deny > RequireApproval > Downgrade > Allow; no match denies, and so does every error.
+//! In each layer (the cluster's, and the namespace's own) Deny > RequireApproval > Downgrade > Allow; the two are
+//! combined so that neither is outweighed. No match denies, and so does every error.
 
+mod layers;
 mod partial;
 mod set;
 mod verdict;
 
+pub(crate) use layers::both;
+pub use layers::{Layer, Ruling, combine};
 pub(crate) use partial::{NOT_KNOWN, OpenRule};
 pub use set::{PolicySet, compile_rule};
 pub use verdict::Verdict;

@@ -3,61 +3,55 @@
 use countersign_crds::{ApprovalRequirement, Effect, PolicyMode, Required, RiskClass, Rule};
 use serde_json::{Map, Value};
 
+use super::layers::{Layer, Ruling, combine};
 use super::set::{CompiledPolicy, PolicySet};
 use crate::approval::Ask;
 use crate::cel::{EvalError, Expression, Fence, Variables};
 use crate::digest::Digest;
 use crate::record::RuleDecision;
 
-/// The strongest effect of all rules that matched, and every rule that did.
+/// What all Policies together say of a step, and every rule that matched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    pub effect: Effect,
+    pub ruling: Ruling,
     /// The highest risk of the rules that matched and bind.
     pub risk: RiskClass,
-    /// What the rules that ask for signatures ask for.
-    pub ask: Ask,
     pub rules: Vec<RuleDecision>,
 }
 
 impl PolicySet {
-    /// Judges one step of a Task in `namespace`. An error here is the evaluator's, never the step's: it
-    /// is worth another try, and until then nothing is allowed.
+    /// Judges one step of a Task in `namespace`.
+    ///
+    /// # Errors
+    /// Where the evaluator failed at a rule that binds, never the step: it is worth another try, and until then nothing
+    /// is allowed.
     pub fn judge(&self, namespace: &str, variables: &Variables, fence: &Fence) -> Result<Verdict, EvalError> {
         let digest = self.digest(namespace);
         let mut rules = Vec::new();
-        let mut binding: Vec<(Effect, RiskClass)> = Vec::new();
-        let mut ask: Option<Ask> = None;
-        let mut cluster_speaks = false;
+        let mut risk = RiskClass::default();
+        let (mut cluster, mut own) = (Layer::Silent, Layer::Silent);
         for policy in self.applying(namespace) {
             for (rule, expression) in policy.spec.rules.iter().zip(&policy.rules) {
                 let Some(decision) = decide_rule(policy, rule, expression, variables, fence, digest)? else {
                     continue;
                 };
-                let binds = match policy.spec.mode {
-                    PolicyMode::Enforce => policy.binds_cluster || decision.effect != Effect::Allow,
-                    PolicyMode::Audit => false,
-                };
-                if binds {
-                    cluster_speaks |= policy.binds_cluster;
-                    binding.push((decision.effect, decision.risk));
-                    if decision.effect == Effect::RequireApproval {
-                        let this = asks(rule);
-                        ask = Some(ask.map_or_else(|| this.clone(), |ask| ask.and(&this)));
+                match policy.spec.mode {
+                    PolicyMode::Audit => {}
+                    // A namespace's own Policy allows nothing, so what it says is of no consequence for the risk.
+                    PolicyMode::Enforce if !policy.binds_cluster && decision.effect == Effect::Allow => {}
+                    PolicyMode::Enforce => {
+                        risk = risk.max(decision.risk);
+                        let layer = if policy.binds_cluster { &mut cluster } else { &mut own };
+                        *layer = std::mem::take(layer).with(decision.effect, || asks(rule));
                     }
                 }
                 rules.push(decision);
             }
         }
-        // A namespace's own Policy can only tighten: where no rule of the cluster matched, nothing is allowed.
-        if !cluster_speaks {
-            let default = no_match(digest);
-            binding.push((default.effect, default.risk));
-            rules.push(default);
+        if cluster == Layer::Silent {
+            rules.push(no_match(digest));
         }
-        let effect = binding.iter().map(|(effect, _)| *effect).max().unwrap_or(Effect::Deny);
-        let risk = binding.iter().map(|(_, risk)| *risk).max().unwrap_or_default();
-        Ok(Verdict { effect, risk, ask: ask.unwrap_or_default(), rules })
+        Ok(Verdict { ruling: combine(cluster, own), risk, rules })
     }
 }
 
@@ -104,11 +98,15 @@ fn decide_rule(
         Ok(expression) => expression,
         Err(message) => return Ok(Some(decision(Effect::Deny, Some(message.clone()), Map::new()))),
     };
-    match fence.evaluate_bool(expression, variables) {
-        Ok(false) => Ok(None),
-        Ok(true) => Ok(Some(decision(rule.effect, rule.message.clone(), saw(expression, variables)))),
-        Err(error) if error.is_transient() => Err(error),
-        Err(error) => {
+    let error = match fence.evaluate_bool(expression, variables) {
+        Ok(false) => return Ok(None),
+        Ok(true) => return Ok(Some(decision(rule.effect, rule.message.clone(), saw(expression, variables)))),
+        Err(error) => error,
+    };
+    match policy.spec.mode {
+        PolicyMode::Enforce if error.is_transient() => Err(error),
+        // What binds nothing holds nothing up either.
+        PolicyMode::Enforce | PolicyMode::Audit => {
             let message = format!("the rule could not be evaluated, and an error denies: {error}");
             Ok(Some(decision(Effect::Deny, Some(bounded(message)), saw(expression, variables))))
         }

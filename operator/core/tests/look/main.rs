@@ -4,4 +4,5 @@
 mod bed;
 mod blocked;
 mod budgets;
+mod downgrades;
 mod steps;
