@@ -31,7 +31,8 @@ use crate::skill::EffectClass;
     printcolumn(name = "Requester", type_ = "string", json_path = ".spec.requester.user", priority = 1),
     printcolumn(name = "State", type_ = "string", json_path = ".status.conditions[?(@.type==\"Approved\")].reason"),
     printcolumn(name = "Signed", type_ = "string", json_path = ".status.signed"),
-    printcolumn(name = "Expires", type_ = "date", json_path = ".spec.expiresAt", priority = 1),
+    // A column of type date is for the past: what is still to come it shows as invalid.
+    printcolumn(name = "Expires", type_ = "string", json_path = ".spec.expiresAt"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     selectable = ".spec.taskRef.name"
 )]
@@ -89,7 +90,7 @@ pub struct ApprovalSpec {
     pub reason: Option<String>,
     /// Written by the admission webhook alone, appended to, never edited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 24))]
+    #[schemars(length(max = 32))]
     pub decisions: Vec<Decision>,
 }
 
@@ -126,7 +127,8 @@ pub struct CoveredStep {
     pub subject: Subject,
 }
 
-/// What will run, in words for the person who signs. The digest covers all of it.
+/// What will run, in words for the person who signs. The digest covers all of it. Whatever would hide, turn or break the
+/// text around it is spelt out as `\u{HEX}`, and so is a backslash that would begin such an escape.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subject {
@@ -139,13 +141,21 @@ pub struct Subject {
     /// The image that will run, by digest.
     #[schemars(length(max = 512))]
     pub image: String,
+    /// What runs in the image: the command as a JSON array, or the name of the built-in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub command: Option<String>,
+    /// The jq program of the built-in `json_transform`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16384))]
+    pub program: Option<String>,
     /// Where it may go, and what is shown there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(max = 1024)))]
     pub egress: Vec<String>,
     /// What it pays, to whom and where.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 256))]
+    #[schemars(length(max = 512))]
     pub payment: Option<String>,
     /// The most that it may cost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -219,7 +229,8 @@ pub struct RuleReference {
     pub message: Option<String>,
 }
 
-/// One signature, as the API server saw its author.
+/// One signature, as the API server saw its author. Of several by one person that say the same the last counts, with the
+/// groups that they were in by then.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Decision {
@@ -247,19 +258,13 @@ pub struct Decision {
     pub seal: String,
 }
 
-impl Decision {
-    /// Whether the same person says the same; when and why may differ.
-    pub fn says_the_same(&self, other: &Decision) -> bool {
-        self.user == other.user && self.approved == other.approved
-    }
-}
-
 /// The state is the reason of the condition `Approved`: Pending, Approved, Consumed, Rejected,
 /// Expired, Superseded.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovalStatus {
-    /// How many of the signatures are there: `1/2`.
+    /// How many of the signatures that it takes are there: `1/2`. While one of a group is still missing it counts as one
+    /// that it takes, so that `2/2` waits for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub signed: Option<String>,

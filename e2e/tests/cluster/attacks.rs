@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign_e2e::scene::{INPUT, Scene, account, refused, require};
-use countersign_e2e::{Namespace, SOON, User, kubectl, kubectl_with, one_step, sql, text, wait_until};
+use countersign_e2e::{Namespace, SOON, User, jq_skill, kubectl, kubectl_with, one_step, sql, text, wait_until};
 use serde_json::{Value, json};
 
 #[test]
@@ -468,4 +468,73 @@ fn names_that_look_alike_are_told_apart() {
     wait_until("the events tell them apart", Duration::from_secs(30), || {
         events().contains("approved by \\u{430}lice: checked")
     });
+}
+
+/// Tags, a soft hyphen, a Hangul filler, an override of direction, an escape of a terminal, and what looks like an escape.
+#[test]
+fn what_would_hide_from_whoever_signs_is_spelt_out_wherever_they_read() {
+    const HIDDEN: &str = "to\u{e0041}\u{ad}\u{3164}\u{202e}\u{1b}[2J \\u{202e}";
+    const SHOWN: &str = r"to\u{e0041}\u{ad}\u{3164}\u{202e}\u{1b}[2J \u{5c}u{202e}";
+    let ns = Namespace::new("attack-hidden");
+    let task = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "hidden",
+        "annotations": {"countersign.dev/on-behalf-of": HIDDEN}}, "spec": {"plan": {"steps": [
+            {"name": "only", "skill": "check-balance", "approval": "Always",
+                "input": {"address": HIDDEN, "transactions": []}}]}}});
+    ns.apply(&task.to_string());
+    ns.wait_for("hidden", "WaitingApproval");
+    let approval = ns.approval("Pending");
+    let spec = ns.get(&format!("approval/{approval}"))["spec"].clone();
+    assert_eq!((spec["subject"]["input"]["address"].as_str(), spec["onBehalfOf"].as_str()), (Some(SHOWN), Some(SHOWN)));
+    let described = ns.kubectl(&["describe", "approval", &approval]);
+    assert!(described.contains(SHOWN), "{described}");
+    let viewer = User::new("ivan", &[]);
+    ns.grant("countersign-approver", "ivan");
+    for command in [&["explain", "hidden"][..], &["explain", &approval]] {
+        let (_, told) = viewer.countersign(&[&["-n", ns.name.as_str()], command].concat());
+        assert!(told.contains(SHOWN), "{told}");
+        assert!(!told.chars().any(|c| "\u{e0041}\u{ad}\u{3164}\u{202e}\u{1b}".contains(c)), "{told:?}");
+    }
+    // What a signer writes is read by the next.
+    viewer.patch(&ns, &approval, &json!({"approved": false, "reason": HIDDEN})).unwrap();
+    let reason = ns.get(&format!("approval/{approval}"))["spec"]["decisions"][0]["reason"].clone();
+    assert_eq!(reason, SHOWN);
+    ns.wait_for("hidden", "Rejected");
+}
+
+#[test]
+fn a_namespaces_rule_cannot_bring_back_what_the_cluster_downgraded() {
+    let ns = Namespace::new("attack-layers");
+    jq_skill("e2e-layers-full", "{ran: \"full\"}", r#""downgradeTo": "e2e-layers-small""#);
+    jq_skill("e2e-layers-small", "{ran: \"small\"}", r#""idempotent": true"#);
+    let rule = |effect: &str| json!([{"name": "full", "match": format!("namespace == '{}' && skill.name == 'e2e-layers-full'", ns.name), "effect": effect}]);
+    let policy = |namespace: &str, effect: &str| {
+        let policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Policy",
+            "metadata": {"name": "e2e-layers", "namespace": namespace}, "spec": {"rules": rule(effect)}});
+        let applied = kubectl_with(&["apply", "-f", "-"], &policy.to_string());
+        assert!(applied.status.success(), "{}", text(&applied.stderr));
+    };
+    policy("countersign-system", "Downgrade");
+    policy(&ns.name, "RequireApproval");
+    let mut tries = 0;
+    let (task, approval) = loop {
+        tries += 1;
+        let task = format!("layers-{tries}");
+        ns.apply(&one_step(&task, "e2e-layers-full", "{}"));
+        wait_until("it was judged", SOON, || !["Pending", "Planning"].contains(&ns.phase(&task).0.as_str()));
+        // Until both Policies have reached the operator, either alone binds.
+        if ns.phase(&task).0 == "WaitingApproval" {
+            let approval = ns.approval("Pending");
+            if ns.get(&format!("approval/{approval}"))["spec"]["subject"]["skill"] == "e2e-layers-small" {
+                break (task, approval);
+            }
+            ns.kubectl(&["patch", "task", &task, "--type", "merge", "-p", r#"{"spec":{"cancel":true}}"#]);
+            ns.wait_for(&task, "Cancelled");
+        }
+        assert!(tries < 30, "the Policies are not in force");
+    };
+    ns.sign(&approval, true);
+    ns.wait_for(&task, "Completed");
+    assert_eq!(ns.step(&task, "only")["downgradedTo"], "e2e-layers-small");
+    kubectl(&["-n", "countersign-system", "delete", "policy", "e2e-layers"]);
+    kubectl(&["delete", "skill", "e2e-layers-full", "e2e-layers-small"]);
 }

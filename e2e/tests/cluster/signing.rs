@@ -24,7 +24,7 @@ fn the_plugin_shows_what_is_signed_for_and_signs_just_that() {
     let (done, said) = run(&scene.dave, &["approve", &scene.approval, "--yes"]);
     assert!(!done && said.contains("forbidden"), "{said}");
     let (done, said) = run(&scene.alice, &["approve", &scene.approval, "--yes", "--reason", "looked at it"]);
-    assert!(done && said.contains("approved by alice; 1 of 2 so far"), "{said}");
+    assert!(done && said.contains("approved by alice; it waits for 1 more signature"), "{said}");
     let (done, explained) = run(&scene.dave, &["explain", &task]);
     assert!(
         done && explained.contains("waiting for 1 more signature") && explained.contains("looked at it"),
@@ -252,4 +252,37 @@ fn a_listed_service_account_counts_and_another_does_not() {
     sign("gitops").unwrap();
     assert_eq!(scene.ns.signers(&scene.approval), ["system:serviceaccount:e2e-robot:gitops"]);
     scene.ns.wait_for(&scene.task(), "Completed");
+}
+
+#[test]
+fn whoever_joined_a_group_signs_anew_and_counts_as_who_they_are_then() {
+    let scene = Scene::with("anew", &json!({"count": 2, "groups": ["treasury"]}));
+    let (ns, approval) = (&scene.ns, &scene.approval);
+    for user in [&scene.alice, &scene.bob] {
+        user.sign(ns, approval).unwrap();
+    }
+    wait_until("it says whom it lacks", SOON, || {
+        ns.approval_state(approval)
+            == (
+                "Pending".into(),
+                "waiting for 1 more, from group treasury; sign with kubectl patch: spec.approved and spec.reason"
+                    .into(),
+            )
+    });
+    let shown = ns.kubectl(&["get", "approval", approval]);
+    let expires = scene.spec()["expiresAt"].as_str().unwrap().to_owned();
+    assert!(shown.contains("EXPIRES") && shown.contains(&expires) && shown.contains("2/3"), "{shown}");
+    let since = |ns: &Namespace| {
+        ns.get(&format!("approval/{approval}"))["status"]["conditions"][0]["lastTransitionTime"].clone()
+    };
+    let before = since(ns);
+    // Said again by the same person, it changes nothing.
+    scene.alice.sign(ns, approval).unwrap();
+    assert_eq!(ns.signers(approval), ["alice", "bob"]);
+    let (done, said) = scene.alice.countersign(&["-n", &ns.name, "approve", approval, "--yes"]);
+    assert!(done && said.contains("it waits for 1 more, from group treasury"), "{said}");
+    assert_eq!(since(ns), before, "still pending is no transition");
+    User::new("alice", &["treasury"]).sign(ns, approval).unwrap();
+    assert_eq!(ns.signers(approval), ["alice", "bob", "alice"], "what was said stays");
+    ns.wait_for(&scene.task(), "Completed");
 }

@@ -1,7 +1,7 @@
 //! Why a Task is where it is.
 
 use anyhow::bail;
-use countersign_core::names::{printable, shown};
+use countersign_core::escape::{printable, shown};
 use countersign_core::status::phase_of;
 use countersign_crds::{Approval, StepState, Task};
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::cluster::Cluster;
+use crate::output::say;
 use crate::text::{describe, state, table};
 
 pub async fn run(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
@@ -17,11 +18,11 @@ pub async fn run(cluster: &Cluster, name: &str) -> anyhow::Result<()> {
         let mut approvals = cluster.approvals().list(&params).await?.items;
         let uid = task.uid().unwrap_or_default();
         approvals.retain(|approval| approval.spec.task_ref.uid == uid);
-        println!("{}", explain(Timestamp::now(), &task, &approvals));
+        say(&explain(Timestamp::now(), &task, &approvals));
         return Ok(());
     }
     match cluster.approvals().get_opt(name).await? {
-        Some(approval) => println!("{}", describe(Timestamp::now(), &approval)),
+        Some(approval) => say(&describe(Timestamp::now(), &approval)),
         None => bail!("there is no Task and no Approval {name:?} in namespace {}", cluster.namespace),
     }
     Ok(())

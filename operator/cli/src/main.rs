@@ -6,6 +6,7 @@ mod cluster;
 mod explain;
 mod log;
 mod outbox;
+mod output;
 mod pending;
 mod sign;
 mod simulate;
@@ -90,7 +91,14 @@ struct Signature {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<ExitCode> {
+async fn main() -> ExitCode {
+    run().await.unwrap_or_else(|error| {
+        output::note(&format!("Error: {error:?}"));
+        ExitCode::FAILURE
+    })
+}
+
+async fn run() -> anyhow::Result<ExitCode> {
     let Cli { connection, command } = Cli::parse();
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()

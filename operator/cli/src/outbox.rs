@@ -2,12 +2,13 @@
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use countersign_core::names::printable;
+use countersign_core::escape::printable;
 use http::Method;
 use serde::Deserialize;
 
 use crate::Connection;
 use crate::api::{self, Server};
+use crate::output::say;
 
 #[derive(Args)]
 pub struct Outbox {
@@ -61,7 +62,7 @@ pub async fn run(arguments: Outbox, connection: &Connection) -> anyhow::Result<(
         Command::Retry { id, server } => {
             let client = open(server, connection).await?;
             api::ask(&client, Method::POST, &format!("/api/v1/outbox/{id}/retries"), &[]).await?;
-            println!("item {id} is tried again");
+            say(&format!("item {id} is tried again"));
             Ok(())
         }
     }
@@ -79,9 +80,9 @@ async fn list(state: Option<String>, server: Server, connection: &Connection) ->
     let query = state.map(|state| format!("?state={state}")).unwrap_or_default();
     let answer = api::ask(&client, Method::GET, &format!("/api/v1/outbox{query}"), &[]).await?;
     let Listed { items } = serde_json::from_slice(&answer).context("the API's answer")?;
-    println!("{:<6} {:<12} {:<40} {:<10} {:<6} TRANSACTION", "ID", "NETWORK", "WHAT", "STATE", "TRIES");
+    say(&format!("{:<6} {:<12} {:<40} {:<10} {:<6} TRANSACTION", "ID", "NETWORK", "WHAT", "STATE", "TRIES"));
     for item in items {
-        println!("{}", line(&item));
+        say(&line(&item));
     }
     Ok(())
 }

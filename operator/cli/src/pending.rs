@@ -1,12 +1,13 @@
 //! What waits for a signature.
 
-use countersign_core::names::shown;
+use countersign_core::escape::shown;
 use countersign_crds::Approval;
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::ListParams;
 
 use crate::cluster::Cluster;
+use crate::output::say;
 use crate::text::{state, table, until};
 
 pub async fn run(cluster: &Cluster, all_namespaces: bool) -> anyhow::Result<()> {
@@ -15,7 +16,7 @@ pub async fn run(cluster: &Cluster, all_namespaces: bool) -> anyhow::Result<()> 
     waiting.retain(|approval| state(approval).0 == "Pending");
     waiting.sort_by_key(|approval| approval.spec.expires_at.0);
     if waiting.is_empty() {
-        println!("Nothing waits for a signature.");
+        say("Nothing waits for a signature.");
         return Ok(());
     }
     let me = cluster.me().await?.username.unwrap_or_default();
@@ -41,7 +42,7 @@ pub async fn run(cluster: &Cluster, all_namespaces: bool) -> anyhow::Result<()> 
             yours.to_owned(),
         ]);
     }
-    println!("{}", table(&rows));
+    say(&table(&rows));
     Ok(())
 }
 

@@ -1,13 +1,16 @@
 //! A signature: what it is for is shown first, and nothing else is signed than what was shown.
 
 use anyhow::{Context, bail};
-use countersign_crds::Approval;
+use countersign_core::approval::{Tally, Terms, tally};
+use countersign_core::escape::shown;
+use countersign_crds::{Approval, ApprovalSpec};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use crate::cluster::Cluster;
+use crate::output::say;
 use crate::text::{confirm, describe, state};
 
 pub async fn run(
@@ -19,7 +22,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let approvals = cluster.approvals();
     let approval = approvals.get(name).await.with_context(|| format!("Approval {name} in {}", cluster.namespace))?;
-    println!("{}", describe(Timestamp::now(), &approval));
+    say(&describe(Timestamp::now(), &approval));
     let question = if approved { "Sign for exactly this?" } else { "Reject it? That is final." };
     if !yes && !confirm(question)? {
         bail!("nothing was signed");
@@ -34,15 +37,19 @@ pub async fn run(
     if !stamped {
         bail!("the API server took it, but no decision of {me} was stamped; is the operator's webhook installed?");
     }
-    println!("{name}: {verb} by {me}; {} of {} so far", people(&signed), signed.spec.required.count);
+    say(&format!("{name}: {verb} by {}; {}", shown(&me), progress(&signed.spec)));
     let (state, _) = state(&signed);
     if state != "Pending" {
-        println!("It is {state}.");
+        say(&format!("It is {state}."));
     }
     Ok(())
 }
 
-fn people(approval: &Approval) -> usize {
-    let yes = approval.spec.decisions.iter().filter(|decision| decision.approved).map(|decision| &decision.user);
-    yes.collect::<std::collections::BTreeSet<_>>().len()
+/// What its signatures amount to now.
+fn progress(spec: &ApprovalSpec) -> String {
+    match tally(&Terms::of(spec), &spec.decisions) {
+        Tally::Waiting(missing) => format!("it waits for {missing}"),
+        Tally::Reached => "it has the signatures that it takes".to_owned(),
+        Tally::Rejected { .. } => "that is final".to_owned(),
+    }
 }

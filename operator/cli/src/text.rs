@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::io::{IsTerminal, stdin};
 
 use anyhow::bail;
-use countersign_core::names::{printable, shown};
+use countersign_core::escape::{printable, shown};
 use countersign_crds::{Approval, ApprovalScope, Difference, RuleReference, Subject};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -29,7 +29,7 @@ pub fn describe(now: Timestamp, approval: &Approval) -> String {
     line("Task", &printable(&spec.task_ref.name));
     line("Asked for by", &shown(&spec.requester.user));
     if let Some(claim) = &spec.on_behalf_of {
-        line("", &format!("says that it is for {} (a claim, not checked)", shown(claim)));
+        line("", &format!("says that it is for {} (a claim, not checked)", printable(claim)));
     }
     line("Risk", spec.risk.as_str());
     line("State", &format!("{reason}: {}", printable(message)));
@@ -68,10 +68,29 @@ fn takes(approval: &Approval) -> String {
 }
 
 fn subject(out: &mut String, step: &str, attempt: u32, subject: &Subject) {
-    let Subject { skill, effect, input, image, egress, payment, cost_ceiling, rules, earlier, since_last_approved } =
-        subject;
+    let Subject {
+        skill,
+        effect,
+        input,
+        image,
+        command,
+        program,
+        egress,
+        payment,
+        cost_ceiling,
+        rules,
+        earlier,
+        since_last_approved,
+    } = subject;
+    let (step, skill) = (printable(step), printable(skill));
     let _ = writeln!(out, "\nStep {step}, attempt {attempt}: Skill {skill}, which has effect {effect:?}");
     let _ = writeln!(out, "  image  {}", printable(image));
+    if let Some(command) = command {
+        let _ = writeln!(out, "  runs   {}", printable(command));
+    }
+    if let Some(program) = program {
+        let _ = writeln!(out, "  as     {}", printable(program));
+    }
     let _ = writeln!(out, "  input  {}", indented(&Value::Object(input.clone())));
     if let Some(payment) = payment {
         let _ = writeln!(out, "  pays   {}", printable(payment));
@@ -84,10 +103,10 @@ fn subject(out: &mut String, step: &str, attempt: u32, subject: &Subject) {
     }
     for RuleReference { policy, rule, message } in rules {
         let message = message.as_deref().map(|message| format!(": {}", printable(message))).unwrap_or_default();
-        let _ = writeln!(out, "  rule   {policy}, {rule}{message}");
+        let _ = writeln!(out, "  rule   {}, {}{message}", printable(policy), printable(rule));
     }
     for output in earlier {
-        let _ = writeln!(out, "  before {} returned {}", output.step, printable(&output.output));
+        let _ = writeln!(out, "  before {} returned {}", printable(&output.step), printable(&output.output));
     }
     match since_last_approved {
         None => {
@@ -106,9 +125,10 @@ fn subject(out: &mut String, step: &str, attempt: u32, subject: &Subject) {
     }
 }
 
-/// JSON over several lines, each as far in as the first.
+/// JSON over several lines, each as far in as the first. The texts in it are escaped, so that a backslash before `u{` is
+/// no other than an escape's, and is shown as one.
 fn indented(value: &Value) -> String {
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let text = serde_json::to_string_pretty(value).unwrap_or_default().replace(r"\\u{", r"\u{");
     text.lines().map(printable).collect::<Vec<_>>().join("\n         ")
 }
 
@@ -143,6 +163,7 @@ pub fn span(duration: SignedDuration) -> String {
 
 /// Lines of columns, as kubectl prints them.
 pub fn table(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
@@ -165,7 +186,7 @@ mod tests {
                 "taskRef": {"name": "pay", "uid": "u"}, "step": "send", "attempt": 1, "digest": "sha256:00",
                 "requester": {"user": "аgent"}, "onBehalfOf": "carol", "risk": "High", "scope": "Plan",
                 "subject": {"skill": "transfer", "effect": "Irreversible", "image": "i@sha256:1",
-                    "input": {"to": "0x1", "note": "a\u{1b}[2Jb"},
+                    "input": {"to": "0x1", "note": "a\\u{1b}[2Jb"}, "command": "[\"sh\"]", "program": ".a",
                     "rules": [{"policy": "ops/starter", "rule": "transactions", "message": "money moves"}],
                     "earlier": [{"step": "check", "digest": "sha256:1", "output": "{\"ok\":true}"}],
                     "sinceLastApproved": {"approval": "b", "at": "2026-01-01T00:00:00Z",
@@ -197,8 +218,10 @@ Signs for     2 steps at once
 
 Step send, attempt 1: Skill transfer, which has effect Irreversible
   image  i@sha256:1
+  runs   ["sh"]
+  as     .a
   input  {
-           "note": "a\u001b[2Jb",
+           "note": "a\u{1b}[2Jb",
            "to": "0x1"
          }
   rule   ops/starter, transactions: money moves

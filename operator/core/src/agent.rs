@@ -5,7 +5,7 @@ use countersign_crds::{AgentReference, AgentSpec, Identity};
 use thiserror::Error;
 
 use crate::blocked::BlockedReason;
-use crate::names::shown;
+use crate::escape::shown;
 
 /// An Agent, with where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -108,14 +108,15 @@ pub struct ApprovalView {
     pub digest: String,
     /// Those whose seal holds.
     pub decisions: Vec<Decision>,
-    /// What was reported last: the reason of the condition `Approved`, and how many signed.
+    /// What was reported last.
     pub reported: Option<ReportedApproval>,
 }
 
-/// What an Approval's status says.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an Approval's status says: the part of it that is the operator's own.
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReportedApproval {
-    pub reason: String,
+    /// The condition `Approved`.
+    pub condition: Condition,
     pub signed: Option<String>,
 }
 

@@ -9,11 +9,12 @@ use countersign_crds::{
 use jiff::{RoundMode, SignedDuration, Timestamp, TimestampRound, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::approval::{Tally, excerpt, tally};
+use crate::approval::{Tally, people, tally};
 use crate::blocked::{BlockedReason, BlockedReasons};
 use crate::budget::{Balance, LineKey, Scope};
+use crate::condition::condition;
 use crate::decide::satisfied;
-use crate::names::shown;
+use crate::escape::{excerpt, shown};
 use crate::observed::{Network, Observed, Outside, PaymentView, ReportedApproval, TaskView};
 use crate::record::{ApprovalRecord, ApprovalState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord};
 
@@ -36,15 +37,7 @@ pub(crate) fn project(now: Timestamp, task: &TaskView, record: &TaskRecord, paus
     let steps: Vec<StepStatus> = record.plan.iter().flat_map(|plan| step_statuses(plan, record, pauses)).collect();
     let mut conditions = Vec::new();
     let mut add = |kind: &str, status: &str, reason: &str, message: String| {
-        let last = task.conditions.iter().find(|c| c.type_ == kind && c.status == status);
-        conditions.push(Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message: excerpt(&message, 1024),
-            observed_generation: task.generation,
-            last_transition_time: last.map_or(time(now), |c| c.last_transition_time.clone()),
-        });
+        conditions.push(condition(now, task.generation, &task.conditions, (kind, status, reason), &message));
     };
     match (&record.plan, &pauses.blocked.planning) {
         (Some(plan), _) => add("Planned", "True", "Stamped", format!("{}, {} steps", plan.source, plan.steps.len())),
@@ -106,15 +99,7 @@ fn isolation(now: Timestamp, task: &TaskView, record: &TaskRecord, network: &Net
         Network::Closed => ("True", "Enforced", "a canary reached the broker and nothing else".to_owned()),
         Network::Open { reached } => ("False", "NotEnforced", format!("a canary in this namespace reached {reached}")),
     };
-    let since = last.filter(|last| last.status == status).map(|last| last.last_transition_time.clone());
-    Some(Condition {
-        type_: KIND.to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message,
-        observed_generation: task.generation,
-        last_transition_time: since.unwrap_or(time(now)),
-    })
+    Some(condition(now, task.generation, &task.conditions, (KIND, status, reason), &message))
 }
 
 /// The phase of a Task, as its status last said: the reason of its condition `Succeeded`.
@@ -347,56 +332,59 @@ fn approval_reason(state: &ApprovalState) -> (&'static str, &'static str) {
     }
 }
 
-pub(crate) fn approval_status(now: Timestamp, approval: &ApprovalRecord, generation: Option<i64>) -> ApprovalStatus {
+/// What an Approval's status says. `last` is what it said before.
+pub(crate) fn approval_status(
+    now: Timestamp,
+    approval: &ApprovalRecord,
+    generation: Option<i64>,
+    last: Option<&ReportedApproval>,
+) -> ApprovalStatus {
     let (reason, status) = approval_reason(&approval.state);
     let digest = approval.digest.to_string();
-    let tally = tally(&approval.terms(&digest), &approval.decisions);
-    let people = |approved: bool| {
+    let terms = approval.terms(&digest);
+    let tally = tally(&terms, &approval.decisions);
+    let signed = people(&terms, &approval.decisions).len();
+    let who = |approved: bool| {
         let said: BTreeSet<String> =
             approval.decisions.iter().filter(|d| d.approved == approved).map(|d| shown(&d.user)).collect();
-        said.into_iter().collect::<Vec<_>>()
+        said.into_iter().collect::<Vec<_>>().join(", ")
     };
     let message = match &approval.state {
-        ApprovalState::Requested => match tally {
-            Tally::Waiting { more, groups } => waiting_for(more, &groups),
+        ApprovalState::Requested => match &tally {
+            Tally::Waiting(missing) => {
+                format!("waiting for {missing}; sign with kubectl patch: spec.approved and spec.reason")
+            }
             Tally::Reached | Tally::Rejected { .. } => "it is being settled".to_owned(),
         },
-        ApprovalState::Approved => format!("approved by {}", people(true).join(", ")),
-        ApprovalState::Consumed => format!("approved by {}, and used", people(true).join(", ")),
-        ApprovalState::Rejected => format!("rejected by {}", people(false).join(", ")),
-        ApprovalState::Expired => "the signatures that it takes did not come in time".to_owned(),
+        ApprovalState::Approved => format!("approved by {}", who(true)),
+        ApprovalState::Consumed => format!("approved by {}, and used", who(true)),
+        ApprovalState::Rejected => format!("rejected by {}", who(false)),
+        ApprovalState::Expired => match &tally {
+            Tally::Waiting(missing) => format!("it expired; it still lacked {missing}"),
+            Tally::Reached | Tally::Rejected { .. } => "the signatures that it takes did not come in time".to_owned(),
+        },
         ApprovalState::Superseded { changed } => {
             format!("what would run changed since: {}; it counts for nothing", changed.join(", "))
         }
         ApprovalState::Withdrawn => "the Task ended before it was used".to_owned(),
     };
-    let condition = Condition {
-        type_: "Approved".to_owned(),
-        status: status.to_owned(),
-        reason: reason.to_owned(),
-        message: excerpt(&message, 1024),
+    let takes = match &tally {
+        Tally::Waiting(missing) => signed + missing.signatures(),
+        Tally::Reached | Tally::Rejected { .. } => signed.max(approval.required.count as usize),
+    };
+    let before: Vec<Condition> = last.iter().map(|last| last.condition.clone()).collect();
+    let condition = condition(now, generation, &before, ("Approved", status, reason), &message);
+    ApprovalStatus {
+        signed: Some(format!("{signed}/{takes}")),
         observed_generation: generation,
-        last_transition_time: time(now),
-    };
-    let signed = Some(format!("{}/{}", people(true).len(), approval.required.count));
-    ApprovalStatus { signed, observed_generation: generation, conditions: vec![condition] }
+        conditions: vec![condition],
+    }
 }
 
-fn waiting_for(more: usize, groups: &[String]) -> String {
-    let people = match more {
-        0 => None,
-        1 => Some("1 more signature".to_owned()),
-        more => Some(format!("{more} more signatures")),
-    };
-    let groups = (!groups.is_empty()).then(|| format!("somebody of each of: {}", groups.join(", ")));
-    let both = people.into_iter().chain(groups).collect::<Vec<_>>().join(", and ");
-    format!("waiting for {both}; sign with kubectl patch: spec.approved and spec.reason")
-}
-
-/// What of an Approval's status tells whether it has to be reported again.
+/// What of an Approval's status is the operator's own.
 pub fn reported(status: &ApprovalStatus) -> Option<ReportedApproval> {
     let condition = status.conditions.iter().find(|condition| condition.type_ == "Approved")?;
-    Some(ReportedApproval { reason: condition.reason.clone(), signed: status.signed.clone() })
+    Some(ReportedApproval { condition: condition.clone(), signed: status.signed.clone() })
 }
 
 /// When a finished Task's object is to be deleted, where the Task says so.

@@ -5,7 +5,7 @@ use countersign_core::cel::{Fence, Variables};
 use std::time::Duration;
 
 use countersign_core::approval::Ask;
-use countersign_core::policy::{PolicySet, Ruling, Verdict};
+use countersign_core::policy::{Combined, PolicySet, Verdict};
 use countersign_crds::{Effect, PolicySpec, RiskClass};
 use serde_json::{Value, json};
 
@@ -37,13 +37,13 @@ fn judge(set: &PolicySet) -> Verdict {
 }
 
 /// What rules with this effect alone come to, in one layer.
-fn ruling(effect: Effect) -> Ruling {
-    let allowed = |downgrade, ask| Ruling::Allowed { downgrade, ask };
+fn ruling(effect: Effect) -> Combined {
+    let allowed = |downgrade, ask| Combined::Allowed { downgrade, ask };
     match effect {
         Effect::Allow => allowed(false, None),
         Effect::Downgrade => allowed(true, None),
         Effect::RequireApproval => allowed(false, Some(Ask::default())),
-        Effect::Deny => Ruling::Denied,
+        Effect::Deny => Combined::Denied,
     }
 }
 
@@ -59,7 +59,7 @@ fn the_strongest_effect_decides_whatever_the_order() {
             }
             let verdict = judge(&set(&[(OPS, "p", json!({"rules": rules}))]));
             let effect: Effect = serde_json::from_value(json!(effects[strongest])).unwrap();
-            assert_eq!(verdict.ruling, ruling(effect));
+            assert_eq!(verdict.combined, ruling(effect));
             assert_eq!(verdict.rules.len(), strongest + 1, "one decision a rule that matched");
         }
     }
@@ -76,7 +76,7 @@ fn what_no_rule_allows_is_denied() {
         vec![("team", "p", json!({"rules": [rule("all", "true", "RequireApproval")]}))],
     ] {
         let verdict = judge(&set(&policies));
-        assert_eq!(verdict.ruling, Ruling::Denied, "{policies:?}");
+        assert_eq!(verdict.combined, Combined::Denied, "{policies:?}");
         assert!(verdict.rules.iter().any(|rule| rule.rule == "no-rule-matched"), "{policies:?}");
     }
 }
@@ -92,7 +92,7 @@ fn every_error_denies() {
     ] {
         let policy = json!({"rules": [rule("all", "true", "Allow"), rule("broken", broken, "Allow")]});
         let verdict = judge(&set(&[(OPS, "p", policy)]));
-        assert_eq!(verdict.ruling, Ruling::Denied, "{broken}");
+        assert_eq!(verdict.combined, Combined::Denied, "{broken}");
     }
 }
 
@@ -101,7 +101,7 @@ fn a_namespace_tightens_only_itself_and_audit_binds_nothing() {
     let allow = (OPS, "allow", json!({"rules": [rule("all", "true", "Allow")]}));
     let with = |namespace, mode: &str, effect: &str| {
         let policy = (namespace, "more", json!({"mode": mode, "rules": [rule("more", "true", effect)]}));
-        judge(&set(&[allow.clone(), policy])).ruling
+        judge(&set(&[allow.clone(), policy])).combined
     };
     assert_eq!(with("team", "Enforce", "RequireApproval"), ruling(Effect::RequireApproval));
     assert_eq!(with("team", "Enforce", "Deny"), ruling(Effect::Deny));
@@ -111,13 +111,11 @@ fn a_namespace_tightens_only_itself_and_audit_binds_nothing() {
 }
 
 /// Whether a ruling lets the Skill itself and the cheaper one run, each without and with a signature.
-fn lets_run(ruling: &Ruling) -> [bool; 4] {
+fn lets_run(ruling: &Combined) -> [bool; 4] {
     match ruling {
-        Ruling::Denied => [false; 4],
-        Ruling::Allowed { downgrade, ask } => {
-            [(false, false), (false, true), (true, false), (true, true)]
-                .map(|(cheaper, signed)| (cheaper || !downgrade) && (signed || ask.is_none()))
-        }
+        Combined::Denied => [false; 4],
+        Combined::Allowed { downgrade, ask } => [(false, false), (false, true), (true, false), (true, true)]
+            .map(|(cheaper, signed)| (cheaper || !downgrade) && (signed || ask.is_none())),
     }
 }
 
@@ -136,11 +134,11 @@ fn what_both_layers_say_is_never_wider_than_what_either_says_alone() {
                 let name = format!("cluster {cluster:?} ({cluster_mode}), namespace {own:?} ({own_mode})");
                 let of_cluster = policy(OPS, "c", cluster_mode, cluster);
                 let of_own = policy("team", "n", own_mode, own);
-                let both = lets_run(&judge(&set(&[of_cluster.clone(), of_own])).ruling);
-                let cluster_alone = lets_run(&judge(&set(&[of_cluster])).ruling);
+                let both = lets_run(&judge(&set(&[of_cluster.clone(), of_own])).combined);
+                let cluster_alone = lets_run(&judge(&set(&[of_cluster])).combined);
                 // What a namespace's Policy says by itself is what it would say where all else is allowed.
                 let all = (OPS, "all", json!({"rules": [rule("all", "true", "Allow")]}));
-                let own_alone = lets_run(&judge(&set(&[all, policy("team", "n", own_mode, own)])).ruling);
+                let own_alone = lets_run(&judge(&set(&[all, policy("team", "n", own_mode, own)])).combined);
                 let either = [0, 1, 2, 3].map(|way| cluster_alone[way] && own_alone[way]);
                 assert_eq!(both, either, "{name}");
                 if own_mode == "Audit" {
@@ -158,7 +156,7 @@ fn an_audit_rule_that_fails_neither_denies_nor_holds_up() {
         for broken in ["task.parameters.wallet == 'x'", "task.parameters.amount", "nonsense ==", "unknown_variable"] {
             let audit = json!({"mode": "Audit", "rules": [rule("broken", broken, "Allow")]});
             let verdict = judge(&set(&[allow.clone(), (namespace, "audit", audit)]));
-            assert_eq!(verdict.ruling, ruling(Effect::Allow), "{broken}");
+            assert_eq!(verdict.combined, ruling(Effect::Allow), "{broken}");
             let said = verdict.rules.iter().find(|rule| rule.rule == "broken").unwrap();
             assert_eq!(said.effect, Effect::Deny, "the record says what it would have done");
         }
@@ -180,7 +178,9 @@ fn risk_is_the_highest_expiry_the_shortest_and_the_record_says_what_a_rule_saw()
     };
     let rules = json!({"rules": [approve("a", "Low", "2h"), approve("b", "High", "90m"), rule("c", "true", "Allow")]});
     let verdict = judge(&set(&[(OPS, "p", rules)]));
-    let Ruling::Allowed { downgrade: false, ask: Some(ask) } = verdict.ruling else { panic!("{:?}", verdict.ruling) };
+    let Combined::Allowed { downgrade: false, ask: Some(ask) } = verdict.combined.clone() else {
+        panic!("{:?}", verdict.combined)
+    };
     assert_eq!((verdict.risk, ask.expires_after.get().as_secs()), (RiskClass::High, 5400));
     assert_eq!(verdict.rules[0].saw, *json!({"task.parameters.amount": 500}).as_object().unwrap());
 }
@@ -203,9 +203,9 @@ fn a_policy_that_is_tried_takes_the_place_of_its_own() {
         let spec: PolicySpec = serde_json::from_value(rules(effect)).unwrap();
         all.with(OPS, [(namespace.to_owned(), name.to_owned(), spec)])
     };
-    assert_eq!(judge(&all).ruling, ruling(Effect::Deny));
-    assert_eq!(judge(&with("team", "q", "Allow")).ruling, ruling(Effect::Allow), "replaced");
-    assert_eq!(judge(&with("team", "p", "Allow")).ruling, ruling(Effect::Deny), "another of its name elsewhere");
+    assert_eq!(judge(&all).combined, ruling(Effect::Deny));
+    assert_eq!(judge(&with("team", "q", "Allow")).combined, ruling(Effect::Allow), "replaced");
+    assert_eq!(judge(&with("team", "p", "Allow")).combined, ruling(Effect::Deny), "another of its name elsewhere");
     assert_eq!(judge(&with("other", "q", "Deny")).rules.len(), 2, "of no concern here");
     assert_eq!(judge(&with(OPS, "z", "RequireApproval")).rules.len(), 3, "added");
     assert_eq!(with("other", "q", "Deny").digest("team"), all.digest("team"));

@@ -1,7 +1,7 @@
 //! Who may sign, and what signatures amount to: by table, and in every order.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use countersign_core::approval::{Answer, Ask, Refused, Signer, Tally, Terms, may_sign, tally};
+use countersign_core::approval::{Answer, Ask, Missing, Refused, Signer, Tally, Terms, is_new, may_sign, tally};
 use countersign_crds::{ApprovalScope, Decision, Identity, RbacSubject, Required, SubjectKind};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -47,7 +47,7 @@ fn what_counts() {
     let yes = |user: &str| decision(user, &[], true);
     let late = Decision { at: Time(at("2026-01-02T00:00:00Z")), ..yes("alice") };
     let other = Decision { digest: "sha256:01".into(), ..yes("alice") };
-    let waiting = |more, groups: &[&str]| format!("Waiting {{ more: {more}, groups: {groups:?} }}");
+    let waiting = |more, groups: &[&str]| format!("Waiting(Missing {{ people: {more}, groups: {groups:?} }})");
     for (name, required, decisions, expected) in [
         ("nobody", required(1, &[], &[]), vec![], waiting(1, &[])),
         ("one of one", required(1, &[], &[]), vec![yes("alice")], "Reached".into()),
@@ -75,6 +75,95 @@ fn what_counts() {
     ] {
         let found = with_terms(&required, |terms| format!("{:?}", tally(terms, &decisions)));
         assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// Each says it again, later, as somebody of these groups.
+#[test]
+fn whoever_signs_again_counts_as_who_they_are_then() {
+    let said = |user: &str, groups: &[&str], second: i8| {
+        let time = Time(at("2026-01-01T12:00:00Z") + jiff::SignedDuration::from_secs(second.into()));
+        Decision { at: time, ..decision(user, groups, true) }
+    };
+    let waiting = |people, groups: &[&str]| {
+        Tally::Waiting(Missing { people, groups: groups.iter().map(|&group| group.to_owned()).collect() })
+    };
+    let needs = required(2, &["treasury"], &[]);
+    let alice = || said("alice", &["finance"], 0);
+    let bob = || said("bob", &["finance"], 0);
+    for (name, decisions, expected) in [
+        ("as before", vec![alice(), bob()], waiting(0, &["treasury"])),
+        ("joined", vec![alice(), bob(), said("alice", &["treasury"], 1)], Tally::Reached),
+        (
+            "joined and left",
+            vec![alice(), bob(), said("bob", &["treasury"], 1), said("bob", &["finance"], 2)],
+            waiting(0, &["treasury"]),
+        ),
+        ("still one person", vec![alice(), said("alice", &["treasury"], 1)], waiting(1, &[])),
+        ("the order means nothing", vec![said("alice", &["treasury"], 1), bob(), alice()], Tally::Reached),
+    ] {
+        with_terms(&needs, |terms| assert_eq!(tally(terms, &decisions), expected, "{name}"));
+    }
+}
+
+#[test]
+fn what_is_said_again_changes_something_only_as_somebody_of_other_groups() {
+    let needs = required(2, &["treasury"], &[]);
+    let said = [decision("alice", &["finance"], true)];
+    let answer = |groups: &[&str], closed: Option<&str>, now: &str, more: &[Decision]| {
+        let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
+        let signer = Signer { user: "alice", groups: &groups };
+        let said = [&said, more].concat();
+        with_terms(&needs, |terms| may_sign(at(now), terms, closed, &said, signer, true))
+    };
+    let (noon, one, midnight) = ("2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z", "2026-01-02T00:00:00Z");
+    let treasurer = [decision("bob", &["treasury"], true)];
+    let no = [decision("bob", &[], false)];
+    for (name, groups, closed, now, more, expected) in [
+        ("the same", &["finance"][..], None, one, &[][..], Answer::AlreadySaid),
+        ("of a group that nobody asks for", &["finance", "people"], None, noon, &[], Answer::AlreadySaid),
+        ("of one that is asked for", &["finance", "treasury"], None, noon, &[], Answer::Append),
+        ("when there are enough", &["treasury"], None, noon, &treasurer, Answer::AlreadySaid),
+        ("after a no", &["treasury"], None, noon, &no, Answer::AlreadySaid),
+        ("too late", &["treasury"], None, midnight, &[], Answer::AlreadySaid),
+        ("when it is over", &["treasury"], Some("Consumed"), noon, &[], Answer::AlreadySaid),
+    ] {
+        assert_eq!(answer(groups, closed, now, more), Ok(expected), "{name}");
+    }
+}
+
+#[test]
+fn what_is_recorded_is_what_was_not_said_before() {
+    let needs = required(1, &["treasury"], &[]);
+    let later = |groups: &[&str]| Decision { at: Time(at("2026-01-01T13:00:00Z")), ..decision("alice", groups, true) };
+    let first = decision("alice", &["finance"], true);
+    let known = [first.clone(), later(&["treasury"])];
+    assert!(is_new(&needs, &[], &first));
+    assert!(is_new(&needs, &known[..1], &known[1]));
+    assert!(is_new(&needs, &known, &decision("bob", &["treasury"], true)));
+    assert!(is_new(&needs, &known, &decision("alice", &["treasury"], false)), "a change of mind");
+    for (name, decision) in [("the first again", &known[0]), ("the last again", &known[1])] {
+        assert!(!is_new(&needs, &known, decision), "{name}: an object is read as often as one likes");
+    }
+    let anew = Decision { at: Time(at("2026-01-01T14:00:00Z")), ..known[1].clone() };
+    assert!(!is_new(&needs, &known, &anew), "the object was made anew, and she said the same again");
+}
+
+#[test]
+fn messages_say_what_is_missing() {
+    for (people, groups, words) in [
+        (1, &[][..], "1 more signature"),
+        (2, &[], "2 more signatures"),
+        (0, &["treasury"], "1 more, from group treasury"),
+        (1, &["treasury"], "1 more, from group treasury"),
+        (3, &["treasury"], "3 more, one of them from group treasury"),
+        (0, &["a", "b"], "at least 1 more, from groups a, b"),
+        (2, &["a", "b"], "2 more, from groups a, b"),
+        (3, &["a", "b"], "3 more, among them from groups a, b"),
+        (0, &["treasury\u{200b}"], "1 more, from group treasury\\u{200b}"),
+    ] {
+        let missing = Missing { people, groups: groups.iter().map(|&group| group.to_owned()).collect() };
+        assert_eq!(missing.to_string(), words);
     }
 }
 
@@ -222,7 +311,8 @@ proptest! {
                 decisions.push(decision(&name, &[groups[0].as_str()], true));
             }
         }
-        prop_assert!(decisions.len() <= 4, "{}", decisions.len());
+        // Two who sign again as somebody of the group, and the third.
+        prop_assert!(decisions.len() <= 5, "{}", decisions.len());
         let reached = with_terms(&required, |terms| tally(terms, &decisions) == Tally::Reached);
         let end = with_terms(&required, |terms| {
             let groups = ["security".to_owned()];

@@ -157,13 +157,9 @@ fn sign_one(world: &mut World, draw: &mut Draw, approved: bool) {
 /// As the webhook does it.
 fn sign(world: &mut World, name: &str, (user, group): (&str, &str), approved: bool) {
     let (Some(spec), Some(approval)) = (world.asked.get(name), world.api.approvals.get_mut(name)) else { return };
-    let terms = Terms {
-        digest: &spec.digest,
-        requester: &spec.requester,
-        required: &spec.required,
-        expires_at: spec.expires_at.0,
-    };
-    let closed = approval.reported.as_ref().map(|reported| reported.reason.as_str()).filter(|r| *r != "Pending");
+    let terms = Terms::of(spec);
+    let closed =
+        approval.reported.as_ref().map(|reported| reported.condition.reason.as_str()).filter(|r| *r != "Pending");
     let groups = [group.to_owned()];
     let signer = Signer { user, groups: &groups };
     if may_sign(world.now, &terms, closed, &approval.decisions, signer, approved) != Ok(Answer::Append) {

@@ -1,7 +1,7 @@
 //! Kubernetes Events about Approvals: what was recorded, told where `kubectl describe` shows it. The record is the
 //! truth; an Event that cannot be written is only logged.
 
-use countersign_core::names::shown;
+use countersign_core::escape::{excerpt, shown};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::Approval;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -30,7 +30,7 @@ pub fn of_change(change: &Change, record: Option<&TaskRecord>) -> Option<(String
         Change::SignApproval { name, decision, .. } => {
             // Events of one action are taken for repetitions of each other, and each signature is its own.
             let of = record.and_then(|record| record.approvals.get(name));
-            let place = of.and_then(|a| a.decisions.iter().position(|known| known.says_the_same(decision)));
+            let place = of.and_then(|a| a.decisions.iter().position(|known| known == decision));
             action = format!("Signature{}", place.unwrap_or_default() + 1);
             let verb = if decision.approved { "approved" } else { "rejected" };
             let why = decision.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -85,6 +85,6 @@ pub fn requested(note: String) -> Event {
 }
 
 fn event(type_: EventType, reason: &str, note: String, secondary: Option<ObjectReference>) -> Event {
-    let note = countersign_core::approval::excerpt(&note, 1000);
+    let note = excerpt(&note, 1000);
     Event { type_, reason: reason.to_owned(), note: Some(note), action: reason.to_owned(), secondary }
 }

@@ -1,6 +1,5 @@
 //! From Kubernetes objects to the small views that the core decides on.
 
-use countersign_core::approval::excerpt;
 use countersign_core::json::strict::{self, StrictError, storable};
 use countersign_core::observed::{ApprovalView, PodEnd, PodState, PodView, Report, TaskView};
 use countersign_core::status;
@@ -23,7 +22,10 @@ pub fn task(task: &Task) -> Option<TaskView> {
         name: task.name_any(),
         generation: task.metadata.generation,
         spec: task.spec.clone(),
-        on_behalf_of: task.annotations().get(ANNOTATION_ON_BEHALF_OF).map(|claim| excerpt(&storable(claim), 250)),
+        on_behalf_of: task
+            .annotations()
+            .get(ANNOTATION_ON_BEHALF_OF)
+            .map(|claim| storable(claim).chars().take(250).collect()),
         deleting: task.metadata.deletion_timestamp.is_some(),
         conditions: task.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default(),
     })

@@ -1,8 +1,10 @@
 //! The story of a Task, in the log's order.
 
-use countersign_core::names::{printable, shown};
+use countersign_core::escape::{printable, shown};
 use countersign_core::tlog::{Anchor, Line, entry};
 use serde_json::{Value, json};
+
+use crate::output::{say, say_json};
 
 use super::page::Selected;
 use super::source::Source;
@@ -14,14 +16,18 @@ pub async fn print(source: &Source, selected: &Selected, as_json: bool) -> anyho
         let page = source.page(selected, from, size, false).await?;
         next = page.next;
         for log_entry in &page.lines {
-            println!("{}", line(log_entry, as_json)?);
+            tell_line(&line(log_entry, as_json)?, as_json);
             entries = log_entry.index + 1;
         }
     }
     for anchor in source.anchors(entries, size).await? {
-        println!("{}", anchored(&anchor, entries, as_json));
+        tell_line(&anchored(&anchor, entries, as_json), as_json);
     }
     Ok(())
+}
+
+fn tell_line(line: &str, as_json: bool) {
+    if as_json { say_json(line) } else { say(line) }
 }
 
 /// Where it can be seen outside that all of it was there, or how far.

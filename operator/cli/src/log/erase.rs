@@ -1,11 +1,12 @@
 //! Erases what a Task was given and gave back, for a reason that is logged.
 
 use anyhow::bail;
-use countersign_core::names::printable;
+use countersign_core::escape::printable;
 use countersign_store::{Erased, Store};
 use jiff::Timestamp;
 
 use super::source::find_task;
+use crate::output::say;
 use crate::text::confirm;
 
 pub async fn run(store: &Store, namespace: &str, task: &str, reason: &str, yes: bool) -> anyhow::Result<()> {
@@ -14,15 +15,13 @@ pub async fn run(store: &Store, namespace: &str, task: &str, reason: &str, yes: 
     }
     let found = find_task(store, namespace, task).await?;
     let name = format!("{}/{} ({})", found.namespace, found.name, found.uid);
-    println!("What {} was given, decided on and gave back is erased, for ever.", printable(&name));
-    println!(
-        "Its entries stay in the log, with their hashes, times and names, and so do signatures with their reasons."
-    );
+    say(&format!("What {} was given, decided on and gave back is erased, for ever.", printable(&name)));
+    say("Its entries stay in the log, with their hashes, times and names, and so do signatures with their reasons.");
     if !yes && !confirm("Erase it?")? {
         bail!("nothing was erased");
     }
     match store.erase(&found, reason, Timestamp::now()).await? {
-        Erased::Done(entries) => println!("The payloads of {} entries are gone.", entries.len()),
+        Erased::Done(entries) => say(&format!("The payloads of {} entries are gone.", entries.len())),
         Erased::TooEarly(why) => bail!("{name}: {why}; nothing was erased"),
     }
     Ok(())

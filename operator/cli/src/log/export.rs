@@ -11,6 +11,8 @@ use super::bundle::{ANCHORS, CHECKPOINT, ENTRIES, KEY, ROTATIONS};
 use super::page::{Selected, Snapshot};
 use super::source::Source;
 
+use crate::output::say;
+
 /// The whole log, or some entries with a proof for each, as of the snapshot's checkpoint.
 pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyhow::Result<()> {
     let Snapshot { checkpoint, size, keys, rotations, selection, from } = snapshot;
@@ -46,7 +48,7 @@ pub async fn write(source: &Source, snapshot: &Snapshot, folder: &Path) -> anyho
     if whole {
         tiles(source, *size, folder).await?;
     }
-    println!("{count} of the {size} entries of the checkpoint are in {}", folder.display());
+    say(&format!("{count} of the {size} entries of the checkpoint are in {}", folder.display()));
     Ok(())
 }
 

@@ -6,6 +6,8 @@ use countersign_core::tlog::{entry, leaf};
 
 use super::bundle::Bundle;
 
+use crate::output::say;
+
 /// Says which entries hold a SHA-256.
 pub fn hash(bundle: &Bundle, hex: &str) -> anyhow::Result<()> {
     let digest = Digest::from_hex(hex.trim_start_matches("sha256:")).context("--hash")?;
@@ -25,7 +27,7 @@ pub fn hash(bundle: &Bundle, hex: &str) -> anyhow::Result<()> {
         };
         found += 1;
         let task = opened.task.map(|task| format!(" of {}/{}", task.namespace, task.name)).unwrap_or_default();
-        println!("{hex} stands {as_what}: entry {}, {}{task}, {}", line.index, opened.kind, opened.at);
+        say(&format!("{hex} stands {as_what}: entry {}, {}{task}, {}", line.index, opened.kind, opened.at));
     }
     if found == 0 {
         bail!("{hex} stands in none of these {} entries", bundle.lines.len());

@@ -42,6 +42,7 @@ use self::source::Source;
 use crate::Connection;
 use crate::api::Server;
 use crate::cluster::Cluster;
+use crate::output::say;
 
 #[derive(Args)]
 pub struct Audit {
@@ -209,7 +210,7 @@ pub async fn verify(arguments: &Verify) -> anyhow::Result<()> {
     for stranger in &bundle.strangers {
         report.says(format!("Ignored: {stranger}, which is no part of an export."));
     }
-    println!("{report}");
+    say(&report.to_string());
     match hash {
         Some(hash) => find::hash(&bundle, hash),
         None => Ok(()),
@@ -224,6 +225,6 @@ pub fn consistency(arguments: &Consistency) -> anyhow::Result<()> {
     let said = demands.by_any_key(|key| consistency::check(&old, &bundle, key))?;
     let mut report = Report::default();
     demands.report(&bundle, &mut report, &said)?;
-    println!("{report}");
+    say(&report.to_string());
     Ok(())
 }

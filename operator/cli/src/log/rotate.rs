@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
 
 use crate::cluster::Cluster;
+use crate::output::say;
 
 const SECRET: &str = "countersign-log";
 const KEY: &str = "ed25519.key";
@@ -28,13 +29,15 @@ pub async fn run(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
     getrandom::fill(&mut key).map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
     data.insert(NEXT.to_owned(), ByteString(key.to_vec()));
     secrets.replace(SECRET, &PostParams::default(), &secret).await.with_context(|| format!("Secret {SECRET}"))?;
-    println!("The next key is in Secret {SECRET}; waiting for the operator to log it and sign with it (up to 90 s).");
+    say(&format!(
+        "The next key is in Secret {SECRET}; waiting for the operator to log it and sign with it (up to 90 s)."
+    ));
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
         let data = secrets.get(SECRET).await?.data.unwrap_or_default();
         if data.get(KEY).is_some_and(|current| current.0 == key) {
-            println!(
-                "Done: the log's checkpoints are signed by the new key. Whoever trusts the old one follows it to this one."
+            say(
+                "Done: the log's checkpoints are signed by the new key. Whoever trusts the old one follows it to this one.",
             );
             return Ok(());
         }

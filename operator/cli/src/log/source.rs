@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use super::api::Api;
 use super::page::{PAGE, Page, Selected, Snapshot};
 
+use crate::output::note;
+
 pub enum Source {
     Api(Box<Api>),
     Database(Store),
@@ -110,7 +112,7 @@ async fn export(
     match store.tell(task.as_ref(), &event).await {
         Ok(()) => {}
         Err(error) if error.is_forbidden() => {
-            eprintln!("note: {user} may only read, so the log does not tell of this export")
+            note(&format!("note: {user} may only read, so the log does not tell of this export"))
         }
         Err(error) => return Err(error.into()),
     }

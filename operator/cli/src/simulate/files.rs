@@ -4,8 +4,10 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use countersign_core::names::printable;
+use countersign_core::escape::printable;
 use serde_json::Value;
+
+use crate::output::note;
 
 /// The one Task of a file; `-` is standard input.
 pub fn task(path: &Path) -> anyhow::Result<Value> {
@@ -14,7 +16,7 @@ pub fn task(path: &Path) -> anyhow::Result<Value> {
         read(path)?.into_iter().partition(|object| kind(object) == "Task");
     for other in &others {
         let name = other.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        eprintln!("note: {} {} is not installed by this; what is installed counts", kind(other), printable(name));
+        note(&format!("note: {} {} is not installed by this; what is installed counts", kind(other), printable(name)));
     }
     match (tasks.pop(), tasks.len()) {
         (Some(task), 0) => Ok(task),

@@ -9,11 +9,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Args;
+use countersign_core::escape::escaped_json;
 use countersign_core::simulate::{Replay, Simulation};
 use http::Method;
 use serde_json::{Value, json};
 
 use crate::api::{self, Server};
+use crate::output::{say, say_json};
 use crate::{Connection, cluster};
 
 /// Where a Task is not feasible.
@@ -62,7 +64,12 @@ pub async fn run(arguments: Simulate, connection: &Connection) -> anyhow::Result
     let answer = api::ask(&client, Method::POST, &path, asked.to_string().as_bytes()).await?;
     let answer: Value = serde_json::from_slice(&answer).with_context(|| format!("the API's answer to {path}"))?;
     let feasible = answer.get("feasible").is_none_or(|feasible| *feasible == json!(true));
-    println!("{}", shown(answer, &output, last.is_some())?);
+    let told = shown(answer, &output, last.is_some())?;
+    if output == "json" {
+        say_json(&told)
+    } else {
+        say(&told)
+    }
     Ok(if feasible { ExitCode::SUCCESS } else { ExitCode::from(NOT_FEASIBLE) })
 }
 
@@ -73,7 +80,7 @@ fn namespace_of(task: &Value) -> Option<&str> {
 fn shown(answer: Value, output: &str, past: bool) -> anyhow::Result<String> {
     Ok(match (output, past) {
         ("json", _) => serde_json::to_string_pretty(&answer)?,
-        ("yaml", _) => serde_saphyr::to_string(&answer)?.trim_end().to_owned(),
+        ("yaml", _) => serde_saphyr::to_string(&escaped_json(answer))?.trim_end().to_owned(),
         (_, false) => text::simulation(&serde_json::from_value::<Simulation>(answer)?),
         (_, true) => text::replay(&serde_json::from_value::<Replay>(answer)?),
     })

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use countersign_core::budget::Window;
-use countersign_core::names::{printable, shown};
+use countersign_core::escape::{printable, shown};
 use countersign_core::simulate::{
     ApprovalOutlook, BudgetOutlook, Comparison, Finding, Replay, Risk, Simulation, StepDecision, StepOutlook,
 };

@@ -2,19 +2,21 @@
 //! merely written down.
 
 mod brief;
+mod readable;
 mod seal;
 mod sign;
 mod tally;
 
-pub use brief::{differences, excerpt};
+pub use brief::differences;
+pub use readable::readable;
 pub use seal::{Seal, SealError};
 pub use sign::{Answer, Refused, Signer, may_sign};
-pub use tally::{Tally, tally};
+pub use tally::{Missing, Tally, is_new, people, tally};
 
-use countersign_crds::{ApprovalScope, Identity, Required};
+use countersign_crds::{ApprovalScope, ApprovalSpec, Identity, Required};
 use jiff::Timestamp;
 
-use crate::names::shown;
+use crate::escape::shown;
 use crate::time::GoDuration;
 
 /// How long signatures are awaited where no rule says otherwise.
@@ -71,6 +73,18 @@ pub struct Terms<'a> {
     pub requester: &'a Identity,
     pub required: &'a Required,
     pub expires_at: Timestamp,
+}
+
+impl<'a> Terms<'a> {
+    /// Those of an Approval's object.
+    pub fn of(spec: &'a ApprovalSpec) -> Terms<'a> {
+        Terms {
+            digest: &spec.digest,
+            requester: &spec.requester,
+            required: &spec.required,
+            expires_at: spec.expires_at.0,
+        }
+    }
 }
 
 /// The `NAMESPACE/NAME` of a service account's user name; `None` for everybody else.

@@ -4,9 +4,9 @@ use countersign_crds::Decision;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::names::shown;
-
-use super::{Tally, Terms, eligible, tally};
+use super::tally::{replaces, said};
+use super::{Missing, Tally, Terms, eligible, tally};
+use crate::escape::shown;
 
 /// Whoever wants to sign, as the API server saw them.
 #[derive(Clone, Copy, Debug)]
@@ -20,8 +20,8 @@ pub struct Signer<'a> {
 pub enum Answer {
     /// It is added to those that are there.
     Append,
-    /// This person has said just that already; saying it again changes nothing, so that a manifest which
-    /// says it can be applied for ever.
+    /// This person has said just that already, as a member of the same groups, or it is over; saying it again changes
+    /// nothing, so that a manifest which says it can be applied for ever.
     AlreadySaid,
 }
 
@@ -61,27 +61,49 @@ pub fn may_sign(
     signer: Signer<'_>,
     approved: bool,
 ) -> Result<Answer, Refused> {
-    if decisions.iter().any(|decision| decision.user == signer.user && decision.approved == approved) {
+    let before = said(terms.required, decisions, signer.user, approved);
+    if before.is_some_and(|said| !replaces(terms.required, said, now, signer.groups)) {
         return Ok(Answer::AlreadySaid);
     }
-    eligible(terms, signer)?;
+    match refusal(now, terms, closed, decisions, signer, approved, before.is_some()) {
+        None => Ok(Answer::Append),
+        // They are of other groups now, and it comes too late to matter.
+        Some(_) if before.is_some() => Ok(Answer::AlreadySaid),
+        Some(refused) => Err(refused),
+    }
+}
+
+/// Why this signature is refused. What somebody says `again`, as somebody of other groups, replaces what they said.
+fn refusal(
+    now: Timestamp,
+    terms: &Terms<'_>,
+    closed: Option<&str>,
+    decisions: &[Decision],
+    signer: Signer<'_>,
+    approved: bool,
+    again: bool,
+) -> Option<Refused> {
+    if let Err(refused) = eligible(terms, signer) {
+        return Some(refused);
+    }
     let tally = tally(terms, decisions);
     if let Tally::Rejected { by } = tally {
-        return Err(Refused::Rejected(shown(&by.user)));
+        return Some(Refused::Rejected(shown(&by.user)));
     }
     if now >= terms.expires_at {
-        return Err(Refused::Expired(terms.expires_at));
+        return Some(Refused::Expired(terms.expires_at));
     }
     if let Some(state) = closed {
-        return Err(Refused::Closed(state.to_owned()));
+        return Some(Refused::Closed(state.to_owned()));
     }
     match tally {
-        Tally::Rejected { by } => Err(Refused::Rejected(shown(&by.user))),
-        Tally::Reached => Err(Refused::Enough(terms.required.count)),
-        Tally::Waiting { .. } if !approved => Ok(Answer::Append),
-        Tally::Waiting { more, groups } => {
-            let helps = signer.groups.iter().any(|group| groups.contains(group));
-            if more > 0 || helps { Ok(Answer::Append) } else { Err(Refused::OtherGroups(groups.join(", "))) }
+        Tally::Rejected { by } => Some(Refused::Rejected(shown(&by.user))),
+        Tally::Reached => Some(Refused::Enough(terms.required.count)),
+        Tally::Waiting(_) if !approved || again => None,
+        Tally::Waiting(Missing { people, groups }) => {
+            let helps = people > 0 || signer.groups.iter().any(|group| groups.contains(group));
+            (!helps)
+                .then(|| Refused::OtherGroups(groups.iter().map(|group| shown(group)).collect::<Vec<_>>().join(", ")))
         }
     }
 }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use countersign_crds::{AgentStatus, WindowStatus};
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::line::{Budgets, Line, LineKey};
 use super::weigh::Balance;
 use super::window::Window;
+use crate::condition::condition;
 use crate::money::Money;
 use crate::status::time;
 
@@ -36,7 +36,7 @@ pub fn agent_status(
         })
     };
     let percent = budgets.lines.iter().filter_map(|line| used_percent(line.limit?, of(line))).max();
-    let condition = match (&budgets.unreadable, percent) {
+    let said = match (&budgets.unreadable, percent) {
         (Some(why), _) => Some(("Unknown", "Unreadable", why.clone())),
         (None, None) => None,
         (None, Some(percent)) => {
@@ -49,17 +49,9 @@ pub fn agent_status(
             Some((status, reason, format!("{percent} percent of its tightest limit are spent or held")))
         }
     };
-    let condition = condition.map(|(status, reason, message)| {
-        let last = last.and_then(|last| last.conditions.iter().find(|c| c.type_ == KIND && c.status == status));
-        Condition {
-            type_: KIND.to_owned(),
-            status: status.to_owned(),
-            reason: reason.to_owned(),
-            message,
-            observed_generation: generation,
-            last_transition_time: last.map_or(time(now), |last| last.last_transition_time.clone()),
-        }
-    });
+    let last = last.map(|last| last.conditions.as_slice()).unwrap_or_default();
+    let condition =
+        said.map(|(status, reason, message)| condition(now, generation, last, (KIND, status, reason), &message));
     AgentStatus {
         observed_generation: generation,
         conditions: condition.into_iter().collect(),

@@ -1,18 +1,19 @@
 //! The deeds that are owed to a record: what it says should be in the cluster and is not, and the reverse.
 
 use countersign_crds::{
-    ApprovalSpec, CoveredStep, EffectClass, OwnedReference, PlanSpec, RuleReference, SkillSpec, Subject,
+    ApprovalSpec, CoveredStep, Effect, EffectClass, OwnedReference, PlanSpec, PolicyMode, RuleReference, SkillSpec,
+    Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Map;
+use serde_json::{Map, json};
 
 use super::view::View;
-use crate::approval::excerpt;
 use crate::effect::Act;
 use crate::observed::{PodState, TaskView};
 use crate::payment::Payment;
 use crate::record::{
-    ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, EndingCause, RecordedPlan, TaskRecord,
+    ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, EndingCause, RecordedPlan, RuleDecision,
+    TaskRecord,
 };
 use crate::status;
 
@@ -61,8 +62,8 @@ fn report_or_create(view: &View<'_>, approval: &ApprovalRecord) -> Option<Act> {
         let spec = approval_spec(task, approval).filter(|_| approval.is_open())?;
         return Some(Act::CreateApproval { name, spec: Box::new(spec) });
     };
-    let status = status::approval_status(view.now, approval, seen.generation);
     let reported = seen.reported.as_ref();
+    let status = status::approval_status(view.now, approval, seen.generation, reported);
     if reported == status::reported(&status).as_ref() {
         return None;
     }
@@ -102,31 +103,47 @@ fn subject(covered: &Covered) -> Subject {
     let text = |pointer: &str| binding.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
     let contract: Option<SkillSpec> =
         binding.pointer("/skill/spec").and_then(|value| serde_json::from_value(value.clone()).ok());
-    let rule = |rule: &crate::record::RuleDecision| RuleReference {
+    let rule = |rule: &RuleDecision| RuleReference {
         policy: rule.policy.clone(),
         rule: rule.rule.clone(),
-        message: rule.message.as_deref().map(|message| excerpt(message, 250)),
+        message: rule.message.clone(),
     };
     Subject {
         skill: text("/skill/name"),
         effect: contract.as_ref().map_or(EffectClass::Irreversible, |contract| contract.effect),
         input: binding.get("input").and_then(|v| v.as_object()).cloned().unwrap_or_else(Map::new),
         image: text("/image"),
-        egress: contract
-            .iter()
-            .flat_map(|contract| &contract.egress)
-            .map(|egress| excerpt(&egress.to_string(), 250))
-            .collect(),
+        command: contract.as_ref().and_then(command),
+        program: contract.as_ref().and_then(|contract| contract.builtin.as_ref()?.program.clone()),
+        egress: contract.iter().flat_map(|contract| &contract.egress).map(ToString::to_string).collect(),
         payment: binding
             .get("payment")
             .and_then(|payment| serde_json::from_value::<Payment>(payment.clone()).ok())
             .map(|payment| payment.to_string()),
         cost_ceiling: contract.as_ref().and_then(|contract| contract.cost.as_ref()).map(|cost| cost.ceiling.clone()),
-        rules: covered.rules.iter().take(64).map(rule).collect(),
+        rules: covered.rules.iter().filter(|rule| bears(rule)).take(64).map(rule).collect(),
         // What the store knows besides is added when the Approval is made.
         earlier: Vec::new(),
         since_last_approved: None,
     }
+}
+
+/// What runs, as one line of JSON.
+fn command(contract: &SkillSpec) -> Option<String> {
+    match (&contract.image, &contract.builtin) {
+        (Some(image), _) => Some(json!(image.command).to_string()),
+        (None, Some(builtin)) => Some(builtin.name.as_str().to_owned()),
+        (None, None) => None,
+    }
+}
+
+/// Whether a rule asked for the signature, or for this Skill in the place of another.
+fn bears(rule: &RuleDecision) -> bool {
+    let tightens = match rule.effect {
+        Effect::RequireApproval | Effect::Downgrade => true,
+        Effect::Allow | Effect::Deny => false,
+    };
+    tightens && rule.mode == PolicyMode::Enforce
 }
 
 fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord) -> Option<Act> {

@@ -3,9 +3,9 @@
 use countersign_crds::Decision;
 
 use super::view::View;
-use crate::approval::{Tally, tally};
+use crate::approval::{Tally, is_new, tally};
 use crate::blocked::BlockedReasons;
-use crate::names::shown;
+use crate::escape::shown;
 use crate::record::{ApprovalRecord, ApprovalState, Change, StepOutcome, TaskRecord};
 
 pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
@@ -33,28 +33,28 @@ fn follow_one(view: &View<'_>, record: &TaskRecord, approval: &ApprovalRecord) -
             let decided = Change::DecideApproval { name: name.clone(), approved: false, at };
             [decided].into_iter().chain(rejected(view, record, approval, "ApprovalRejected", &message)).collect()
         }
-        Tally::Waiting { .. } if at >= approval.expires_at => {
-            let message = format!("approval {name} expired at {} without the signatures it takes", approval.expires_at);
+        Tally::Waiting(missing) if at >= approval.expires_at => {
+            let message = format!("approval {name} expired at {}; it still lacked {missing}", approval.expires_at);
             let expired = Change::ExpireApproval { name: name.clone(), at };
             [expired].into_iter().chain(rejected(view, record, approval, "ApprovalExpired", &message)).collect()
         }
-        Tally::Waiting { .. } => Vec::new(),
+        Tally::Waiting(_) => Vec::new(),
     }
 }
 
 /// The decisions that are seen and not yet recorded, of this very digest and in time. What a person has said
-/// once is recorded once, also where the object was made anew and they said it again.
+/// once is recorded once, also where the object was made anew and they said it again; of other groups they say it anew.
 fn new_signatures(view: &View<'_>, approval: &ApprovalRecord) -> Vec<Decision> {
     let Some(seen) = view.observed.approvals.get(&approval.name) else { return Vec::new() };
     let digest = approval.digest.to_string();
-    let mut new: Vec<Decision> = Vec::new();
+    let mut known = approval.decisions.clone();
     for decision in &seen.decisions {
-        let said = approval.decisions.iter().chain(&new).any(|known| known.says_the_same(decision));
-        if decision.digest == digest && decision.at.0 < approval.expires_at && !said {
-            new.push(decision.clone());
+        let in_time = decision.digest == digest && decision.at.0 < approval.expires_at;
+        if in_time && is_new(&approval.required, &known, decision) {
+            known.push(decision.clone());
         }
     }
-    new
+    known.split_off(approval.decisions.len())
 }
 
 /// Every step that it was for and that has not run is over.

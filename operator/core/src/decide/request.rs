@@ -9,6 +9,7 @@ use serde_json::json;
 use super::view::View;
 use crate::approval::Ask;
 use crate::digest::{self, Digest};
+use crate::escape::escaped_json;
 use crate::judge::{Judgement, Prepared};
 use crate::money::Money;
 use crate::names;
@@ -106,7 +107,9 @@ fn gather(
 /// About how many bytes of an Approval a step takes: it shows what is bound, and the rules.
 fn size(covered: &Covered) -> usize {
     let Covered { attempt: _, digest: _, binding, rules } = covered;
-    binding.to_string().len() + json!(rules).to_string().len()
+    // As it is shown, with what hides spelt out.
+    let shown = |value: serde_json::Value| escaped_json(value).to_string().len();
+    shown(binding.clone()) + shown(json!(rules))
 }
 
 /// Whether everything that the step's input and condition refer to is settled.

@@ -11,6 +11,7 @@ use crate::approval::Ask;
 use crate::blocked::BlockedReason;
 use crate::bounds::TIMEOUT;
 use crate::digest;
+use crate::escape::printable;
 use crate::payment::{Payment, payment};
 use crate::record::{Launch, RuleDecision};
 use crate::sandbox::needs_broker;
@@ -118,7 +119,9 @@ pub(super) fn prepare(
 /// that it asked.
 fn excluded(case: &Case<'_>) -> Vec<RbacSubject> {
     let owners = case.agent.agent().into_iter().flat_map(|agent| agent.spec.owners.iter().cloned());
-    let behind = case.request.on_behalf_of.as_deref().map(str::trim).filter(|claim| !claim.is_empty());
+    let claim = case.request.on_behalf_of.as_deref().map(str::trim);
+    // What people read names nobody by what they cannot see; it is shown as a claim all the same.
+    let behind = claim.filter(|claim| !claim.is_empty() && printable(claim) == **claim);
     let all: BTreeSet<RbacSubject> = owners.chain(behind.map(RbacSubject::user)).collect();
     all.into_iter().collect()
 }

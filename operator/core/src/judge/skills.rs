@@ -10,7 +10,7 @@ use crate::approval::Ask;
 use crate::blocked::Blocked;
 use crate::budget::{BudgetDecision, Later, Weighed};
 use crate::plan::check_schema;
-use crate::policy::{Ruling, Verdict, both};
+use crate::policy::{Combined, Verdict, both};
 use crate::problem;
 use crate::record::RuleDecision;
 
@@ -79,7 +79,7 @@ impl Wait {
     /// What becomes of a step that waits for this, where the cheaper Skill came to `found`.
     fn unless(self, found: Judgement) -> Judgement {
         let why = match found {
-            Judgement::Blocked { blocked: Blocked { until, .. }, budget: Some(budget) } => {
+            Judgement::Blocked { blocked: Blocked { reason: _, message: _, until }, budget: Some(budget) } => {
                 return self.sooner(Wait { budget, until }).deferred();
             }
             Judgement::Skip | Judgement::Permitted(_) | Judgement::NeedsApproval { .. } => return found,
@@ -88,7 +88,7 @@ impl Wait {
             }
             Judgement::Invalid { reason: _, message }
             | Judgement::Denied { message, rules: _, budget: _ }
-            | Judgement::Blocked { blocked: Blocked { message, .. }, budget: None } => message,
+            | Judgement::Blocked { blocked: Blocked { reason: _, message, until: _ }, budget: None } => message,
         };
         let Wait { budget, until } = self;
         let own = budget.message.clone().unwrap_or_default();
@@ -123,9 +123,9 @@ impl PolicyJudge {
             if !problems.is_empty() {
                 return Err(invalid("InvalidInput", problem::join(&problems).trim_start_matches('.').to_owned()));
             }
-            let Verdict { ruling, risk, rules } = self.verdict(case, &name, contract, input)?;
+            let Verdict { combined, risk, rules } = self.verdict(case, &name, contract, input)?;
             path.rules.extend(rules);
-            let Ruling::Allowed { downgrade, ask } = ruling else { return Err(denied(&path.rules)) };
+            let Combined::Allowed { downgrade, ask } = combined else { return Err(denied(&path.rules)) };
             let risk = path.ask(ask, risk);
             path.seen.push(name.clone());
             let cheaper = contract.downgrade_to.clone().filter(|next| !path.seen.contains(next));

@@ -41,7 +41,7 @@ impl Layer {
 
 /// What Policy says of a step with one Skill.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Ruling {
+pub enum Combined {
     Denied,
     Allowed {
         /// Only the Skill's `downgradeTo` may run in its place, which is judged in turn.
@@ -60,11 +60,11 @@ pub enum Ruling {
 /// | Downgrade | downgraded | downgraded | downgraded and signed for | denied |
 /// | RequireApproval | signed for | downgraded and signed for | signed for, as both ask | denied |
 #[must_use]
-pub fn combine(cluster: Layer, namespace: Layer) -> Ruling {
+pub fn combine(cluster: Layer, namespace: Layer) -> Combined {
     match (&cluster, &namespace) {
         // Only the cluster's rules allow.
-        (Layer::Silent | Layer::Deny, _) | (_, Layer::Deny) => Ruling::Denied,
-        (_, Layer::Silent | Layer::Allow | Layer::Downgrade | Layer::RequireApproval(_)) => Ruling::Allowed {
+        (Layer::Silent | Layer::Deny, _) | (_, Layer::Deny) => Combined::Denied,
+        (_, Layer::Silent | Layer::Allow | Layer::Downgrade | Layer::RequireApproval(_)) => Combined::Allowed {
             downgrade: cluster == Layer::Downgrade || namespace == Layer::Downgrade,
             ask: both(cluster.ask(), namespace.ask()),
         },
@@ -102,22 +102,40 @@ mod tests {
     fn the_combination_is_what_its_table_says() {
         let (silent, allow, downgrade, deny) = (Layer::Silent, Layer::Allow, Layer::Downgrade, Layer::Deny);
         let sign = Layer::RequireApproval(Ask::default());
-        let allowed = |downgrade, signed: bool| Ruling::Allowed { downgrade, ask: signed.then(Ask::default) };
+        let allowed = |downgrade, signed: bool| Combined::Allowed { downgrade, ask: signed.then(Ask::default) };
         let columns = [&silent, &allow, &downgrade, &sign, &deny];
         let table = [
-            (&silent, [Ruling::Denied, Ruling::Denied, Ruling::Denied, Ruling::Denied, Ruling::Denied]),
-            (&deny, [Ruling::Denied, Ruling::Denied, Ruling::Denied, Ruling::Denied, Ruling::Denied]),
+            (&silent, [Combined::Denied, Combined::Denied, Combined::Denied, Combined::Denied, Combined::Denied]),
+            (&deny, [Combined::Denied, Combined::Denied, Combined::Denied, Combined::Denied, Combined::Denied]),
             (
                 &allow,
-                [allowed(false, false), allowed(false, false), allowed(true, false), allowed(false, true), Ruling::Denied],
+                [
+                    allowed(false, false),
+                    allowed(false, false),
+                    allowed(true, false),
+                    allowed(false, true),
+                    Combined::Denied,
+                ],
             ),
             (
                 &downgrade,
-                [allowed(true, false), allowed(true, false), allowed(true, false), allowed(true, true), Ruling::Denied],
+                [
+                    allowed(true, false),
+                    allowed(true, false),
+                    allowed(true, false),
+                    allowed(true, true),
+                    Combined::Denied,
+                ],
             ),
             (
                 &sign,
-                [allowed(false, true), allowed(false, true), allowed(true, true), allowed(false, true), Ruling::Denied],
+                [
+                    allowed(false, true),
+                    allowed(false, true),
+                    allowed(true, true),
+                    allowed(false, true),
+                    Combined::Denied,
+                ],
             ),
         ];
         for (cluster, row) in table {

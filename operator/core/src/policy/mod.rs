@@ -9,7 +9,7 @@ mod set;
 mod verdict;
 
 pub(crate) use layers::both;
-pub use layers::{Layer, Ruling, combine};
+pub use layers::{Combined, Layer, combine};
 pub(crate) use partial::{NOT_KNOWN, OpenRule};
 pub use set::{PolicySet, compile_rule};
 pub use verdict::Verdict;

@@ -3,7 +3,7 @@
 use countersign_crds::{ApprovalRequirement, Effect, PolicyMode, Required, RiskClass, Rule};
 use serde_json::{Map, Value};
 
-use super::layers::{Layer, Ruling, combine};
+use super::layers::{Combined, Layer, combine};
 use super::set::{CompiledPolicy, PolicySet};
 use crate::approval::Ask;
 use crate::cel::{EvalError, Expression, Fence, Variables};
@@ -13,7 +13,7 @@ use crate::record::RuleDecision;
 /// What all Policies together say of a step, and every rule that matched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
-    pub ruling: Ruling,
+    pub combined: Combined,
     /// The highest risk of the rules that matched and bind.
     pub risk: RiskClass,
     pub rules: Vec<RuleDecision>,
@@ -51,7 +51,7 @@ impl PolicySet {
         if cluster == Layer::Silent {
             rules.push(no_match(digest));
         }
-        Ok(Verdict { ruling: combine(cluster, own), risk, rules })
+        Ok(Verdict { combined: combine(cluster, own), risk, rules })
     }
 }
 

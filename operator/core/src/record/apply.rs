@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use thiserror::Error;
 
-use crate::approval::{Tally, tally};
+use crate::approval::{Tally, is_new, tally};
 
 use super::{
     ApprovalRecord, ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, Deferral, Reservation,
@@ -80,7 +80,7 @@ impl TaskRecord {
                 else {
                     return refuse("signApproval", "it is not waiting for signatures");
                 };
-                if approval.decisions.iter().any(|known| known.says_the_same(decision)) {
+                if !is_new(&approval.required, &approval.decisions, decision) {
                     return refuse("signApproval", "that signature is recorded already");
                 }
                 approval.decisions.push(decision.clone());
@@ -95,7 +95,7 @@ impl TaskRecord {
                 let settled = match tally(&approval.terms(&digest), &approval.decisions) {
                     Tally::Reached => *approved,
                     Tally::Rejected { .. } => !*approved,
-                    Tally::Waiting { .. } => false,
+                    Tally::Waiting(_) => false,
                 };
                 if !settled {
                     return refuse("decideApproval", "its signatures do not say so");

@@ -7,7 +7,7 @@ use super::simulation::ApprovalOutlook;
 use super::walk::Passed;
 use crate::approval::Ask;
 use crate::decide::MOST_STEPS;
-use crate::names::shown;
+use crate::escape::shown;
 use crate::observed::TaskView;
 use crate::record::RecordedPlan;
 

@@ -243,7 +243,11 @@ impl<'a> Explorer<'a> {
                 let approval = self.approval(state);
                 let digest = approval.digest.to_string();
                 // As the webhook reads it off the status.
-                let closed = state.reported.as_ref().map(|it| it.reason.as_str()).filter(|reason| *reason != "Pending");
+                let closed = state
+                    .reported
+                    .as_ref()
+                    .map(|it| it.condition.reason.as_str())
+                    .filter(|reason| *reason != "Pending");
                 let (now, terms, seen) = (instant(state.late), approval.terms(&digest), self.seen(state));
                 let signer = Signer { user, groups: &groups };
                 let full = state.truth.len() >= self.world.signatures;
@@ -327,7 +331,7 @@ impl<'a> Explorer<'a> {
             return Err("stayed open although the Task was cancelled");
         }
         let signed = after.truth.len() > before.truth.len();
-        let closed = before.reported.as_ref().is_some_and(|reported| reported.reason != "Pending");
+        let closed = before.reported.as_ref().is_some_and(|reported| reported.condition.reason != "Pending");
         if signed && (before.late || closed) {
             return Err("a signature was taken too late");
         }

@@ -102,7 +102,9 @@ impl State {
         let (mut entries, mut truth) = (entries.clone(), truth.clone());
         entries.sort_unstable();
         truth.sort_unstable();
-        (late, guarded, cancelled, edits, entries, format!("{reported:?}"), ran, truth).hash(&mut hasher);
+        // When it was reported means nothing.
+        let reported = reported.as_ref().map(|it| (&it.condition.reason, &it.condition.message, &it.signed));
+        (late, guarded, cancelled, edits, entries, reported, ran, truth).hash(&mut hasher);
         (approvals, steps, format!("{:?} {:?}", record.ending, record.finished)).hash(&mut hasher);
         hasher.finish()
     }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use countersign_core::agent::Acting;
 use countersign_core::budget::{Balance, Budgets, Scope, Window};
 use countersign_core::effect::{Act, Decision};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{Change, StepOutcome};
-use countersign_crds::{AgentSpec, Required, RiskClass};
+use countersign_crds::{Required, RiskClass};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -65,7 +66,11 @@ fn a_namespace_can_only_tighten_and_a_downgrade_frees_nobody_of_a_signature() {
         ]);
         let (runs, asked) = outcome(&bed.look());
         assert_eq!(runs, skill, "{name}");
-        assert_eq!(asked.as_ref().map(|(required, _)| required.groups.clone()), groups.map(|g| g.iter().map(|&g| g.to_owned()).collect()), "{name}");
+        assert_eq!(
+            asked.as_ref().map(|(required, _)| required.groups.clone()),
+            groups.map(|g| g.iter().map(|&g| g.to_owned()).collect()),
+            "{name}"
+        );
         if let Some((_, risk)) = asked {
             assert_eq!(risk, RiskClass::Medium, "{name}: what is asked for keeps its risk");
             bed.sign("alice", true);
@@ -89,7 +94,11 @@ fn a_namespaces_signature_never_brings_back_what_the_cluster_downgraded() {
     bed.observed.policies = policies(&[("ops", rule("Downgrade")), ("team", rule("RequireApproval"))]);
     let decision = bed.look();
     let step = &decision.record.unwrap().steps["only"];
-    assert_eq!(step.state, StepOutcome::Rejected, "there is nothing to downgrade it to, and it is not signed for instead");
+    assert_eq!(
+        step.state,
+        StepOutcome::Rejected,
+        "there is nothing to downgrade it to, and it is not signed for instead"
+    );
 }
 
 /// A dear step of an Agent that has spent its day, and what becomes of it.
@@ -111,22 +120,28 @@ fn dear(cheaper: &str) -> Bed {
     bed.skill("rejects", json!({"cost": price("0.9"), "overBudget": "Reject"}));
     bed.skill("of-another-schema", json!({"cost": price("0.1"), "input": {"properties": {"n": {"type": "string"}}}}));
     bed.skill("downgraded-to-nothing", json!({"cost": price("0.1")}));
-    bed.skill("shows-a-secret", json!({
-        "cost": price("0.1"),
-        "egress": [{"host": "api.example.com", "credential": {"secret": "not-there", "key": "k"}}],
-    }));
+    bed.skill(
+        "shows-a-secret",
+        json!({
+            "cost": price("0.1"),
+            "egress": [{"host": "api.example.com", "credential": {"secret": "not-there", "key": "k"}}],
+        }),
+    );
     bed.skill("then-denied", json!({"cost": price("0.9"), "downgradeTo": "denied"}));
     bed.skill("then-fits", json!({"cost": price("0.9"), "downgradeTo": "fits"}));
     bed.skill("ring", json!({"cost": price("0.9"), "downgradeTo": "dear"}));
     let known: Vec<String> = bed.observed.skills.keys().filter(|name| *name != "not-for-the-agent").cloned().collect();
     let agent = json!({"allowedSkills": known, "budget": {"daily": "10"}});
-    bed.observed.agent = Some(serde_json::from_value::<AgentSpec>(agent).unwrap());
-    bed.observed.policies = policies(&[("ops", json!([
+    bed.observed.agent = Acting::of("team", "bond", serde_json::from_value(agent).unwrap());
+    bed.observed.policies = policies(&[(
+        "ops",
+        json!([
         {"name": "no", "match": "skill.name == 'denied'", "effect": "Deny"},
         {"name": "less", "match": "skill.name == 'downgraded-to-nothing'", "effect": "Downgrade"},
-        {"name": "all", "match": "true", "effect": "Allow"}]))]);
+        {"name": "all", "match": "true", "effect": "Allow"}]),
+    )]);
     let observed = &bed.observed;
-    let budgets = Budgets::of(bed.now, observed.task.as_ref().unwrap(), observed.agent.as_ref(), &observed.policies);
+    let budgets = Budgets::of(bed.now, observed.task.as_ref().unwrap(), observed.agent.agent(), &observed.policies);
     let day = budgets.lines.iter().find(|line| line.key.scope == Scope::Agent && line.key.window == Window::Day);
     let spent = Balance { spent: "9.5".parse().unwrap(), held: "0".parse().unwrap() };
     bed.observed.balances.insert(day.unwrap().key.clone(), spent);
@@ -193,9 +208,12 @@ fn what_never_fits_waits_for_the_cheaper_skill_that_may() {
 #[test]
 fn what_is_too_dear_is_signed_for_where_the_dear_one_was() {
     let mut bed = dear("fits");
-    bed.observed.policies = policies(&[("ops", json!([
+    bed.observed.policies = policies(&[(
+        "ops",
+        json!([
         {"name": "sign", "match": "skill.name == 'dear'", "effect": "RequireApproval", "risk": "High"},
-        {"name": "all", "match": "true", "effect": "Allow"}]))]);
+        {"name": "all", "match": "true", "effect": "Allow"}]),
+    )]);
     let (skill, asked) = outcome(&bed.look());
     assert_eq!((skill.as_str(), asked.map(|(_, risk)| risk)), ("fits", Some(RiskClass::High)));
 }

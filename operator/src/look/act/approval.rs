@@ -1,10 +1,10 @@
 //! Puts what will run before people: with what earlier steps returned, and how it differs from what was approved last.
 
-use countersign_core::approval::{differences, excerpt};
+use countersign_core::approval::{Missing, differences, readable};
 use countersign_core::digest;
 use countersign_core::plan::CompiledStep;
 use countersign_core::record::{Covered, TaskRecord};
-use countersign_crds::{Approval, ApprovalSpec, EarlierOutput, SinceLastApproved, Step, Subject};
+use countersign_crds::{Approval, ApprovalSpec, EarlierOutput, Required, SinceLastApproved, Step, Subject};
 use countersign_store::StoreError;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -16,9 +16,8 @@ use crate::look::context::Context;
 use crate::look::error::Error;
 use crate::look::events;
 
-/// How many outputs are shown, and how many characters of each.
+/// How many outputs are shown.
 const OUTPUTS: usize = 16;
-const OUTPUT_CHARS: usize = 1024;
 
 pub(super) async fn create(
     context: &Context,
@@ -32,6 +31,7 @@ pub(super) async fn create(
     for covered in &mut spec.covers {
         brief(context, record, name, &covered.step.clone(), &mut covered.subject).await?;
     }
+    let mut spec = readable(spec);
     fit(&mut spec);
     let mut approval = Approval::new(name, spec);
     approval.metadata = task.metadata(name);
@@ -39,16 +39,10 @@ pub(super) async fn create(
     let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
     match approvals.create(&params, &approval).await {
         Ok(made) => {
-            let required = &made.spec.required;
-            let groups = if required.groups.is_empty() {
-                String::new()
-            } else {
-                format!(", somebody of each of {} among them", required.groups.join(", "))
-            };
-            let note = format!(
-                "step {} of Task {} waits for {} signature(s){groups}, until {}",
-                made.spec.step, task.name, required.count, made.spec.expires_at.0
-            );
+            let Required { count, groups, service_accounts: _, excluded: _ } = made.spec.required.clone();
+            let missing = Missing { people: count as usize, groups };
+            let (step, until) = (&made.spec.step, made.spec.expires_at.0);
+            let note = format!("step {step} of Task {} waits for {missing}, until {until}", task.name);
             let uid = made.uid().unwrap_or_default();
             events::tell(&context.recorder, &task.namespace, name, uid, events::requested(note)).await;
             Ok(())
@@ -73,7 +67,7 @@ async fn brief(
         let shown = outputs.into_iter().map(|(step, output)| EarlierOutput {
             step,
             digest: digest::of_json(&output).map(|digest| digest.to_string()).unwrap_or_default(),
-            output: excerpt(&output.to_string(), OUTPUT_CHARS),
+            output: output.to_string(),
         });
         subject.earlier = shown.collect();
     }

@@ -1,6 +1,7 @@
 //! Turns `spec.approved` and `spec.reason` into a decision that carries the identity of whoever sent them.
 
 use countersign_core::approval::{Answer, Refused, Seal, Signer, Terms, may_sign};
+use countersign_core::escape::escaped;
 use countersign_crds::{Approval, ApprovalSpec, Decision};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
@@ -11,6 +12,8 @@ use super::review::Refusal;
 
 /// As many as the schema holds.
 const REASON_CHARS: usize = 1024;
+/// How many decisions the schema holds.
+const DECISIONS: usize = 32;
 
 /// A new Approval: only the operator makes them, and none is made with a decision in it.
 pub fn check_new(user: &UserInfo, service_account: &str, new: &ApprovalSpec) -> Result<(), Refusal> {
@@ -54,6 +57,7 @@ pub fn stamp(
             Some(_) => Err(Refusal::invalid("spec.reason: goes with spec.approved; set both in one patch")),
         };
     };
+    let now = in_seconds(now);
     let reason = checked(new.reason.as_deref())?;
     let Some(username) = user.username.as_deref().filter(|name| !name.is_empty()) else {
         return Err(Refusal::forbidden("the request has no user"));
@@ -62,14 +66,15 @@ pub fn stamp(
     let seen = seal.sealed(&uid, &old.spec.decisions);
     let groups = user.groups.clone().unwrap_or_default();
     let signer = Signer { user: username, groups: &groups };
-    let terms = Terms {
-        digest: &old.spec.digest,
-        requester: &old.spec.requester,
-        required: &old.spec.required,
-        expires_at: old.spec.expires_at.0,
-    };
-    match may_sign(now, &terms, closed(old), &seen, signer, approved) {
+    match may_sign(now, &Terms::of(&old.spec), closed(old), &seen, signer, approved) {
         Ok(Answer::AlreadySaid) => return Ok(Stamped { spec, signed: false }),
+        Ok(Answer::Append) if approved && old.spec.decisions.len() + 1 >= DECISIONS => {
+            let message = format!(
+                "spec.decisions: holds {} entries and keeps its last place for a no; delete this Approval, and the operator makes it anew with what was recorded",
+                DECISIONS - 1
+            );
+            return Err(Refusal::invalid(&message));
+        }
         Ok(Answer::Append) => {}
         Err(refused) => return Err(refusal(&refused)),
     }
@@ -80,7 +85,7 @@ pub fn stamp(
         groups: old.spec.required.groups.iter().filter(|group| groups.contains(group)).cloned().collect(),
         approved,
         reason,
-        at: Time(in_seconds(now)),
+        at: Time(now),
         digest: old.spec.digest.clone(),
         seal: String::new(),
     };
@@ -103,12 +108,16 @@ fn refusal(refused: &Refused) -> Refusal {
 
 fn checked(reason: Option<&str>) -> Result<Option<String>, Refusal> {
     let Some(reason) = reason else { return Ok(None) };
+    // Others read it before they sign.
+    let reason = escaped(reason);
     let chars = reason.chars().count();
     if chars > REASON_CHARS {
-        let message = format!("spec.reason: {chars} characters; at most {REASON_CHARS}, so say it in fewer words");
+        let message = format!(
+            "spec.reason: {chars} characters, with what hides spelt out; at most {REASON_CHARS}, so say it in fewer words"
+        );
         return Err(Refusal::invalid(&message));
     }
-    Ok(Some(reason.to_owned()))
+    Ok(Some(reason))
 }
 
 /// As the API server keeps times, so that the seal is of what is read back.
@@ -154,6 +163,8 @@ mod tests {
                 effect: EffectClass::Read,
                 input: serde_json::Map::new(),
                 image: "i".into(),
+                command: None,
+                program: None,
                 egress: Vec::new(),
                 payment: None,
                 cost_ceiling: None,
@@ -257,6 +268,43 @@ mod tests {
         assert_eq!(sign("m", &decided, &dropped).unwrap().spec.decisions, decided.spec.decisions);
         let same = sign("alice", &decided, &signed(true)).unwrap();
         assert!(!same.signed && same.spec.decisions.len() == 1, "said again, it changes nothing");
+    }
+
+    #[test]
+    fn whoever_is_of_another_group_since_signs_anew_beside_what_they_said() {
+        let mut decided = old();
+        decided.spec.required.groups = vec!["treasury".into()];
+        let of = |group: &str| UserInfo { groups: Some(vec![group.to_owned()]), ..user("alice") };
+        let sign = |decided: &Approval, group: &str, now: &str| {
+            let yes = ApprovalSpec { approved: Some(true), ..decided.spec.clone() };
+            stamp(at(now), &of(group), decided, &yes, &seal()).unwrap()
+        };
+        decided.spec = sign(&decided, "people", NOW).spec;
+        let later = "2026-01-01T13:00:00Z";
+        assert!(!sign(&decided, "finance", later).signed, "neither is asked for");
+        let again = sign(&decided, "treasury", later);
+        assert!(again.signed);
+        assert_eq!(again.spec.decisions[0], decided.spec.decisions[0], "what was said stays");
+        assert_eq!(again.spec.decisions[1].groups, ["treasury"]);
+        decided.spec = again.spec;
+        assert!(!sign(&decided, "treasury", "2026-01-01T14:00:00Z").signed, "applied for ever");
+    }
+
+    #[test]
+    fn the_last_place_is_kept_for_a_no() {
+        let mut full = old();
+        full.spec.decisions = vec![forged(); DECISIONS - 1];
+        let refused = sign("alice", &full, &signed(true)).unwrap_err();
+        assert!(refused.message.contains("delete this Approval"), "{}", refused.message);
+        assert_eq!(sign("alice", &full, &signed(false)).unwrap().spec.decisions.len(), DECISIONS);
+    }
+
+    #[test]
+    fn a_reason_hides_nothing_from_whoever_signs_next() {
+        let reason = |text: &str| ApprovalSpec { reason: Some(text.to_owned()), ..signed(true) };
+        let stamped = sign("alice", &old(), &reason("ok\u{202e}\u{e0041}\0")).unwrap().spec;
+        assert_eq!(stamped.decisions[0].reason.as_deref(), Some("ok\\u{202e}\\u{e0041}\\u{0}"));
+        assert!(sign("alice", &old(), &reason(&"\u{202e}".repeat(1000))).unwrap_err().message.contains("spelt out"));
     }
 
     #[test]
