@@ -50,6 +50,24 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
+/// How long the API server may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For how long it may be silent while it is asked for something.
+const SILENCE: Duration = Duration::from_secs(20);
+
+/// One client that asks, and gives up where the API server is silent; and one that watches, which is silent for as long
+/// as nothing happens and has an end of its own in kube's watcher.
+async fn clients() -> anyhow::Result<(kube::Client, kube::Client)> {
+    let mut config = kube::Config::infer().await.context("the API server cannot be found")?;
+    config.connect_timeout = Some(CONNECT);
+    config.write_timeout = Some(SILENCE);
+    let watching = kube::Client::try_from(config.clone())?;
+    config.read_timeout = Some(SILENCE);
+    // The silence of a connection that waits for its next request does not count.
+    config.reset_reader_on_write = true;
+    Ok((kube::Client::try_from(config)?, watching))
+}
+
 async fn operate() -> anyhow::Result<()> {
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -57,22 +75,24 @@ async fn operate() -> anyhow::Result<()> {
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
 
-    let client = kube::Client::try_default().await.context("the API server cannot be found")?;
+    let (client, watching) = clients().await?;
     let metrics = Metrics::new()?;
     let readiness = Readiness::default();
     let store = Store::open(&StoreOptions {
         url: settings.database_url.0.clone(),
         max_connections: 16,
         acquire_timeout: Duration::from_secs(5),
+        timeouts: settings.timeouts,
     })?;
     let trigger = Arc::new(Trigger::default());
     let brokered = settings.broker.as_ref().map(|broker| broker.secrets.clone()).unwrap_or_default();
-    let caches = Caches::start(&client, &settings.namespace, &brokered, &trigger);
+    let caches = Caches::start(&watching, &settings.namespace, &brokered, &trigger);
     let seal = keys::Shared::default();
     let log_keys = keys::Shared::default();
     let broker = keys::Shared::default();
     let context = Arc::new(Context {
         client: client.clone(),
+        watching,
         store: store.clone(),
         caches: Arc::clone(&caches),
         config: Config {
@@ -127,6 +147,7 @@ async fn operate() -> anyhow::Result<()> {
         url: settings.database_url.0.clone(),
         max_connections: 4,
         acquire_timeout: Duration::from_secs(5),
+        timeouts: settings.timeouts,
     })?;
     let reading = serve::api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
     let routes = serve::api::router(reading).layer(axum::Extension(simulator));

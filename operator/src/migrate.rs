@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use countersign_store::{Rights, Role, Store, StoreError, StoreOptions};
+use countersign_store::{Rights, Role, Store, StoreError, StoreOptions, Timeouts};
 
 const AGAIN: Duration = Duration::from_secs(2);
 const OWNER: &str = "COUNTERSIGN_DATABASE_OWNER_URL";
@@ -18,7 +18,12 @@ pub async fn run() -> anyhow::Result<()> {
     let operator = variable(OPERATOR).with_context(|| format!("{OPERATOR} is not set"))?;
     let owner = variable(OWNER).unwrap_or_else(|| operator.clone());
     let others = [(Role::Broker, variable(BROKER)), (Role::Signer, variable(SIGNER))];
-    let options = StoreOptions { url: owner, max_connections: 1, acquire_timeout: Duration::from_secs(5) };
+    let options = StoreOptions {
+        url: owner,
+        max_connections: 1,
+        acquire_timeout: Duration::from_secs(5),
+        timeouts: Timeouts::default(),
+    };
     let store = Store::open(&options).context(OWNER)?;
     loop {
         match prepare(&store, &operator, &others).await {

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use countersign_service::settings::{Secret, SettingError, Source, wrong};
+use countersign_store::Timeouts;
 
 pub use self::witness::Witness;
 
@@ -18,6 +19,7 @@ pub struct Settings {
     /// `system:serviceaccount:NAMESPACE:NAME` of the operator itself.
     pub service_account: String,
     pub database_url: Secret,
+    pub timeouts: Timeouts,
     /// The runner's image, by digest.
     pub runner_image: String,
     pub webhook: Webhook,
@@ -73,6 +75,7 @@ impl Settings {
                 .unwrap_or_else(|| format!("system:serviceaccount:{namespace}:countersign")),
             namespace,
             database_url: source.database_url("COUNTERSIGN_DATABASE_URL")?,
+            timeouts: Timeouts::read(|name, default, range| source.number(name, default, range))?,
             runner_image: runner_image(&source)?,
             webhook: Webhook {
                 service: source.optional("COUNTERSIGN_WEBHOOK_SERVICE").unwrap_or_else(|| "countersign".to_owned()),
@@ -154,6 +157,7 @@ mod tests {
             ("COUNTERSIGN_WEBHOOK_CERTIFICATES", "none", "self or provided"),
             ("COUNTERSIGN_JOB_TTL_SECONDS", "1", "from 60 to 604800"),
             ("COUNTERSIGN_CONCURRENCY", "many", "from 1 to 1024"),
+            ("COUNTERSIGN_DATABASE_LOCK_SECONDS", "0", "from 1 to 600"),
             ("COUNTERSIGN_USER_NAMESPACES", "yes", "neither true nor false"),
             ("COUNTERSIGN_WITNESSES", "[{}]", "missing field `url`"),
         ] {

@@ -25,8 +25,11 @@ use tokio_util::sync::CancellationToken;
 
 const PORT: u16 = 8443;
 const PROBES: u16 = 8080;
-/// How long calls under way have once the broker is told to end.
-const DRAIN: Duration = Duration::from_secs(50);
+/// How long new calls are still taken after the signal to end, until the Service sends no more. With what follows it is
+/// less than the pod's grace period.
+const SPREAD: Duration = Duration::from_secs(5);
+/// How long calls under way have after that.
+const DRAIN: Duration = Duration::from_secs(45);
 /// For their ends to be recorded after that.
 const ENDS: Duration = Duration::from_secs(6);
 
@@ -38,7 +41,8 @@ async fn main() -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
-    let Settings { database_url, tls_dir, key_file, secrets_dir, trusted_ca_file, refused, limits, webhook } = settings;
+    let Settings { database_url, timeouts, tls_dir, key_file, secrets_dir, trusted_ca_file, refused, limits, webhook } =
+        settings;
 
     let key = std::fs::read(&key_file).with_context(|| format!("{}: the key of the tokens", key_file.display()))?;
     let key: [u8; 32] = key.try_into().map_err(|_| anyhow::anyhow!("{} must have 32 bytes", key_file.display()))?;
@@ -47,6 +51,7 @@ async fn main() -> anyhow::Result<()> {
         url: database_url.0,
         max_connections: 16,
         acquire_timeout: Duration::from_secs(5),
+        timeouts,
     })?;
     let metrics = Metrics::new()?;
     let broker = Arc::new(Broker::new(Parts {
@@ -85,6 +90,7 @@ async fn main() -> anyhow::Result<()> {
     watching.abort();
     ending.cancel();
     readiness.set(Err("told to end".to_owned()));
+    tokio::time::sleep(SPREAD).await;
     handle.graceful_shutdown(Some(DRAIN + ENDS));
     broker.calls.close();
     if tokio::time::timeout(DRAIN, broker.calls.wait()).await.is_err() {

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::time::Duration;
 
 use countersign_core::digest::Digest;
 use countersign_core::money::Money;
 use countersign_core::payment::Payment;
 use countersign_service::clock::now;
-use countersign_store::{Store, StoreError};
+use countersign_store::{Store, StoreError, within};
 use thiserror::Error;
 
 pub use countersign_store::{Admitted, Begun, Call, CallEnd, PaymentProblem, RequestedPayment};
+
+/// For how long the record may be waited for; a caller is told so then, rather than kept for as long as TCP tries.
+const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Nothing was concluded, and nothing may leave.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -71,30 +75,30 @@ impl From<StoreError> for RecordError {
 
 impl Record for Store {
     async fn ready(&self) -> Result<(), RecordError> {
-        if self.is_migrated().await? {
+        if within(PATIENCE, self.is_migrated()).await? {
             return Ok(());
         }
         Err(RecordError("its schema is of an older version; `countersign migrate` brings it up to date".to_owned()))
     }
 
     async fn admitted(&self, attempt: &str) -> Result<Option<Admitted>, RecordError> {
-        Ok(Store::admitted(self, attempt).await?)
+        Ok(within(PATIENCE, Store::admitted(self, attempt)).await?)
     }
 
     async fn open_session(&self, of: &Admitted, secret: &[u8; 32]) -> Result<bool, RecordError> {
-        Ok(Store::open_session(self, of, secret, now()).await?)
+        Ok(within(PATIENCE, Store::open_session(self, of, secret, now())).await?)
     }
 
     async fn session(&self, secret: &[u8; 32]) -> Result<Option<Admitted>, RecordError> {
-        Ok(Store::session(self, secret).await?)
+        Ok(within(PATIENCE, Store::session(self, secret)).await?)
     }
 
     async fn begin_call(&self, of: &Admitted, call: &Call<'_>) -> Result<Begun, RecordError> {
-        Ok(Store::begin_call(self, of, call, now()).await?)
+        Ok(within(PATIENCE, Store::begin_call(self, of, call, now())).await?)
     }
 
     async fn end_call(&self, of: &Admitted, number: u32, end: CallEnd<'_>) -> Result<(), RecordError> {
-        Ok(Store::end_call(self, of, number, end, now()).await?)
+        Ok(within(PATIENCE, Store::end_call(self, of, number, end, now())).await?)
     }
 
     async fn request_payment(
@@ -103,18 +107,18 @@ impl Record for Store {
         payment: &Payment,
         ceiling: Option<Money>,
     ) -> Result<RequestedPayment, PaymentProblem> {
-        Store::request_payment(self, of, payment, ceiling, now()).await
+        within(PATIENCE, Store::request_payment(self, of, payment, ceiling, now())).await
     }
 
     async fn keep_file(&self, of: &Admitted, body: &[u8], most: u64) -> Result<Option<Digest>, RecordError> {
-        Ok(Store::keep_file(self, of, body, most).await?)
+        Ok(within(PATIENCE, Store::keep_file(self, of, body, most)).await?)
     }
 
     async fn kept(&self, of: &Admitted) -> Result<BTreeSet<Digest>, RecordError> {
-        Ok(Store::kept(self, of).await?)
+        Ok(within(PATIENCE, Store::kept(self, of)).await?)
     }
 
     async fn file(&self, digest: Digest) -> Result<Option<Vec<u8>>, RecordError> {
-        Ok(Store::file(self, digest).await?)
+        Ok(within(PATIENCE, Store::file(self, digest)).await?)
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use countersign_crds::{Credential, CredentialScheme};
 use countersign_service::settings::{Secret, SettingError, Source, wrong};
+use countersign_store::Timeouts;
 use ipnet::IpNet;
 
 use crate::alerts::webhook::Webhook;
@@ -15,6 +16,7 @@ use crate::secrets::Secrets;
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub database_url: Secret,
+    pub timeouts: Timeouts,
     /// Where `tls.crt` and `tls.key` are mounted.
     pub tls_dir: PathBuf,
     /// 32 bytes that the operator has too.
@@ -63,6 +65,7 @@ impl Settings {
         let source = Source(&get);
         Ok(Settings {
             database_url: source.database_url("COUNTERSIGN_DATABASE_URL")?,
+            timeouts: Timeouts::read(|name, default, range| source.number(name, default, range))?,
             tls_dir: source.required("COUNTERSIGN_TLS_DIR", "it is where tls.crt and tls.key are mounted")?.into(),
             key_file: source
                 .required("COUNTERSIGN_BROKER_KEY_FILE", "it is where the key of the tokens is mounted")?

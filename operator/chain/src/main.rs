@@ -16,8 +16,8 @@ use countersign_chain::network::Network;
 use countersign_chain::serve;
 use countersign_chain::settings::{self, Chosen};
 use countersign_service::clock;
-use countersign_service::settings::Secret;
-use countersign_store::{Store, StoreOptions};
+use countersign_service::settings::{Secret, Source};
+use countersign_store::{Store, StoreOptions, Timeouts};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -96,8 +96,14 @@ async fn run(options: Options) -> anyhow::Result<()> {
     // They are only missing where another command is given.
     let (networks, database) = (networks.context("--networks")?, Secret(database.context("--database")?));
     let chosen = settings::read(&networks, trusted_ca.as_deref())?;
-    let store =
-        Store::open(&StoreOptions { url: database.0, max_connections: 16, acquire_timeout: Duration::from_secs(5) })?;
+    let environment = |name: &str| std::env::var(name).ok();
+    let timeouts = Timeouts::read(|name, default, range| Source(&environment).number(name, default, range))?;
+    let store = Store::open(&StoreOptions {
+        url: database.0,
+        max_connections: 16,
+        acquire_timeout: Duration::from_secs(5),
+        timeouts,
+    })?;
     let metrics = Metrics::new()?;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("--listen {listen}"))?;
     let mut serving = tokio::spawn(axum::serve(listener, serve::router(store.clone(), metrics.clone())).into_future());

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use countersign_core::event::Event;
 use countersign_core::tlog::entry::{Sealed, TaskName, close};
 use countersign_core::tlog::{Checkpoint, Frontier, Line, SigningKey, TILE_WIDTH, Tile, Tiles, leaf};
-use countersign_store::{LogKeys, Store, StoreOptions};
+use countersign_store::{LogKeys, Store, StoreOptions, Timeouts};
 use jiff::Timestamp;
 use plotters::prelude::*;
 use sha2::{Digest as _, Sha256};
@@ -50,7 +50,12 @@ fn event(n: u64) -> Event {
 
 async fn open(database: &Database) -> Store {
     let url = database.empty().await;
-    let options = StoreOptions { url, max_connections: CONNECTIONS + 2, acquire_timeout: Duration::from_secs(30) };
+    let options = StoreOptions {
+        url,
+        max_connections: CONNECTIONS + 2,
+        acquire_timeout: Duration::from_secs(30),
+        timeouts: Timeouts::default(),
+    };
     let store = Store::open(&options).unwrap();
     store.migrate().await.unwrap();
     store

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_core::budget::{Budgets, LineKey, Scope, agent_status};
 use countersign_crds::{Agent, AgentStatus, LABEL_ATTEMPT, Policy, Task};
-use countersign_store::{UnannouncedAlert, Unsettled};
+use countersign_store::{UnannouncedAlert, Unsettled, within};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Resource;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -28,7 +28,11 @@ pub async fn run(context: &Context) {
     let mut reported: BTreeMap<(String, String), AgentStatus> = BTreeMap::new();
     loop {
         ticks.tick().await;
-        let parts = [report(context, &mut reported).await, tell(context).await, reconcile(context).await];
+        let parts = [
+            within(super::TURN, report(context, &mut reported)).await,
+            within(super::TURN, tell(context)).await,
+            within(super::TURN, reconcile(context)).await,
+        ];
         for error in parts.into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "budgets were not told of; it is tried again");
         }
@@ -137,10 +141,14 @@ fn about(context: &Context, alert: &UnannouncedAlert) -> Vec<ObjectReference> {
 
 /// What nobody knew the end of is settled once nothing of it runs any more.
 async fn reconcile(context: &Context) -> Result<(), Error> {
-    for unsettled in context.store.unsettled(BATCH).await? {
-        if !runs(context, &unsettled).await? && context.store.reconcile(&unsettled, clock::now()).await? {
-            tracing::info!(attempt = %unsettled.attempt, "what its end had left unknown is settled");
-        }
+    let unsettled = context.store.unsettled(BATCH).await?;
+    super::each("the settling of an attempt", unsettled.into_iter().map(|of| settle(context, of))).await;
+    Ok(())
+}
+
+async fn settle(context: &Context, of: Unsettled) -> Result<(), Error> {
+    if !runs(context, &of).await? && context.store.reconcile(&of, clock::now()).await? {
+        tracing::info!(attempt = %of.attempt, "what its end had left unknown is settled");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign_core::digest;
 use countersign_core::event::{Event, ObjectName};
 use countersign_crds::{Agent, LABEL_TASK_UID, Plan, Policy, Skill};
+use countersign_store::{StoreError, within};
 use futures::{Stream, StreamExt};
 use kube::api::{Api, ApiResource, DynamicObject};
 use kube::runtime::WatchStreamExt;
@@ -31,7 +32,7 @@ pub async fn run(context: &Context, replica: &str) {
     let everything = watcher::Config::default();
     // A Task's own copy is logged with the Task.
     let templates = watcher::Config::default().labels(&format!("!{LABEL_TASK_UID}"));
-    let client = &context.client;
+    let client = &context.watching;
     tokio::join!(
         follow(context, "Policy", objects::<Policy>(client, everything.clone())),
         follow(context, "Skill", objects::<Skill>(client, everything.clone())),
@@ -78,9 +79,9 @@ async fn follow(context: &Context, kind: &str, stream: impl Stream<Item = watche
 async fn persist<T, F, E>(deed: impl Fn() -> F)
 where
     F: Future<Output = Result<T, E>>,
-    E: std::fmt::Display,
+    E: std::fmt::Display + From<StoreError>,
 {
-    while let Err(error) = deed().await {
+    while let Err(error) = within(super::TURN, deed()).await {
         tracing::warn!(%error, "a change of the configuration was not logged; it is tried again");
         tokio::time::sleep(AGAIN).await;
     }

@@ -25,12 +25,16 @@ use tokio::time::{Interval, MissedTickBehavior};
 use self::leader::Election;
 use self::sweep::sweep;
 use crate::look::context::Context;
+use crate::look::error::Error;
 use crate::look::reconcile::{on_error, reconcile};
 use crate::settings::{self, Settings};
 use crate::watch::trigger::Trigger;
 
 /// The name of the Lease.
 const LEASE: &str = "countersign";
+
+/// For how long one turn of what the leader does again and again may take.
+const TURN: Duration = Duration::from_secs(60);
 
 type Leading = Pin<Box<dyn Future<Output = anyhow::Result<()>> + Send>>;
 
@@ -39,6 +43,15 @@ fn every(period: Duration) -> Interval {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+/// Does all of it, one after the other; what went wrong with one says nothing of the others.
+async fn each(what: &'static str, deeds: impl Iterator<Item = impl Future<Output = Result<(), Error>>>) {
+    for deed in deeds {
+        if let Err(error) = deed.await {
+            tracing::warn!(%error, "{what} failed for one; the others go on, and it is repeated");
+        }
+    }
 }
 
 /// Waits for the lease and then works until told to stop, or until the lease is lost: then it fails, and a
@@ -98,4 +111,25 @@ async fn lead(
         tracing::warn!(%error, "the lease was not handed over; it expires by itself");
     }
     ended
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_for_one_is_done_for_the_others() {
+        let done = RefCell::new(Vec::new());
+        let deed = async |number| match number {
+            2 => Err(Error::NoBroker),
+            number => {
+                done.borrow_mut().push(number);
+                Ok(())
+            }
+        };
+        each("the sweep", [1, 2, 3].into_iter().map(deed)).await;
+        assert_eq!(done.into_inner(), [1, 3]);
+    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use countersign_store::StoreError;
+use countersign_store::{StoreError, within};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
@@ -18,7 +18,7 @@ pub async fn run(context: &Context, trigger: &Trigger) {
     let mut known = Vec::new();
     loop {
         ticks.tick().await;
-        if let Err(error) = tell(context, trigger, &mut known).await {
+        if let Err(error) = within(super::TURN, tell(context, trigger, &mut known)).await {
             tracing::warn!(%error, "the outbox was not read; it is tried again");
         }
     }

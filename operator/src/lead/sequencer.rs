@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_store::LogKeys;
+use countersign_store::{LogKeys, within};
 
 use crate::keys;
 use crate::look::context::Context;
@@ -20,7 +20,7 @@ pub async fn run(context: &Context) {
     loop {
         ticks.tick().await;
         let Some(keys) = context.log_keys.get() else { continue };
-        let said = match step(context, &keys).await {
+        let said = match within(super::TURN, step(context, &keys)).await {
             Ok(()) => String::new(),
             Err(error) => format!("{error:#}"),
         };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use countersign_store::Differences;
+use countersign_store::{Differences, within};
 
 use crate::look::context::Context;
 
@@ -14,7 +14,7 @@ const SHARE: u32 = 100;
 pub async fn run(context: &Context) {
     loop {
         let began = Instant::now();
-        match context.store.ledger_summary().await {
+        match within(super::TURN, context.store.ledger_summary()).await {
             Ok(summary) => {
                 if summary.differences != Differences::default() {
                     tracing::error!(differences = ?summary.differences, "the ledger's accounts, reservations and budgets do not agree");

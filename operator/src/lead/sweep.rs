@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use countersign_store::{StoreError, UnfinishedTask, within};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::look::context::Context;
@@ -34,12 +35,17 @@ pub async fn sweep(context: &Context, trigger: &Trigger) {
     }
 }
 
-async fn sweep_once(context: &Context) -> Result<(), Error> {
-    for unfinished in context.store.unfinished().await? {
-        let key = TaskKey { namespace: unfinished.namespace, name: unfinished.name, uid: unfinished.uid };
-        if exists(context, &key) || exists_live(context, &key).await? {
-            continue;
-        }
+async fn sweep_once(context: &Context) -> Result<(), StoreError> {
+    let unfinished = within(super::TURN, context.store.unfinished()).await?;
+    super::each("the end of a Task that is gone", unfinished.into_iter().map(|task| end(context, task))).await;
+    Ok(())
+}
+
+/// Ends the record of a Task whose object is gone.
+async fn end(context: &Context, task: UnfinishedTask) -> Result<(), Error> {
+    let UnfinishedTask { uid, namespace, name } = task;
+    let key = TaskKey { namespace, name, uid };
+    if !exists(context, &key) && !exists_live(context, &key).await? {
         look(context, &key, None, None).await?;
     }
     Ok(())

@@ -22,7 +22,10 @@ use crate::metrics::Metrics;
 use crate::watch::caches::{Caches, lock};
 
 pub struct Context {
+    /// Gives up where the API server is silent.
     pub client: Client,
+    /// For watches, which are silent for as long as nothing happens.
+    pub watching: Client,
     pub store: Store,
     pub caches: Arc<Caches>,
     pub config: Config,

@@ -9,7 +9,7 @@ use countersign_core::effect::{Act, Decision};
 use countersign_core::observed::{Observed, TaskView};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::TaskStatus;
-use countersign_store::CommitError;
+use countersign_store::{CommitError, within};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
@@ -29,6 +29,9 @@ use countersign_service::clock;
 
 /// How often a look may be followed by another at once; more would be a defect, and waits a second.
 const LOOKS: usize = 8;
+/// For how long one may take, all its requests together; one that hangs would keep its Task, and a place among those that
+/// are looked at at once.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Looks at the Task that the controller names, beside other looks rather than in turn with them.
 pub async fn reconcile(task: Arc<GuardedTask>, context: Arc<Context>) -> Result<Action, Error> {
@@ -59,7 +62,7 @@ pub async fn look(
     reported: Option<TaskStatus>,
 ) -> Result<Action, Error> {
     let timer = context.metrics.reconcile_timer();
-    let result = look_until_settled(context, key, task, reported).await;
+    let result = within(PATIENCE, look_until_settled(context, key, task, reported)).await;
     timer.observe(result.as_ref().map_or_else(Error::kind, |_| "ok"));
     if result.is_ok() {
         context.failures.none(&key.uid);

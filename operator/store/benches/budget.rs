@@ -15,7 +15,7 @@ use countersign_core::budget::{BudgetDecision, Scope};
 use countersign_core::money::Money;
 use countersign_core::record::{Change, RecordedPlan};
 use countersign_crds::BudgetVerdict;
-use countersign_store::{CommitError, Differences, Store, StoreOptions};
+use countersign_store::{CommitError, Differences, Store, StoreOptions, Timeouts};
 
 use crate::database::Database;
 
@@ -28,7 +28,12 @@ const FIT: u64 = 4_000;
 #[tokio::main]
 async fn main() {
     let url = Database::new().await.empty().await;
-    let options = StoreOptions { url, max_connections: 70, acquire_timeout: Duration::from_secs(60) };
+    let options = StoreOptions {
+        url,
+        max_connections: 70,
+        acquire_timeout: Duration::from_secs(60),
+        timeouts: Timeouts::default(),
+    };
     let store = Store::open(&options).unwrap();
     store.migrate().await.unwrap();
     sqlx::raw_sql(

@@ -62,13 +62,14 @@ impl StoreError {
     }
 }
 
-/// Connection lost, shutdown (57P01 to 57P03), too many connections (53300), disk full (53100), statement
-/// timeout (57014), a standby (25006).
+/// Connection lost, shutdown (57P01 to 57P03), too many connections (53300), disk full (53100), a statement that took too
+/// long (57014), waited too long for a lock (55P03) or came after its session was ended (25P03), a standby (25006).
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {
             code.starts_with("08")
-                || ["57P01", "57P02", "57P03", "57014", "53300", "53100", "25006"].contains(&code.as_ref())
+                || ["57P01", "57P02", "57P03", "57014", "55P03", "25P03", "53300", "53100", "25006"]
+                    .contains(&code.as_ref())
         }),
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Protocol(_) | sqlx::Error::Tls(_) => true,

@@ -24,7 +24,7 @@ pub use error::{CommitError, StoreError};
 pub use history::Past;
 pub use ledger::{Differences, Unsettled};
 pub use log::{Erased, LogKeys, Sequenced, Snapshot, Witnessed};
-pub use options::StoreOptions;
+pub use options::{StoreOptions, Timeouts, within};
 pub use outbox::{Claim, Item, Limit, OutboxItem, OutboxStanding, PaymentProblem, RequestedPayment, Work};
 pub use queries::{Cursor, StepFilter, StepRow, TaskFilter, TaskRow};
 pub use roles::{Rights, Role};
@@ -38,6 +38,7 @@ pub use summary::{LedgerSummary, OpenWindows, ReservationState};
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
 
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
@@ -98,10 +99,17 @@ impl Store {
         Ok(done >= Some(newest))
     }
 
-    /// Brings the schema up to date. sqlx holds an advisory lock meanwhile, so replicas may do it at once.
+    /// Brings the schema up to date. sqlx holds an advisory lock meanwhile, so replicas may do it at once. It takes as
+    /// long as it takes, on a connection of its own: no time-out of the others' cuts it off.
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATOR.run(&self.pool).await?;
-        Ok(())
+        let unlimited =
+            ["statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"].map(|name| (name, "0"));
+        let unlimited = (*self.pool.connect_options()).clone().options(unlimited);
+        let wait = self.pool.options().get_acquire_timeout();
+        let one = PgPoolOptions::new().max_connections(1).acquire_timeout(wait).connect_with(unlimited).await?;
+        let migrated = MIGRATOR.run(&one).await;
+        one.close().await;
+        Ok(migrated?)
     }
 
     /// The version of a Task's record; `None` where there is none.

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use countersign_store::{Store, StoreOptions};
+use countersign_store::{Store, StoreOptions, Timeouts};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 pub struct Database;
@@ -38,5 +38,11 @@ impl Database {
 }
 
 pub fn open(url: String, max_connections: u32) -> Store {
-    Store::open(&StoreOptions { url, max_connections, acquire_timeout: Duration::from_secs(20) }).unwrap()
+    Store::open(&StoreOptions {
+        url,
+        max_connections,
+        acquire_timeout: Duration::from_secs(20),
+        timeouts: Timeouts::default(),
+    })
+    .unwrap()
 }

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 use clap::{ArgGroup, Args};
-use countersign_store::{Store, StoreOptions};
+use countersign_store::{Store, StoreOptions, Timeouts};
 use jiff::Timestamp;
 
 use self::api::Api;
@@ -158,7 +158,10 @@ impl Place {
 }
 
 fn store(url: String) -> anyhow::Result<Store> {
-    let options = StoreOptions { url, max_connections: 2, acquire_timeout: std::time::Duration::from_secs(10) };
+    // Whoever reads or erases much may take longer than what others wait for.
+    let timeouts = Timeouts { statement: std::time::Duration::from_secs(600), ..Timeouts::default() };
+    let options =
+        StoreOptions { url, max_connections: 2, acquire_timeout: std::time::Duration::from_secs(10), timeouts };
     Store::open(&options).context("--database")
 }
 

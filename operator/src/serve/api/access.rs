@@ -1,5 +1,7 @@
 //! Who reads: known by a token of the cluster's (TokenReview), allowed by what the cluster says (SubjectAccessReview).
 
+use std::time::Duration;
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
@@ -15,6 +17,8 @@ use super::problem::Problem;
 use crate::rights;
 use crate::serve::admission::requester;
 
+/// For how long an answer may be worked on.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Longer than any token; anything beyond is not passed on.
 const TOKEN_LIMIT: usize = 16 * 1024;
 
@@ -40,7 +44,9 @@ pub async fn authenticate(
             (Err(problem), _) | (_, Err(problem)) => problem.into_response(),
             (Ok(_entered), Ok(())) => {
                 request.extensions_mut().insert(caller);
-                next.run(request).await
+                let answered = tokio::time::timeout(PATIENCE, next.run(request)).await;
+                answered
+                    .unwrap_or_else(|_| Problem::unavailable("the record does not answer; try again").into_response())
             }
         },
     };

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use countersign_store::{Store, StoreOptions};
+use countersign_store::{Store, StoreOptions, Timeouts};
 
 pub struct Server {
     folder: PathBuf,
@@ -161,5 +161,11 @@ pub async fn empty(store: &Store) {
 }
 
 pub fn open(url: String) -> Store {
-    Store::open(&StoreOptions { url, max_connections: 2, acquire_timeout: Duration::from_secs(3) }).unwrap()
+    Store::open(&StoreOptions {
+        url,
+        max_connections: 2,
+        acquire_timeout: Duration::from_secs(3),
+        timeouts: Timeouts::default(),
+    })
+    .unwrap()
 }

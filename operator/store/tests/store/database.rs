@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use countersign_store::{Store, StoreOptions};
+use countersign_store::{Store, StoreOptions, Timeouts};
 use sqlx::{Connection, Executor, PgConnection};
 
 pub struct Database {
@@ -55,6 +55,11 @@ impl Database {
 }
 
 pub fn open(url: String) -> Store {
-    let options = StoreOptions { url, max_connections: 4, acquire_timeout: Duration::from_secs(5) };
+    let options = StoreOptions {
+        url,
+        max_connections: 4,
+        acquire_timeout: Duration::from_secs(5),
+        timeouts: Timeouts::default(),
+    };
     Store::open(&options).unwrap()
 }

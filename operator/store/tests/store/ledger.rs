@@ -21,7 +21,7 @@ use countersign_core::budget::{Balance, BudgetDecision, Closing, Ledger, LineKey
 use countersign_core::money::Money;
 use countersign_core::record::{AttemptOutcome, Change, RecordedPlan};
 use countersign_crds::BudgetVerdict;
-use countersign_store::{Call, CallEnd, CommitError, Differences, Store, StoreOptions};
+use countersign_store::{Call, CallEnd, CommitError, Differences, Store, StoreOptions, Timeouts};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::database::Database;
@@ -117,6 +117,7 @@ fn store_of(url: &str, connections: u32) -> Store {
         url: url.to_owned(),
         max_connections: connections,
         acquire_timeout: std::time::Duration::from_secs(60),
+        timeouts: Timeouts::default(),
     };
     Store::open(&options).unwrap()
 }

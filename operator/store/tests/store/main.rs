@@ -15,3 +15,4 @@ mod roles;
 mod sessions;
 mod statistics;
 mod story;
+mod timeouts;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use countersign_core::record::{Change, TaskRecord};
-use countersign_store::{CommitError, Differences, Store, StoreOptions};
+use countersign_store::{CommitError, Differences, Store, StoreOptions, Timeouts};
 
 use crate::database::Database;
 use crate::story::{self, Story};
@@ -116,6 +116,7 @@ async fn a_server_that_is_away_is_told_from_a_defect() {
         url: "postgres://u:p@127.0.0.1:1/d".into(),
         max_connections: 1,
         acquire_timeout: Duration::from_millis(300),
+        timeouts: Timeouts::default(),
     })
     .unwrap();
     let error = store.ping().await.unwrap_err();
@@ -146,5 +147,10 @@ async fn a_plan_of_two_thousand_steps_is_read_quickly() {
 }
 
 fn options(url: &str) -> StoreOptions {
-    StoreOptions { url: url.to_owned(), max_connections: 4, acquire_timeout: Duration::from_secs(5) }
+    StoreOptions {
+        url: url.to_owned(),
+        max_connections: 4,
+        acquire_timeout: Duration::from_secs(5),
+        timeouts: Timeouts::default(),
+    }
 }

@@ -128,6 +128,7 @@ impl Bench {
         caches.wait_until_synced().await;
         let context = Context {
             client: client.clone(),
+            watching: client.clone(),
             store: store.clone(),
             caches,
             config: Config {
