@@ -17,8 +17,13 @@ pub struct Forward {
 
 impl Forward {
     pub fn open() -> Forward {
+        Forward::to(8443)
+    }
+
+    /// The same of another port of the operator's Service.
+    pub fn to(port: u16) -> Forward {
         let mut child = Command::new("kubectl")
-            .args(["-n", SYSTEM, "port-forward", "service/countersign", ":8443"])
+            .args(["-n", SYSTEM, "port-forward", "service/countersign", &format!(":{port}")])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_core::cel::Fence;
 use countersign_core::decide::Config;
@@ -50,6 +51,11 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
+/// How long everything is still answered after the signal to end, so that the Service's clients have heard that this
+/// replica is not ready. With what follows it is less than the pod's grace period.
+const DRAIN: Duration = Duration::from_secs(5);
+/// For answers under way after that.
+const ANSWERS: Duration = Duration::from_secs(10);
 /// How long the API server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(5);
 /// For how long it may be silent while it is asked for something.
@@ -133,7 +139,9 @@ async fn operate() -> anyhow::Result<()> {
     if let Some(settings::Broker { service, secrets: _ }) = settings.broker.clone() {
         tokio::spawn(broker::keep(client.clone(), settings.namespace.clone(), service, broker, readiness.clone()));
     }
-    tokio::spawn(serve::probe::keep_certificates(client.clone(), settings.clone(), tls.clone(), readiness.clone()));
+    let door = serve::admission::way::Door::default();
+    let keeper = serve::certs::Keeper::new(client.clone(), &settings, door.clone());
+    tokio::spawn(serve::probe::keep_certificates(keeper, tls.clone(), readiness.clone()));
 
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
@@ -141,7 +149,6 @@ async fn operate() -> anyhow::Result<()> {
     let leading = lead::lead_when_elected(context, trigger, &settings);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut leading = tokio::spawn(leading(stopped));
-    let mut stop = Some(stop);
     let probes = serve::http::serve(serve::http::router(readiness.clone(), metrics.clone()));
     let readers = Store::open(&StoreOptions {
         url: settings.database_url.0.clone(),
@@ -151,35 +158,55 @@ async fn operate() -> anyhow::Result<()> {
     })?;
     let reading = serve::api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
     let routes = serve::api::router(reading).layer(axum::Extension(simulator));
-    let api = serve::api::serve(routes, tls.clone());
+    let handle = Handle::new();
+    let api = serve::api::serve(routes, tls.clone(), handle.clone());
     let shared = serve::admission::Shared {
         client,
         service_account: settings.service_account.clone(),
         seal,
         bound: serve::admission::bound_by(caches),
         metrics,
+        door,
     };
-    let webhook = serve::admission::serve(serve::admission::router(shared), tls);
+    let bounds = serve::admission::bounds::Bounds::new(serve::admission::bounds::PATIENCE);
+    let webhook = serve::admission::router(shared, bounds.clone());
+    let webhook = serve::admission::serve(webhook, bounds, tls, handle.clone());
     let mut probes = std::pin::pin!(probes);
     let mut webhook = std::pin::pin!(webhook);
     let mut api = std::pin::pin!(api);
-    loop {
-        tokio::select! {
-            // After a signal the look in hand is finished, the lease handed over, and then this ends.
-            result = &mut leading => {
-                store.close().await;
-                return result?;
-            }
-            result = &mut probes => return result,
-            result = &mut webhook => return result,
-            result = &mut api => return result,
-            _ = terminated.recv() => {}
-            _ = interrupted.recv() => {}
+    tokio::select! {
+        result = &mut leading => {
+            store.close().await;
+            return result?;
         }
-        if let Some(stop) = stop.take() {
-            tracing::info!("told to end: finishing what is in hand");
-            readiness.set("running", Err("told to end".to_owned()));
-            drop(stop);
-        }
+        result = &mut probes => return result,
+        result = &mut webhook => return result,
+        result = &mut api => return result,
+        _ = terminated.recv() => {}
+        _ = interrupted.recv() => {}
     }
+    tracing::info!("told to end: finishing what is in hand");
+    readiness.drain();
+    // The look in hand is finished and the lease handed over, while whoever has not heard yet that this replica is not
+    // ready is still answered.
+    drop(stop);
+    let ended = async {
+        let (led, ()) = tokio::join!(leading, tokio::time::sleep(DRAIN));
+        handle.graceful_shutdown(Some(ANSWERS));
+        led
+    };
+    let mut ended = std::pin::pin!(ended);
+    let led = tokio::select! {
+        led = &mut ended => led,
+        result = &mut probes => return result,
+        result = &mut webhook => return result,
+        result = &mut api => return result,
+    };
+    let answered = async { tokio::join!(webhook, api) };
+    tokio::select! {
+        (webhook, api) = answered => webhook.and(api)?,
+        result = &mut probes => return result,
+    }
+    store.close().await;
+    led?
 }

@@ -84,3 +84,23 @@ caBundle: {{ . }}
 {{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{- /* The path that the operator patched in, likewise; what stands here before that is answered by nobody. */ -}}
+{{- define "countersign.webhookPath" -}}
+{{- $live := lookup "admissionregistration.k8s.io/v1" (index . 0) "" "countersign" -}}
+{{- $path := index . 1 -}}
+{{- if and $live $live.webhooks -}}
+{{- $path = (first $live.webhooks).clientConfig.service.path | default $path -}}
+{{- end -}}
+{{- $path -}}
+{{- end -}}
+
+{{- /* For how long a session of PostgreSQL may keep something from others. */ -}}
+{{- define "countersign.databaseTimeouts" -}}
+{{- with .Values.postgres.timeouts -}}
+- {name: COUNTERSIGN_DATABASE_STATEMENT_SECONDS, value: {{ .statementSeconds | quote }}}
+- {name: COUNTERSIGN_DATABASE_LOCK_SECONDS, value: {{ .lockSeconds | quote }}}
+- {name: COUNTERSIGN_DATABASE_IDLE_IN_TRANSACTION_SECONDS, value: {{ .idleInTransactionSeconds | quote }}}
+- {name: COUNTERSIGN_DATABASE_VANISHED_SECONDS, value: {{ .vanishedSeconds | quote }}}
+{{- end -}}
+{{- end -}}

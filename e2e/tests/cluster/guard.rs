@@ -1,8 +1,10 @@
 //! Signatures while what guards them is down, gone or altered: nothing is dispatched. These tests take away what the
 //! whole cluster shares, so they take their turns, and put it back.
 
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use countersign_e2e::reader::Forward;
 use countersign_e2e::scene::{INPUT, Scene, refused};
 use countersign_e2e::{SOON, SYSTEM, kubectl, kubectl_with, one_step, text, wait_until};
 use serde_json::{Value, json};
@@ -260,4 +262,30 @@ fn with_the_operator_down_nothing_is_signed_and_nothing_asked_for() {
     kubectl(&["-n", SYSTEM, "rollout", "status", "deployment/countersign", "--timeout=120s"]);
     scene.assert_untouched();
     scene.finish();
+}
+
+#[test]
+fn the_webhook_answers_only_at_the_path_that_its_configurations_tell() {
+    let told =
+        |configuration| kubectl(&["get", configuration, "-o", "jsonpath={.webhooks[0].clientConfig.service.path}"]);
+    let _turn = my_turn();
+    let forward = Forward::to(443);
+    let status = |path: &str| {
+        let url = format!("{}{path}", forward.url);
+        let arguments = ["-sk", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", "-d", "{}", &url];
+        text(&Command::new("curl").args(arguments).output().unwrap())
+    };
+    for (configuration, root) in [(WEBHOOK, "/mutate/"), (VALIDATING, "/validate/")] {
+        let path = told(configuration);
+        assert!(path.strip_prefix(root).is_some_and(|digits| digits.len() == 64), "{path}");
+        assert_eq!(status(&path), "400", "it is asked for a review");
+        for other in
+            [root.trim_end_matches('/').to_owned(), format!("{root}{}", "0".repeat(64)), format!("/other{path}")]
+        {
+            assert_eq!(status(&other), "404", "{other}");
+        }
+    }
+    let addresses =
+        kubectl(&["-n", SYSTEM, "get", "service", "countersign", "-o", "jsonpath={.spec.publishNotReadyAddresses}"]);
+    assert!(addresses.is_empty() || addresses == "false", "only replicas that are ready are called");
 }

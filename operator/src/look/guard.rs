@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::serve::admission::way::leads_to_stamping;
+
 /// The chart's own files: what is installed is compared with what this operator was built with.
 const POLICIES: [&str; 3] = [
     include_str!("../../../charts/countersign/guard/agents.yaml"),
@@ -83,7 +85,7 @@ impl Expected {
             return Some(format!("{name} has no webhook stamp.countersign.dev"));
         };
         let (namespace, service) = &self.webhook_service;
-        let service = json!({"namespace": namespace, "name": service, "path": "/mutate", "port": 443});
+        let service = json!({"namespace": namespace, "name": service, "port": 443});
         let rules = json!([{"apiGroups": ["countersign.dev"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
             "resources": ["approvals", "tasks"], "scope": "*"}]);
         let fields = [
@@ -97,10 +99,18 @@ impl Expected {
         let differs = fields.iter().find(|(field, expected)| webhook.get(*field).unwrap_or(&Value::Null) != expected);
         match differs {
             Some((field, _)) => Some(format!("{name}: {field} was altered")),
-            None if webhook["clientConfig"]["service"] != service => Some(format!("{name}: clientConfig was altered")),
-            None => None,
+            None if leads_to(&webhook["clientConfig"]["service"], &service) => None,
+            None => Some(format!("{name}: clientConfig was altered")),
         }
     }
+}
+
+/// Whether what is called is this service, by a path at which reviews are stamped. One that is no longer answered lets
+/// nothing by, as the webhook fails closed.
+fn leads_to(called: &Value, service: &Value) -> bool {
+    let mut called = called.clone();
+    let path = called.as_object_mut().and_then(|called| called.remove("path"));
+    path.as_ref().and_then(Value::as_str).is_some_and(leads_to_stamping) && called == *service
 }
 
 fn value<T: Serialize>(object: &T) -> Value {
@@ -131,7 +141,7 @@ mod tests {
         json!({"webhooks": [{
             "name": "stamp.countersign.dev", "failurePolicy": "Fail", "matchPolicy": "Equivalent",
             "namespaceSelector": {}, "objectSelector": {},
-            "clientConfig": {"caBundle": "x", "service": {"namespace": "ops", "name": "countersign", "path": "/mutate", "port": 443}},
+            "clientConfig": {"caBundle": "x", "service": {"namespace": "ops", "name": "countersign", "path": format!("/mutate/{}", "0".repeat(64)), "port": 443}},
             "rules": [{"apiGroups": ["countersign.dev"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"],
                 "resources": ["approvals", "tasks"], "scope": "*"}],
         }]})
@@ -156,6 +166,8 @@ mod tests {
             ("/webhooks/0/rules/0/operations", json!(["CREATE"])),
             ("/webhooks/0/rules/0/resources", json!(["tasks"])),
             ("/webhooks/0/clientConfig/service/namespace", json!("elsewhere")),
+            ("/webhooks/0/clientConfig/service/path", json!(format!("/validate/{}", "0".repeat(64)))),
+            ("/webhooks/0/clientConfig/service/path", Value::Null),
             ("/webhooks/0/name", json!("another")),
         ] {
             let mut webhook = webhook();

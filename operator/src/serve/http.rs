@@ -1,7 +1,8 @@
 //! `/healthz`, `/readyz` and `/metrics`, in plain HTTP for the kubelet and Prometheus.
 //!
-//! `/readyz` says whether everything is well. `/readyz/admission` says whether this replica can serve the webhook,
-//! which the kubelet asks: while PostgreSQL is away people must still be able to sign, cancel and ask for work.
+//! `/readyz` says whether everything is well. `/readyz/admission` says whether this replica can serve the webhook, and
+//! nothing more, which the kubelet asks: a first replica that starts, and all of them while PostgreSQL is away, must let
+//! people sign, cancel and ask for work.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -21,40 +22,46 @@ pub const PORT: u16 = 8080;
 /// What must be well for this replica to take traffic: a name and, where it is not, what is wrong.
 #[derive(Clone, Default)]
 pub struct Readiness {
-    conditions: Arc<Mutex<BTreeMap<&'static str, Condition>>>,
+    conditions: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
 }
 
-#[derive(Default)]
-struct Condition {
-    /// What is wrong now.
-    problem: Option<String>,
-    /// Whether it was well at some time; what never was is perhaps set up wrongly.
-    was_well: bool,
-}
-
-/// What a replica can serve admission without, once it had it.
-const NOT_FOR_ADMISSION: [&str; 1] = ["postgresql"];
+/// What serving the webhook takes: each of them must have been found well. Of the caches it is the Agents, which requesters
+/// may be bound to.
+const FOR_ADMISSION: [&str; 3] = ["caches", "certificates", "seal"];
+/// Of a replica that drains.
+const RUNNING: &str = "running";
 
 impl Readiness {
     pub fn set(&self, name: &'static str, state: Result<(), String>) {
-        let mut conditions = lock(&self.conditions);
-        let condition = conditions.entry(name).or_default();
-        match (&condition.problem, &state) {
-            (Some(_), Ok(())) => tracing::info!(condition = name, "is well"),
-            (before, Err(problem)) if before.as_ref() != Some(problem) => {
+        let before = lock(&self.conditions).insert(name, state.clone());
+        match (before, state) {
+            (Some(Err(_)), Ok(())) => tracing::info!(condition = name, "is well"),
+            (before, Err(problem)) if before != Some(Err(problem.clone())) => {
                 tracing::warn!(condition = name, %problem, "is not well");
             }
             _ => {}
         }
-        condition.was_well |= state.is_ok();
-        condition.problem = state.err();
+    }
+
+    /// From now on this replica is asked for nothing new.
+    pub fn drain(&self) {
+        self.set(RUNNING, Err("told to end".to_owned()));
     }
 
     /// One line for each condition that is not met.
-    fn report(&self, forgiven: impl Fn(&str, &Condition) -> bool) -> Vec<String> {
+    fn report(&self) -> Vec<String> {
         let conditions = lock(&self.conditions);
-        let unmet = conditions.iter().filter(|(name, condition)| !forgiven(name, condition));
-        unmet.filter_map(|(name, condition)| Some(format!("{name}: {}", condition.problem.as_ref()?))).collect()
+        conditions.iter().filter_map(|(name, state)| Some(format!("{name}: {}", state.as_ref().err()?))).collect()
+    }
+
+    /// The same of what serving the webhook takes.
+    fn report_admission(&self) -> Vec<String> {
+        let conditions = lock(&self.conditions);
+        let unknown = Err("not known yet".to_owned());
+        let needed = FOR_ADMISSION.map(|name| (name, conditions.get(name).unwrap_or(&unknown)));
+        let drains = conditions.get(RUNNING).map(|state| (RUNNING, state));
+        let unmet = needed.into_iter().chain(drains);
+        unmet.filter_map(|(name, state)| Some(format!("{name}: {}", state.as_ref().err()?))).collect()
     }
 }
 
@@ -81,12 +88,11 @@ pub async fn serve(router: Router) -> anyhow::Result<()> {
 }
 
 async fn readyz(State(shared): State<Shared>) -> Response {
-    answer(&shared.readiness.report(|_, _| false))
+    answer(&shared.readiness.report())
 }
 
 async fn admission(State(shared): State<Shared>) -> Response {
-    let forgiven = |name: &str, condition: &Condition| condition.was_well && NOT_FOR_ADMISSION.contains(&name);
-    answer(&shared.readiness.report(forgiven))
+    answer(&shared.readiness.report_admission())
 }
 
 fn answer(unmet: &[String]) -> Response {
@@ -127,14 +133,29 @@ mod tests {
         let expected = "postgresql: connection refused\n".to_owned();
         assert_eq!(ask(&router, "/readyz").await, (StatusCode::SERVICE_UNAVAILABLE, expected));
         assert_eq!(ask(&router, "/healthz").await.0, StatusCode::OK);
-        assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::SERVICE_UNAVAILABLE, "it was never well");
         readiness.set("postgresql", Ok(()));
         assert_eq!(ask(&router, "/readyz").await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn the_webhook_is_ready_with_its_certificate_and_seal_and_until_it_drains() {
+        let readiness = Readiness::default();
+        let router = router(readiness.clone(), Metrics::new().unwrap());
         readiness.set("postgresql", Err("connection refused".into()));
-        assert_eq!(ask(&router, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::OK, "signatures can still be given");
+        let (status, said) = ask(&router, "/readyz/admission").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(said, "caches: not known yet\ncertificates: not known yet\nseal: not known yet\n");
+        readiness.set("caches", Ok(()));
+        readiness.set("certificates", Ok(()));
+        assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        readiness.set("seal", Ok(()));
+        assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::OK, "whatever becomes of PostgreSQL");
         readiness.set("certificates", Err("none".into()));
         assert_eq!(ask(&router, "/readyz/admission").await.0, StatusCode::SERVICE_UNAVAILABLE);
+        readiness.set("certificates", Ok(()));
+        readiness.drain();
+        let (status, said) = ask(&router, "/readyz/admission").await;
+        assert_eq!((status, said.as_str()), (StatusCode::SERVICE_UNAVAILABLE, "running: told to end\n"));
     }
 
     #[tokio::test]

@@ -1,16 +1,14 @@
 //! Keeps `/readyz` true: PostgreSQL, the caches, the webhook's certificate.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_store::{Rights, Store};
-use kube::Client;
 
 use crate::metrics::Metrics;
 use crate::serve::certs::{self, Keeper};
 use crate::serve::http::Readiness;
-use crate::settings::{Certificates, Settings};
 use crate::watch::caches::Caches;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -50,27 +48,27 @@ pub async fn watch_caches(caches: Arc<Caches>, readiness: Readiness) {
     readiness.set(NAME, Ok(()));
 }
 
-/// Makes or loads the webhook's certificate, and renews it for as long as the process lives.
-pub async fn keep_certificates(client: Client, settings: Settings, tls: RustlsConfig, readiness: Readiness) {
+/// Keeps the webhook's path and certificate for as long as the process lives.
+pub async fn keep_certificates(mut keeper: Keeper, tls: RustlsConfig, readiness: Readiness) {
     const NAME: &str = "certificates";
     readiness.set(NAME, Err("none is loaded yet".to_owned()));
-    let mut keeper = Keeper::new(client, &settings.namespace, &settings.webhook.service);
-    let mut loaded = false;
+    let mut looked: Option<Instant> = None;
     loop {
-        let result = match &settings.webhook.certificates {
-            Certificates::Own => keeper.refresh(&tls).await,
-            Certificates::Provided(folder) => certs::serve_provided(folder, &tls).await,
-        };
-        match result {
+        match keeper.refresh(&tls).await {
             Ok(()) => {
-                loaded = true;
+                looked = Some(Instant::now());
                 readiness.set(NAME, Ok(()));
             }
-            // One that is loaded goes on serving while the next cannot be had.
-            Err(error) if loaded => tracing::warn!(error = %format!("{error:#}"), "certificates were not refreshed"),
-            Err(error) => readiness.set(NAME, Err(format!("{error:#}"))),
+            // What is loaded goes on serving while the next cannot be had, until it may be of yesterday.
+            Err(error) if looked.is_some_and(|at| at.elapsed() < certs::PATIENCE) => {
+                tracing::warn!(error = %format!("{error:#}"), "path and certificate were not refreshed");
+            }
+            Err(error) => {
+                looked = None;
+                readiness.set(NAME, Err(format!("{error:#}")));
+            }
         }
-        tokio::time::sleep(if loaded { certs::EVERY } else { Duration::from_secs(1) }).await;
+        tokio::time::sleep(if looked.is_some() { certs::EVERY } else { Duration::from_secs(1) }).await;
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, body::Bytes};
-use axum_server::tls_rustls::RustlsConfig;
+use axum_server::Handle;
+use axum_server::tls_rustls::{RustlsAcceptor, RustlsConfig};
 use countersign_core::approval::Seal;
 use countersign_crds::{AgentReference, Identity};
 use jiff::Timestamp;
@@ -18,7 +21,9 @@ use kube::core::DynamicObject;
 use kube::core::admission::AdmissionReview;
 
 use super::access::demand;
+use super::bounds::{Bounds, Gate};
 use super::review::{self, Admitted, Mutation, Refusal, Review};
+use super::way::Door;
 use crate::keys;
 use crate::metrics::Metrics;
 use crate::watch::caches::Caches;
@@ -26,6 +31,8 @@ use crate::watch::caches::Caches;
 const PORT: u16 = 9443;
 /// Two objects of the API server's own limit, and some.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
+/// A TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// What every request needs.
 #[derive(Clone)]
@@ -35,6 +42,7 @@ pub struct Shared {
     pub seal: keys::Shared<Seal>,
     pub bound: Arc<BoundTo>,
     pub metrics: Metrics,
+    pub door: Door,
 }
 
 /// As [`review::Bound`], from what is watched.
@@ -51,17 +59,51 @@ pub fn bound_by(caches: Arc<Caches>) -> Arc<BoundTo> {
     })
 }
 
-pub fn router(shared: Shared) -> Router {
+pub fn router(shared: Shared, bounds: Bounds) -> Router {
     Router::new()
-        .route("/mutate", post(mutate))
-        .route("/validate", post(validate))
+        .route("/mutate/{path}", post(mutate))
+        .route("/validate/{path}", post(validate))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .route_layer(middleware::from_fn_with_state(bounds, within_bounds))
+        .route_layer(middleware::from_fn_with_state(shared.door.clone(), only_by_the_door))
         .with_state(shared)
 }
 
-/// Serves until the process ends.
-pub async fn serve(router: Router, tls: RustlsConfig) -> anyhow::Result<()> {
-    axum_server::bind_rustls(SocketAddr::from(([0, 0, 0, 0], PORT)), tls).serve(router.into_make_service()).await?;
+/// Nothing is read of what comes by another path.
+async fn only_by_the_door(
+    State(door): State<Door>,
+    Path(path): Path<String>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if door.opens(&path) { next.run(request).await } else { StatusCode::NOT_FOUND.into_response() }
+}
+
+async fn within_bounds(
+    State(bounds): State<Bounds>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let answered = async {
+        let _counted = bounds.ask(client.ip()).await;
+        next.run(request).await
+    };
+    tokio::time::timeout(bounds.patience, answered)
+        .await
+        .unwrap_or_else(|_| StatusCode::SERVICE_UNAVAILABLE.into_response())
+}
+
+/// Serves until the handle says otherwise.
+pub async fn serve(
+    router: Router,
+    bounds: Bounds,
+    tls: RustlsConfig,
+    handle: Handle<SocketAddr>,
+) -> anyhow::Result<()> {
+    let acceptor = RustlsAcceptor::new(tls).handshake_timeout(HANDSHAKE).acceptor(Gate(bounds));
+    let server = axum_server::bind(SocketAddr::from(([0, 0, 0, 0], PORT))).acceptor(acceptor).handle(handle);
+    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }
 
@@ -118,6 +160,7 @@ fn answer(shared: &Shared, request: &Review, result: &Result<Admitted, Refusal>)
 mod tests {
     use super::*;
     use axum::body::{Body, to_bytes};
+    use axum::extract::connect_info::MockConnectInfo;
     use axum::http::Request;
     use base64::Engine;
     use countersign_core::agent;
@@ -126,6 +169,20 @@ mod tests {
     use tower::ServiceExt;
 
     const OPERATOR: &str = "system:serviceaccount:ops:countersign";
+    const PATH: &str = "a-path-that-the-configuration-tells";
+
+    fn served(may_sign: bool) -> Router {
+        served_by(shared(may_sign))
+    }
+
+    fn served_by(shared: Shared) -> Router {
+        let client = MockConnectInfo(SocketAddr::from(([10, 0, 0, 1], 40_000)));
+        router(shared, Bounds::new(Duration::from_secs(1))).layer(client)
+    }
+
+    fn post(root: &str, path: &str, body: impl Into<Body>) -> Request<Body> {
+        Request::post(format!("{root}/{path}")).body(body.into()).unwrap()
+    }
 
     /// An API server that answers whether somebody may sign, at the edge of the machine.
     fn shared(may_sign: bool) -> Shared {
@@ -152,7 +209,9 @@ mod tests {
             Ok(found
                 .map(|(namespace, name, _)| AgentReference { name: name.into(), namespace: Some(namespace.into()) }))
         });
-        Shared { client, service_account: OPERATOR.to_owned(), seal, bound, metrics: Metrics::new().unwrap() }
+        let door = Door::default();
+        door.open(&[PATH]);
+        Shared { client, service_account: OPERATOR.to_owned(), seal, bound, metrics: Metrics::new().unwrap(), door }
     }
 
     #[tokio::test]
@@ -234,8 +293,7 @@ mod tests {
                 "options": null, "dryRun": false,
             },
         });
-        let request = Request::post(path).body(Body::from(review.to_string())).unwrap();
-        let response = router(shared).oneshot(request).await.unwrap();
+        let response = served_by(shared).oneshot(post(path, PATH, review.to_string())).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
         serde_json::from_slice::<Value>(&body).unwrap()["response"].clone()
@@ -274,8 +332,7 @@ mod tests {
             "kind": {"group": "countersign.dev", "version": "v1alpha1", "kind": "Approval"},
             "resource": {"group": "countersign.dev", "version": "v1alpha1", "resource": "approvals"},
             "userInfo": {"username": "eve"}, "options": null, "dryRun": false}});
-        let request = Request::post("/mutate").body(Body::from(review.to_string())).unwrap();
-        let response = router(shared(false)).oneshot(request).await.unwrap();
+        let response = served(false).oneshot(post("/mutate", PATH, review.to_string())).await.unwrap();
         let body: Value = serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap();
         let message = body["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains("the verb approve on riskclasses/low"), "{message}");
@@ -519,8 +576,29 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_that_is_no_review_is_a_bad_request() {
-        let request = Request::post("/validate").body(Body::from("{}")).unwrap();
-        let response = router(shared(true)).oneshot(request).await.unwrap();
+        let response = served(true).oneshot(post("/validate", PATH, "{}")).await.unwrap();
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    }
+
+    #[tokio::test]
+    async fn no_other_path_than_the_one_that_is_told_is_answered() {
+        for (root, path) in [("/mutate", "another"), ("/validate", "another"), ("/mutate", ""), ("/other", PATH)] {
+            let response = served(true).oneshot(post(root, path, "{}")).await.unwrap();
+            assert_eq!(response.status(), StatusCode::NOT_FOUND, "{root}/{path}");
+        }
+        // Nothing of a body is waited for: this one never comes.
+        let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let response = served(true).oneshot(post("/mutate", "another", never)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_never_comes_or_is_too_large_is_not_waited_for() {
+        let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
+        let response = served(true).oneshot(post("/mutate", PATH, never)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let large = vec![b' '; BODY_LIMIT + 1];
+        let response = served(true).oneshot(post("/mutate", PATH, large)).await.unwrap();
+        assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     }
 }

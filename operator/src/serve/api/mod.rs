@@ -37,6 +37,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::middleware;
 use axum::routing::{get, post};
+use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
 use countersign_store::Store;
 use kube::Client;
@@ -99,9 +100,10 @@ pub fn router(shared: Shared) -> Router {
         .with_state(shared)
 }
 
-/// Serves until the process ends.
-pub async fn serve(router: Router, tls: RustlsConfig) -> anyhow::Result<()> {
-    axum_server::bind_rustls(SocketAddr::from(([0, 0, 0, 0], PORT)), tls).serve(router.into_make_service()).await?;
+/// Serves until the handle says otherwise.
+pub async fn serve(router: Router, tls: RustlsConfig, handle: Handle<SocketAddr>) -> anyhow::Result<()> {
+    let server = axum_server::bind_rustls(SocketAddr::from(([0, 0, 0, 0], PORT)), tls).handle(handle);
+    server.serve(router.into_make_service()).await?;
     Ok(())
 }
 
