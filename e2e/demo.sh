@@ -61,7 +61,9 @@ title "3. Somebody moves 400 ETH: a real transaction, in a real block"
 hash=$(outside rpc eth_sendTransaction "[{\"from\": \"$TREASURY\", \"to\": \"$ELSEWHERE\", \"value\": \"0x15af1d78b58c400000\"}]")
 outside rpc eth_getTransactionReceipt "[\"$hash\"]" | jq -c '{transactionHash, blockNumber, from, to, status}'
 kubectl -n "$NAMESPACE" delete task watch-wallet >/dev/null
-show kubectl -n "$NAMESPACE" apply -f "$ROOT/config/samples/chain/task.yaml"
+# The same request would show how it ended the first time: another run is asked for by name.
+kubectl patch --local -f "$ROOT/config/samples/chain/task.yaml" --type merge -p '{"spec": {"runId": "after-the-transfer"}}' \
+  -o yaml | show kubectl -n "$NAMESPACE" apply -f -
 
 title "4. Below the threshold: the alarm waits for a signature, as it leaves the cluster"
 waiting='jsonpath={.status.conditions[?(@.type=="Succeeded")].reason}=WaitingApproval'

@@ -57,6 +57,8 @@ use crate::plan::PlanTemplate;
         .message("spec.priority is immutable; create a new Task"),
     validation = Rule::new("has(self.budget) == has(oldSelf.budget) && (!has(self.budget) || self.budget == oldSelf.budget)")
         .message("spec.budget is immutable; create a new Task"),
+    validation = Rule::new("has(self.runId) == has(oldSelf.runId) && (!has(self.runId) || self.runId == oldSelf.runId)")
+        .message("spec.runId is immutable; create a new Task"),
     validation = Rule::new("!has(oldSelf.requester) || (has(self.requester) && self.requester == oldSelf.requester)")
         .message("spec.requester is immutable"),
     validation = Rule::new("!has(oldSelf.cancel) || !oldSelf.cancel || (has(self.cancel) && self.cancel)")
@@ -95,6 +97,11 @@ pub struct TaskSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "money")]
     pub budget: Option<String>,
+    /// Tells apart requests that are the same but for it. A request runs once: a Task of the same name, requester and
+    /// content as one that ran shows how that ended. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]
+    pub run_id: Option<String>,
     /// Who created the Task: stamped by the admission webhook, whatever the client sends. They never sign for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requester: Option<Identity>,

@@ -74,7 +74,8 @@ fn a_wallet_is_watched_and_the_alarm_is_signed_for_and_delivered_once() {
 
     ns.kubectl(&["delete", "task", "watch-wallet"]);
     outside::rpc("anvil_setBalance", &json!([account, "0x1"]));
-    ns.apply(&task);
+    // The same request does not run again; this one asks for another run.
+    ns.apply(&task.replace("spec:\n", "spec:\n  runId: again\n"));
     ns.wait_for("watch-wallet", "WaitingApproval");
     let approval = ns.approval("Pending");
     let subject = ns.get(&format!("approval/{approval}"))["spec"]["subject"].clone();

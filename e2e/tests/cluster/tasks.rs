@@ -371,14 +371,51 @@ fn a_policy_of_a_namespace_can_tighten_and_not_widen() {
     );
     ns.sample("generic.yaml");
     ns.wait_for("water-the-plants", "Rejected");
+    let mut tries = 0;
     wait_until("the Policy is in force", Duration::from_secs(60), || {
-        kubectl(&["-n", &ns.name, "delete", "task", "signed", "--ignore-not-found"]);
-        ns.apply(&one_step("signed", "check-balance", r#"{"address": "a", "transactions": []}"#));
+        tries += 1;
+        let name = format!("signed-{tries}");
+        ns.apply(&one_step(&name, "check-balance", r#"{"address": "a", "transactions": []}"#));
         wait_until("it was planned", Duration::from_secs(30), || {
-            !["Pending", "Planning"].contains(&ns.phase("signed").0.as_str())
+            !["Pending", "Planning"].contains(&ns.phase(&name).0.as_str())
         });
-        ns.phase("signed").0 == "WaitingApproval"
+        ns.phase(&name).0 == "WaitingApproval"
     });
+}
+
+/// As Flux does with what its time to live has removed.
+#[test]
+fn what_is_applied_again_after_it_is_gone_does_not_run_again() {
+    let ns = Namespace::new("again");
+    let manifest = |more: Value| {
+        let step = json!({"name": "only", "skill": "check-balance", "input": {"address": "a", "transactions": []}});
+        let mut spec = json!({"ttlSecondsAfterFinished": 2, "plan": {"steps": [step]}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "once"}, "spec": spec})
+            .to_string()
+    };
+    let gone = || {
+        wait_until("its time to live is up", countersign_e2e::SOON, || {
+            ns.kubectl(&["get", "tasks", "-o", "name"]).is_empty()
+        });
+    };
+    ns.apply(&manifest(json!({})));
+    let first = ns.uid("once");
+    gone();
+    ns.apply(&manifest(json!({"ttlSecondsAfterFinished": 3600})));
+    let message = ns.wait_for("once", "Completed");
+    assert!(message.contains(&first) && message.contains("another spec.runId"), "{message}");
+    let attempts = || {
+        sql(&format!(
+            "select count(*) from attempts a join tasks t on t.uid = a.task_uid where t.namespace = '{}'",
+            ns.name
+        ))
+    };
+    assert_eq!(attempts(), "1");
+    ns.kubectl(&["delete", "task", "once"]);
+    ns.apply(&manifest(json!({"runId": "2", "ttlSecondsAfterFinished": 3600})));
+    ns.wait_for("once", "Completed");
+    assert_eq!(attempts(), "2");
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub struct Blocked {
 /// The closed set of reasons, by their names in status and Events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockedReason {
+    /// The same request still runs as another Task, which is gone.
+    EarlierRun,
     /// `planRef` names a Plan that is not there.
     PlanNotFound,
     /// Several templates carry the Task's type, or `planRef` names a Task's own copy.
@@ -75,7 +77,8 @@ enum Noticed {
 
 impl BlockedReason {
     /// One of every kind, for those who tell of all of them.
-    pub const ALL: [BlockedReason; 21] = [
+    pub const ALL: [BlockedReason; 22] = [
+        BlockedReason::EarlierRun,
         BlockedReason::PlanNotFound,
         BlockedReason::PlanAmbiguous,
         BlockedReason::AgentNotFound,
@@ -102,6 +105,7 @@ impl BlockedReason {
     /// The name in status and Events.
     pub fn as_str(&self) -> &'static str {
         match self {
+            BlockedReason::EarlierRun => "EarlierRun",
             BlockedReason::PlanNotFound => "PlanNotFound",
             BlockedReason::PlanAmbiguous => "PlanAmbiguous",
             BlockedReason::AgentNotFound => "AgentNotFound",
@@ -130,7 +134,8 @@ impl BlockedReason {
     pub fn is_transient(&self) -> bool {
         match self {
             BlockedReason::EvaluatorBusy | BlockedReason::OutputNotLoaded(_) | BlockedReason::PodUnchecked => true,
-            BlockedReason::PlanNotFound
+            BlockedReason::EarlierRun
+            | BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
             | BlockedReason::AgentNotFound
             | BlockedReason::AgentAmbiguous
@@ -169,7 +174,8 @@ impl BlockedReason {
             | BlockedReason::SecretNotFound
             | BlockedReason::BrokerNotInstalled
             | BlockedReason::PaymentNetworkNotConfigured => true,
-            BlockedReason::EvaluatorBusy
+            BlockedReason::EarlierRun
+            | BlockedReason::EvaluatorBusy
             | BlockedReason::OutputNotLoaded(_)
             | BlockedReason::Deferred
             | BlockedReason::Suspended
@@ -188,6 +194,8 @@ impl BlockedReason {
         match self {
             BlockedReason::OutputNotLoaded(_) => Noticed::AtOnce,
             BlockedReason::EvaluatorBusy | BlockedReason::PodUnchecked => Noticed::Asked(SignedDuration::from_secs(1)),
+            // Whatever becomes of another Task is told to that one.
+            BlockedReason::EarlierRun => Noticed::Asked(SignedDuration::from_secs(1)),
             // Asked of the API server itself, for every Task that waits for it.
             BlockedReason::GuardBroken => Noticed::Asked(SignedDuration::from_secs(2)),
             // What a canary found out is told to every Task as well.

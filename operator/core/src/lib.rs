@@ -29,6 +29,7 @@ pub mod plan;
 pub mod policy;
 mod problem;
 pub mod record;
+pub mod run;
 pub mod sandbox;
 pub mod schema;
 pub mod simulate;

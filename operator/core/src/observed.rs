@@ -14,6 +14,7 @@ use crate::digest::Digest;
 use crate::payment::PaymentId;
 use crate::policy::PolicySet;
 use crate::record::{Evidence, TaskRecord};
+use crate::run::PriorRun;
 
 /// One Task and all that bears on it, at one moment. Views may be old, with one exception: a pod that an
 /// attempt was admitted for and that `pods` does not hold was looked for in the API server itself.
@@ -23,6 +24,10 @@ pub struct Observed {
     pub task: Option<TaskView>,
     /// `None` when the Task was never recorded.
     pub record: Option<TaskRecord>,
+    /// The uid of the Task's namespace; looked up only while the Task is not recorded.
+    pub namespace_uid: String,
+    /// The run that there was of the same request; looked up only while the Task is not recorded.
+    pub prior: Option<PriorRun>,
     /// Looked up only while no Plan is stamped.
     pub template: TemplateLookup,
     /// Whether the stamped Plan object is there.
@@ -241,6 +246,8 @@ impl Observed {
         Observed {
             task: Some(task),
             record: None,
+            namespace_uid: String::new(),
+            prior: None,
             template: TemplateLookup::NotNeeded,
             plan_stamped: false,
             skills: Arc::default(),

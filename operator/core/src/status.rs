@@ -277,7 +277,8 @@ fn open_state(
             BlockedReason::PodPending | BlockedReason::PodUnchecked => (StepState::Running, None, None),
             BlockedReason::WaitingApproval => (StepState::WaitingApproval, None, None),
             BlockedReason::ParallelismReached if record.live_attempt().is_none() => (StepState::Ready, None, None),
-            BlockedReason::PlanNotFound
+            BlockedReason::EarlierRun
+            | BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
             | BlockedReason::AgentNotFound
             | BlockedReason::AgentAmbiguous

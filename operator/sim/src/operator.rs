@@ -201,6 +201,8 @@ impl Operator {
         Observed {
             task: self.view.task.clone(),
             record,
+            namespace_uid: "place".into(),
+            prior: None,
             template: TemplateLookup::NotNeeded,
             plan_stamped: self.view.plan_stamped,
             skills: Arc::new(self.view.skills.clone()),

@@ -9,8 +9,9 @@ use countersign_core::budget::{Budgets, LineKey};
 use countersign_core::observed::{ApprovalView, Guard, Observed, Outside, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::plan::wanted_outputs;
 use countersign_core::record::{AttemptRecord, AttemptState, TaskRecord};
+use countersign_core::run::{PriorRun, RunKey};
 use countersign_crds::{LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate, SkillSpec, Step};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
@@ -61,7 +62,13 @@ pub async fn observe(
         Some(record) if may_be_outside(record, &skills) => context.store.outside(uid).await?,
         Some(_) | None => Outside::default(),
     };
+    let (namespace_uid, prior) = match (&task, &record) {
+        (Some(task), None) => earlier(context, task).await?,
+        (Some(_) | None, _) => (String::new(), None),
+    };
     Ok(Observed {
+        namespace_uid,
+        prior,
         plan_stamped: plan_name.is_some_and(|name| plans.contains_key(name) || made.contains(name)),
         agent,
         task,
@@ -82,6 +89,14 @@ pub async fn observe(
         outside,
         record,
     })
+}
+
+/// The uid of the Task's namespace, as a namespace that is made anew is another place; and what ran of the same request.
+async fn earlier(context: &Context, task: &TaskView) -> Result<(String, Option<PriorRun>), Error> {
+    let namespaces: Api<Namespace> = Api::all(context.client.clone());
+    let uid = namespaces.get_metadata(&task.namespace).await?.metadata.uid.unwrap_or_default();
+    let prior = context.store.prior(&RunKey::of(&uid, task)).await?;
+    Ok((uid, prior))
 }
 
 /// Whether anything of the Task has a price, or may come to have one in this look.

@@ -97,8 +97,8 @@ async fn race(store: &Store, round: usize, scopes: usize) -> Race {
     for client in 0..CLIENTS {
         let uid = format!("task-{scopes}-{round}-{client}");
         let own = |change| match change {
-            Change::Adopt { uid: _, namespace, name: _, spec, request, at } => {
-                Change::Adopt { uid: uid.clone(), namespace, name: uid.clone(), spec, request, at }
+            Change::Adopt { uid: _, namespace, name: _, spec, request, run: _, at } => {
+                Change::Adopt { uid: uid.clone(), namespace, name: uid.clone(), spec, request, run: None, at }
             }
             Change::Stamp { plan, at } => Change::Stamp { plan: RecordedPlan { name: uid.clone(), ..plan }, at },
             other => other,

@@ -14,6 +14,7 @@ mod options;
 mod outbox;
 mod queries;
 mod roles;
+mod runs;
 mod sessions;
 mod statistics;
 mod summary;

@@ -12,10 +12,10 @@ use crate::error::StoreError;
 
 /// What the operator may do, besides reading everything. Whatever is not here only the owner can do: change or delete
 /// an entry, a leaf, a checkpoint, a signature; change what an attempt ran or an Approval was for.
-const OPERATOR: [&str; 16] = [
+const OPERATOR: [&str; 17] = [
     "grant usage on schema public to {role}",
     "grant select on all tables in schema public to {role}",
-    "grant insert on tasks, plans, steps, approvals, signatures, attempts, outputs, log_entries, log_payloads,
+    "grant insert on tasks, runs, plans, steps, approvals, signatures, attempts, outputs, log_entries, log_payloads,
         log_pending, log_leaves, log_tiles, log_checkpoints, log_cosignatures, log_keys, configurations to {role}",
     // To close one that was never opened.
     "grant insert on budgets, reservations, transfers, budget_decisions, alerts, sessions to {role}",
@@ -24,6 +24,7 @@ const OPERATOR: [&str; 16] = [
     "grant update (told_at) on alerts to {role}",
     "grant update (closed) on sessions to {role}",
     "grant update (version, ending_cause, ending_at, outcome, reason, message, finished_at) on tasks to {role}",
+    "grant update (ran, outcome, reason, message, finished_at) on runs to {role}",
     "grant update (outcome, reason, message, not_before, output_digest, output_bytes, workspace, deferred_until, deferral,
         finished_at) on steps to {role}",
     "grant update (state, changed) on approvals to {role}",

@@ -3,6 +3,7 @@
 use super::view::View;
 use crate::blocked::BlockedReasons;
 use crate::record::{Change, Ending, EndingCause, Finished, StepOutcome, StepRecord, TaskOutcome, TaskRecord};
+use crate::run;
 
 /// Whether something calls for the end now. A stronger cause replaces a failed step.
 pub(super) fn begin(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
@@ -80,7 +81,8 @@ pub(super) fn finish(view: &View<'_>, record: &TaskRecord) -> Vec<Change> {
     // A signature may be for a step that was skipped in the end.
     let unused = record.approvals.values().filter(|approval| approval.is_open());
     let withdraw = unused.map(|approval| Change::WithdrawApproval { name: approval.name.clone(), at: view.now });
-    withdraw.chain([Change::Finish { finished: Finished { outcome, reason, message, at: view.now } }]).collect()
+    let finished = Finished { outcome, reason, message, at: view.now };
+    withdraw.chain([Change::Finish { finished, ran: run::ran(record, outcome) }]).collect()
 }
 
 fn verdict(record: &TaskRecord) -> (TaskOutcome, String, String) {

@@ -20,14 +20,15 @@ pub(crate) use request::MOST_STEPS;
 
 use std::collections::BTreeSet;
 
+use countersign_crds::TaskStatus;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::blocked::BlockedReasons;
 use crate::budget::Budgets;
 use crate::effect::Decision;
 use crate::judge::{Judge, PolicyJudge};
-use crate::observed::Observed;
-use crate::record::{ApplyError, Change, TaskRecord};
+use crate::observed::{Observed, TaskView};
+use crate::record::{ApplyError, Change, Request, TaskRecord};
 use crate::status;
 use view::View;
 
@@ -84,28 +85,36 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
             changes.push(change);
         }
     }
-    let Some(record) = record else {
-        return Ok(Decision { changes, acts: Vec::new(), status: None, requeue: None, blocked, record: None });
-    };
+    let Some(record) = record else { return Ok(unrecorded(&view)) };
     let acts = acts::acts(&view, &record);
-    let status = observed.task.as_ref().map(|task| {
-        status::project(
-            now,
-            task,
-            &record,
-            &status::Pauses {
-                suspended: view.suspended(),
-                network: &observed.network,
-                blocked: &blocked,
-                balances: &observed.balances,
-                outside: &observed.outside,
-            },
-        )
-    });
+    let status = observed.task.as_ref().map(|task| report(&view, task, &record, &blocked));
     // What was settled is shown as it is in the ledger then.
     let settled = settles(observed, &changes);
     let requeue = requeue::requeue(&view, &record, &blocked, !changes.is_empty(), settled);
     Ok(Decision { changes, acts, status, requeue, blocked, record: Some(record) })
+}
+
+/// Of a Task of which nothing was recorded, also not now.
+fn unrecorded(view: &View<'_>) -> Decision {
+    let blocked = BlockedReasons { planning: planning::waits(view), ..BlockedReasons::default() };
+    let requeue = blocked.planning.as_ref().and_then(|blocked| blocked.requeue(view.now));
+    let waiting = view.observed.task.as_ref().filter(|_| blocked.planning.is_some());
+    let status = waiting.map(|task| {
+        let (uid, namespace, name) = (task.uid.clone(), task.namespace.clone(), task.name.clone());
+        report(view, task, &TaskRecord::adopt(uid, namespace, name, Request::default(), view.now), &blocked)
+    });
+    Decision { changes: Vec::new(), acts: Vec::new(), status, requeue, blocked, record: None }
+}
+
+fn report(view: &View<'_>, task: &TaskView, record: &TaskRecord, blocked: &BlockedReasons) -> TaskStatus {
+    let pauses = status::Pauses {
+        suspended: view.suspended(),
+        network: &view.observed.network,
+        blocked,
+        balances: &view.observed.balances,
+        outside: &view.observed.outside,
+    };
+    status::project(view.now, task, record, &pauses)
 }
 
 /// Whether money moves with these changes.
@@ -126,7 +135,7 @@ type Stage = fn(&View<'_>, &TaskRecord, &mut BlockedReasons) -> Vec<Change>;
 
 fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyError> {
     match (record.as_mut(), change) {
-        (None, Change::Adopt { uid, namespace, name, spec: _, request, at }) => {
+        (None, Change::Adopt { uid, namespace, name, spec: _, request, run: _, at }) => {
             *record = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), request.clone(), *at));
             Ok(())
         }

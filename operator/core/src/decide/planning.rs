@@ -5,25 +5,44 @@ use serde_json::Value;
 
 use super::view::View;
 use crate::agent::ActingAgent;
-use crate::blocked::BlockedReasons;
+use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::plan::{self, Selection};
 use crate::record::{Change, Finished, Request, TaskOutcome, TaskRecord};
+use crate::run::{Run, RunKey};
 
 pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
     let Some(task) = &view.observed.task else { return Vec::new() };
+    let (run, over) = match &view.observed.prior {
+        None => (Run::Own(RunKey::of(&view.observed.namespace_uid, task)), None),
+        Some(prior) => match &prior.finished {
+            // Its own end comes first: the Task that it ran as is gone, and is being wound up.
+            None => return Vec::new(),
+            Some(finished) => (Run::Repeats(prior.uid.clone()), Some(prior.again(finished, view.now))),
+        },
+    };
     let mut spec = task.spec.clone();
     if let Some(ActingAgent { namespace, name, spec: _ }) = view.observed.agent.agent() {
         spec.agent_ref = Some(AgentReference { name: name.clone(), namespace: Some(namespace.clone()) });
     }
     let spec = serde_json::to_value(&spec).unwrap_or(Value::Null);
-    vec![Change::Adopt {
+    let adopt = Change::Adopt {
         uid: task.uid.clone(),
         namespace: task.namespace.clone(),
         name: task.name.clone(),
         spec,
         request: Request { requester: task.spec.requester.clone(), on_behalf_of: task.on_behalf_of.clone() },
+        run: Some(run),
         at: view.now,
-    }]
+    };
+    let finish = over.map(|finished| Change::Finish { finished, ran: false });
+    [adopt].into_iter().chain(finish).collect()
+}
+
+/// What a Task waits for that is not recorded: the end of the run that there was of its request.
+pub(super) fn waits(view: &View<'_>) -> Option<Blocked> {
+    let prior = view.observed.prior.as_ref().filter(|prior| prior.finished.is_none())?;
+    let message = format!("the same request still runs, as the Task with uid {}, which is being ended", prior.uid);
+    Some(Blocked::new(BlockedReason::EarlierRun, message))
 }
 
 pub(super) fn stamp(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedReasons) -> Vec<Change> {
@@ -46,5 +65,6 @@ pub(super) fn stamp(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedR
 
 fn refuse(view: &View<'_>, reason: &str, message: String) -> Vec<Change> {
     let reason = reason.to_owned();
-    vec![Change::Finish { finished: Finished { outcome: TaskOutcome::Failed, reason, message, at: view.now } }]
+    let finished = Finished { outcome: TaskOutcome::Failed, reason, message, at: view.now };
+    vec![Change::Finish { finished, ran: false }]
 }

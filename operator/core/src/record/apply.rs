@@ -225,7 +225,7 @@ impl TaskRecord {
             Change::End { ending } => {
                 self.ending = Some(ending.clone());
             }
-            Change::Finish { finished } => {
+            Change::Finish { finished, ran: _ } => {
                 if self.steps.values().any(StepRecord::is_open) {
                     return refuse("finish", "a step is open");
                 }

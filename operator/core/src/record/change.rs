@@ -15,6 +15,7 @@ use super::{
 };
 use crate::budget::BudgetDecision;
 use crate::digest::Digest;
+use crate::run::Run;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -26,6 +27,9 @@ pub enum Change {
         name: String,
         spec: Value,
         request: Request,
+        /// Whether it is the run of its request, or repeats one; left out before requests were told apart.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        run: Option<Run>,
         at: Timestamp,
     },
     /// The Plan is stamped and every step is open.
@@ -141,6 +145,9 @@ pub enum Change {
     /// The Task is over; always the last change of a record.
     Finish {
         finished: Finished,
+        /// Whether its request is used up by it: asked for again as it is, it does not run again.
+        #[serde(default)]
+        ran: bool,
     },
 }
 
@@ -211,7 +218,7 @@ impl Change {
             | Change::FinishAttempt { at, .. }
             | Change::FinishStep { at, .. } => *at,
             Change::End { ending } => ending.at,
-            Change::Finish { finished } => finished.at,
+            Change::Finish { finished, .. } => finished.at,
         }
     }
 }

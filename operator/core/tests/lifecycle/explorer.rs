@@ -211,6 +211,8 @@ impl<'a> Explorer<'a> {
         task.spec.cancel = self.rules.cancelled(state.cancelled, &record);
         let whole = self.rules.guarded(state.guarded);
         let observed = Observed {
+            namespace_uid: "place".into(),
+            prior: None,
             task: Some(task),
             record: Some(record),
             template: TemplateLookup::NotNeeded,

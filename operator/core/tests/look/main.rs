@@ -5,4 +5,5 @@ mod bed;
 mod blocked;
 mod budgets;
 mod downgrades;
+mod runs;
 mod steps;

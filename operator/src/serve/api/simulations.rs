@@ -209,6 +209,8 @@ impl Simulator {
             network: networks.of(&task.namespace),
             task: Some(task),
             record: None,
+            namespace_uid: String::new(),
+            prior: None,
             template,
             plan_stamped: false,
             skills: caches.skills(),

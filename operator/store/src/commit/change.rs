@@ -3,15 +3,17 @@
 
 use countersign_core::json::canonical;
 use countersign_core::record::{AttemptOutcome, Change, Output};
+use countersign_core::run::Run;
 use sqlx::PgConnection;
 use sqlx::postgres::PgQueryResult;
 
 use crate::error::{CommitError, StoreError};
+use crate::runs;
 use crate::values::{json, micros, named};
 
 pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Change) -> Result<(), CommitError> {
     match change {
-        Change::Adopt { uid: adopted, namespace, name, spec, request, at } => {
+        Change::Adopt { uid: adopted, namespace, name, spec, request, run, at } => {
             let done = sqlx::query!(
                 "insert into tasks (uid, namespace, name, version, adopted_at, spec, requester, on_behalf_of)
                  values ($1, $2, $3, 0, to_timestamp($4::bigint / 1000000.0), $5, $6, $7) on conflict (uid) do nothing",
@@ -23,10 +25,13 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
                 request.requester.as_ref().map(json).transpose()?,
                 request.on_behalf_of.as_deref()
             );
-            match done.execute(connection).await?.rows_affected() {
-                1 => Ok(()),
+            if done.execute(&mut *connection).await?.rows_affected() != 1 {
                 // Another look adopted it first.
-                _ => Err(CommitError::Conflict),
+                return Err(CommitError::Conflict);
+            }
+            match run {
+                Some(Run::Own(key)) => runs::begin(connection, adopted, key, *at).await,
+                Some(Run::Repeats(_)) | None => Ok(()),
             }
         }
         Change::Stamp { plan, at } => {
@@ -260,7 +265,7 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             );
             one(done.execute(connection).await?, change)
         }
-        Change::Finish { finished } => {
+        Change::Finish { finished, ran } => {
             let done = sqlx::query!(
                 "update tasks set outcome = $2, reason = $3, message = $4,
                  finished_at = to_timestamp($5::bigint / 1000000.0) where uid = $1 and outcome is null",
@@ -270,7 +275,8 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
                 finished.message,
                 micros(finished.at)
             );
-            one(done.execute(connection).await?, change)
+            one(done.execute(&mut *connection).await?, change)?;
+            runs::end(connection, uid, finished, *ran).await
         }
     }
 }

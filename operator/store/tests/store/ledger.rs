@@ -56,9 +56,9 @@ impl Payer {
         let uid = format!("task-{number}");
         let first = story::paid().batches.remove(0);
         let own = |change| match change {
-            Change::Adopt { uid: _, namespace, name: _, spec: _, request, at } => {
+            Change::Adopt { uid: _, namespace, name: _, spec: _, request, run: _, at } => {
                 let spec = serde_json::json!({"agentRef": {"name": "bond"}});
-                Change::Adopt { uid: uid.clone(), namespace, name: uid.clone(), spec, request, at }
+                Change::Adopt { uid: uid.clone(), namespace, name: uid.clone(), spec, request, run: None, at }
             }
             Change::Stamp { plan, at } => Change::Stamp { plan: RecordedPlan { name: uid.clone(), ..plan }, at },
             other => other,

@@ -12,6 +12,7 @@ mod outbox;
 mod queries;
 mod record;
 mod roles;
+mod runs;
 mod sessions;
 mod statistics;
 mod story;

@@ -10,6 +10,7 @@ use countersign_core::record::{
     AttemptOutcome, Change, Covered, Ending, EndingCause, Finished, Launch, Output, OutputReference, RecordedPlan,
     Request, RuleDecision, StepOutcome, TaskOutcome,
 };
+use countersign_core::run::{Run, RunKey};
 use countersign_crds::{
     ApprovalScope, BudgetVerdict, Decision, Effect, Identity, PolicyMode, Priority, RbacSubject, Required, RiskClass,
     SkillSpec, Step,
@@ -69,6 +70,12 @@ fn adopt(clock: &mut Clock, steps: &[&str]) -> Vec<Change> {
         name: "task".into(),
         spec: json!({"type": "t"}),
         request: Request { requester: Some(requester()), on_behalf_of: Some("çarol".into()) },
+        run: Some(Run::Own(RunKey {
+            namespace_uid: "place".into(),
+            name: "task".into(),
+            requester: "dave".into(),
+            content: digest("content"),
+        })),
         at: clock.tick(),
     };
     vec![adopt, Change::Stamp { plan, at: clock.tick() }]
@@ -112,7 +119,7 @@ fn request_all(clock: &mut Clock, name: &str, steps: &[&str]) -> Change {
             count: 1,
             groups: vec!["g".into()],
             service_accounts: vec!["a/b".into()],
-            excluded: vec![RbacSubject::user("bob")],
+            excluded: vec![RbacSubject::user("olga")],
         },
         scope: if steps.len() == 1 { ApprovalScope::Step } else { ApprovalScope::Plan },
         risk: RiskClass::High,
@@ -277,7 +284,7 @@ fn end_step(clock: &mut Clock, step: &str, outcome: StepOutcome) -> Change {
 
 fn finish(clock: &mut Clock, outcome: TaskOutcome) -> Change {
     let finished = Finished { outcome, reason: "R".into(), message: "m".into(), at: clock.tick() };
-    Change::Finish { finished }
+    Change::Finish { finished, ran: true }
 }
 
 fn end(clock: &mut Clock, cause: EndingCause) -> Change {
