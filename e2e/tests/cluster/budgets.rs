@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use countersign_e2e::outside;
-use countersign_e2e::{Namespace, SOON, SYSTEM, User, forwarded_get, kubectl, root, sql, wait_until};
+use countersign_e2e::{Namespace, SOON, SYSTEM, User, forwarded_get, jq_skill, kubectl, root, sql, wait_until};
 use serde_json::{Value, json};
 
 /// What was spent in a namespace of that name stays spent, so each run has its own.
@@ -31,7 +31,7 @@ fn numbers() -> Value {
 }
 
 /// The sum of a metric's lines that hold all of these labels.
-fn metric(name: &str, labels: &[&str]) -> f64 {
+pub fn metric(name: &str, labels: &[&str]) -> f64 {
     let pods = ["-n", SYSTEM, "get", "pods", "-l", "app.kubernetes.io/name=countersign", "-o", "name"];
     let lines = kubectl(&pods)
         .lines()
@@ -130,7 +130,7 @@ fn what_does_not_fit_waits_and_starts_when_its_limit_is_raised() {
     let ns = fresh("waiting-for-money");
     let agent = |daily: &str| {
         json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Agent", "metadata": {"name": "poor"},
-               "spec": {"allowedSkills": ["log-archive-summary"], "budget": {"daily": daily}}})
+               "spec": {"allowedSkills": ["log-archive-summary", "e2e-beside-the-dear"], "budget": {"daily": daily}}})
         .to_string()
     };
     ns.apply(&agent("0.03"));
@@ -138,8 +138,14 @@ fn what_does_not_fit_waits_and_starts_when_its_limit_is_raised() {
     let log = json!({"path": "a.log", "content": "x"});
     ns.apply(&task("first", "poor", "log-archive-summary", &log, &json!({})));
     ns.wait_for("first", "Completed");
-    ns.apply(&task("second", "poor", "log-archive-summary", &log, &json!({})));
+    jq_skill("e2e-beside-the-dear", ".", r#""timeout": "1m""#);
+    let steps = json!([{"name": "only", "skill": "log-archive-summary", "input": log},
+        {"name": "free", "skill": "e2e-beside-the-dear"}]);
+    let plan = json!({"plan": {"parallelism": 1, "steps": steps}});
+    ns.apply(&task("second", "poor", "log-archive-summary", &log, &plan));
     wait_until("it is put off", SOON, || ns.step("second", "only")["reason"] == "Deferred");
+    // What waits for money holds no place that the other could have.
+    ns.wait_for_step("second", "free", "Succeeded");
     let message = ns.step("second", "only")["message"].to_string();
     assert!(
         message.contains("has spent 0.02 and holds 0 of 0.03 today") && message.contains("waits until"),

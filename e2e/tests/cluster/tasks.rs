@@ -207,6 +207,74 @@ fn a_suspended_task_starts_nothing_until_it_is_released() {
 }
 
 #[test]
+fn an_attempt_that_was_intended_is_held_behind_its_gate_while_its_task_is_suspended() {
+    let ns = Namespace::new("suspend-late");
+    // No pod appears for its Job until the quota is gone.
+    ns.apply(
+        r#"{"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}"#,
+    );
+    ns.apply(&one_step("held", "check-balance", r#"{"address": "a", "transactions": []}"#));
+    let jobs = || ns.kubectl(&["get", "jobs", "-l", "countersign.dev/step", "-o", "name"]);
+    wait_until("its Job is there", countersign_e2e::SOON, || !jobs().is_empty());
+    ns.kubectl(&["patch", "task", "held", "--type", "merge", "-p", r#"{"spec":{"suspend":true}}"#]);
+    wait_until("its step says why it does not go on", countersign_e2e::SOON, || {
+        ns.step("held", "only")["reason"] == "Suspended"
+    });
+    ns.kubectl(&["delete", "resourcequota", "none"]);
+    let gates = || {
+        let pods = ns.kubectl(&["get", "pods", "-l", "countersign.dev/step", "-o", "json"]);
+        let pods: Value = serde_json::from_str(&pods).unwrap();
+        pods["items"][0]["spec"]["schedulingGates"].as_array().map(Vec::len)
+    };
+    wait_until("its pod is there", countersign_e2e::SOON, || gates().is_some());
+    assert_eq!(gates(), Some(1), "and behind its gate");
+    assert_eq!(ns.step("held", "only")["reason"], "Suspended");
+    let message = ns.phase("held").1;
+    assert!(message.contains("unset its spec.suspend"), "{message}");
+    ns.kubectl(&["patch", "task", "held", "--type", "merge", "-p", r#"{"spec":{"suspend":false}}"#]);
+    ns.wait_for("held", "Completed");
+}
+
+#[test]
+fn a_deleted_task_that_a_finalizer_keeps_starts_nothing_and_is_asked_to_go_once() {
+    let ns = Namespace::new("finalizer");
+    jq_skill("e2e-endless-finalizer", "def f: f; f", r#""timeout": "10m""#);
+    let task = |name: &str, more: Value| {
+        let mut spec = json!({"plan": {"steps": [
+            {"name": "first", "skill": "e2e-endless-finalizer"},
+            {"name": "second", "skill": "e2e-endless-finalizer"}], "parallelism": 1}});
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let metadata = json!({"name": name, "finalizers": ["example.com/keep"]});
+        json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": metadata, "spec": spec})
+            .to_string()
+    };
+    ns.apply(&task("kept", json!({})));
+    ns.wait_for_step("kept", "first", "Running");
+    ns.kubectl(&["delete", "task", "kept", "--wait=false"]);
+    let message = ns.wait_for("kept", "Cancelled");
+    assert!(message.contains("Deleted"), "{message}");
+    let uid = ns.uid("kept");
+    assert_eq!(sql(&format!("select count(*) from attempts where task_uid = '{uid}' and step = 'second'")), "0");
+
+    let asked = || crate::budgets::metric("countersign_acts_total", &["kind=\"delete_task\""]);
+    let before = asked();
+    ns.apply(&task("expires", json!({"cancel": true, "ttlSecondsAfterFinished": 1})));
+    wait_until("its deletion was asked for", countersign_e2e::SOON, || {
+        !ns.get("task/expires")["metadata"]["deletionTimestamp"].is_null()
+    });
+    // It goes on being looked at, and nothing is asked again.
+    for label in ["a", "b", "c"] {
+        ns.kubectl(&["label", "task", "expires", "--overwrite", &format!("touched={label}")]);
+    }
+    let often = asked() - before;
+    assert!(often < 10.0, "deletion was asked for {often} times");
+    for name in ["kept", "expires"] {
+        ns.kubectl(&["patch", "task", name, "--type", "merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    }
+    wait_until("both are gone", countersign_e2e::SOON, || ns.kubectl(&["get", "tasks", "-o", "name"]).is_empty());
+}
+
+#[test]
 fn a_task_fails_at_its_deadline_and_goes_after_its_time_to_live() {
     let ns = Namespace::new("deadline");
     jq_skill("e2e-endless-deadline", "def f: f; f", r#""timeout": "10m""#);

@@ -190,6 +190,32 @@ impl BlockedReason {
         }
     }
 
+    /// Whether an Event tells of it: not of what is over in a moment, and not of the ordinary course of a Plan.
+    pub fn is_told(&self) -> bool {
+        match self {
+            BlockedReason::WaitingApproval
+            | BlockedReason::Retrying
+            | BlockedReason::ParallelismReached
+            | BlockedReason::PodPending
+            | BlockedReason::NetworkNotTried => false,
+            BlockedReason::EvaluatorBusy | BlockedReason::OutputNotLoaded(_) | BlockedReason::PodUnchecked => false,
+            BlockedReason::PlanNotFound
+            | BlockedReason::PlanAmbiguous
+            | BlockedReason::AgentNotFound
+            | BlockedReason::SkillNotInstalled
+            | BlockedReason::SecretNotFound
+            | BlockedReason::BrokerNotInstalled
+            | BlockedReason::PaymentNetworkNotConfigured
+            | BlockedReason::Deferred
+            | BlockedReason::Suspended
+            | BlockedReason::AgentAmbiguous
+            | BlockedReason::AgentMismatch
+            | BlockedReason::EarlierRun
+            | BlockedReason::NetworkOpen
+            | BlockedReason::GuardBroken => true,
+        }
+    }
+
     fn noticed(&self) -> Noticed {
         match self {
             BlockedReason::OutputNotLoaded(_) => Noticed::AtOnce,
@@ -284,6 +310,12 @@ impl BlockedReasons {
     /// All of them.
     pub fn all(&self) -> impl Iterator<Item = &Blocked> {
         self.planning.iter().chain(self.steps.values())
+    }
+
+    /// The steps for which something is missing, since when: as known before, or since now.
+    pub fn missing_since(&self, known: &BTreeMap<String, Timestamp>, now: Timestamp) -> BTreeMap<String, Timestamp> {
+        let missing = self.steps.iter().filter(|(_, blocked)| blocked.reason.is_missing());
+        missing.map(|(step, _)| (step.clone(), known.get(step).copied().unwrap_or(now))).collect()
     }
 
     /// The finished steps whose outputs were needed and not there.

@@ -49,6 +49,8 @@ pub struct Observed {
     /// What was spent and is held, in the rows that bear on the Task; looked up where it has anything with a price.
     pub balances: BTreeMap<LineKey, Balance>,
     pub outside: Outside,
+    /// By step: since when what it needs has been missing, as far as this process saw.
+    pub missing_since: BTreeMap<String, Timestamp>,
 }
 
 /// What is known of a Task outside the cluster.
@@ -262,6 +264,7 @@ impl Observed {
             outputs: BTreeMap::new(),
             balances: BTreeMap::new(),
             outside: Outside::default(),
+            missing_since: BTreeMap::new(),
         }
     }
 

@@ -172,6 +172,12 @@ broken!(broken_it_is_not_withdrawn, PLAN, "stayed open although the Task was can
     }
 });
 
+broken!(broken_nobody_looks_again, STEP, "waits for what nobody will look at again", {
+    fn requeue(&self, _: Option<Timestamp>) -> Option<Timestamp> {
+        None
+    }
+});
+
 /// Forgets what ran, so that all of it is owed again.
 fn forget_what_ran(record: &mut TaskRecord) {
     for step in record.steps.values_mut() {

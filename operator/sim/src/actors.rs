@@ -139,6 +139,12 @@ pub(crate) fn people(world: &mut World, draw: &mut Draw) {
             }
         }
         18 if draw.one_in(6) => world.api.task = None,
+        // Somebody's finalizer keeps the object.
+        19 if draw.one_in(6) => {
+            if let Some(task) = &mut world.api.task {
+                task.deleting = true;
+            }
+        }
         _ => {}
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use countersign_core::effect::Act;
+use countersign_core::observed::TaskView;
 use countersign_core::record::{ApprovalState, AttemptRecord, AttemptState, Change, TaskRecord};
 use thiserror::Error;
 
 use crate::money;
-use crate::table::people_for;
+use crate::table::{FAULT, people_for};
 use crate::world::{REQUESTER, World};
 
 /// Something that must never be.
@@ -31,8 +33,10 @@ pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
     let mut used = BTreeSet::new();
     for (name, step) in &record.steps {
         let launched = step.attempts.iter().filter(|attempt| attempt.launched()).count();
-        let idempotent = world.api.skills.values().all(|skill| skill.idempotent)
-            || skill_of(record, name).and_then(|skill| world.api.skills.get(skill)).is_some_and(|s| s.idempotent);
+        let mut skills = world.api.skills.iter().chain(&world.uninstalled);
+        let skill = skill_of(record, name);
+        let idempotent = skills.clone().all(|(_, skill)| skill.idempotent)
+            || skills.any(|(name, spec)| Some(name.as_str()) == skill && spec.idempotent);
         hold(idempotent || launched <= 1, || format!("{name} is not idempotent and was launched {launched} times"))?;
         for attempt in &step.attempts {
             let Some(approval) = &attempt.approval else { continue };
@@ -97,6 +101,20 @@ pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &
     hold(!refused, || format!("{name} was used although somebody said no"))?;
     let covered = approval.and_then(|approval| approval.covers.get(step)).map(|covered| covered.digest);
     hold(covered == Some(*digest), || format!("{name} is for {covered:?}, and {step} runs {digest}"))
+}
+
+/// Of one look: what was seen to be suspended or deleted begins nothing.
+pub(crate) fn check_begins(task: Option<&TaskView>, changes: &[Change], acts: &[Act]) -> Result<(), Violation> {
+    let let_in = acts.iter().any(|act| matches!(act, Act::AdmitPod { .. }));
+    let begun = changes.iter().any(|change| matches!(change, Change::Intend { .. } | Change::Admit { .. }));
+    let made = acts.iter().any(|act| matches!(act, Act::CreateJob { .. }));
+    let suspended = task.is_some_and(|task| task.spec.suspend);
+    hold(!suspended || !(let_in || begun), || "something began although the Task is suspended".into())?;
+    let deleting = task.is_none_or(|task| task.deleting);
+    hold(!deleting || !(let_in || begun || made), || "something began although the Task is being deleted".into())?;
+    let invalid =
+        |change: &Change| matches!(change, Change::FinishStep { reason: Some(reason), .. } if reason == FAULT);
+    hold(!changes.iter().any(invalid), || "a time-out was taken for a fault of the Plan".into())
 }
 
 /// Before a Job is made: its attempt is recorded.

@@ -33,14 +33,22 @@ pub enum Small {
     Harm,
     /// Two steps side by side that may be tried twice, and money for one and a half of them.
     Paid,
+    /// One step that needs a signature, in a world that holds it up in every way that there is: an evaluator without time,
+    /// a guard that is gone, a Skill that is not installed, a Task that is suspended or being deleted.
+    Held,
     /// One step, two operators that both lead, and a Job controller that makes a second pod.
     Duel,
 }
+
+/// How many moves of all may lead from any state to its end, or to a person.
+const MOST_MOVES: usize = 300;
 
 #[derive(Clone)]
 struct State {
     world: World,
     operators: [Operator; 2],
+    /// Whether it matters when they look again.
+    watchful: bool,
     /// Instants are few: what happens happens at one of them.
     hours: u8,
     deletions: u8,
@@ -71,6 +79,12 @@ enum Event {
     DeletePod,
     Cancel,
     Hours,
+    Busy,
+    BreakGuard,
+    Suspend,
+    TakeSkill,
+    /// Somebody's finalizer keeps the object.
+    Delete,
 }
 
 impl Small {
@@ -87,6 +101,10 @@ impl Small {
             Small::Together => events.extend([Event::Sign { approved: true }, Event::EditSkill]),
             Small::Chain => events.extend([Event::End { status: None }, Event::Sign { approved: true }]),
             Small::Harm => events.extend([Event::End { status: None }, Event::DeletePod, Event::Cancel]),
+            Small::Held => {
+                events = operator(0).into_iter().take(1).chain(run).chain([Event::Sign { approved: true }]).collect();
+                events.extend([Event::Busy, Event::BreakGuard, Event::Suspend, Event::TakeSkill, Event::Delete]);
+            }
             Small::Paid => events.push(Event::End { status: None }),
             Small::Duel => events.extend(operator(1).into_iter().chain([Event::SecondPod])),
         }
@@ -98,8 +116,9 @@ impl Small {
 pub fn explore(small: Small, limit: usize, defect: Option<Defect>) -> Result<Explored, Violation> {
     let world = World::small(small);
     let events = small.events();
-    let start =
-        State { world, operators: [Operator::new(defect), Operator::new(defect)], hours: 0, deletions: 0, depth: 0 };
+    let operators = [Operator::new(defect), Operator::new(defect)];
+    let watchful = matches!(small, Small::Held);
+    let start = State { world, operators, watchful, hours: 0, deletions: 0, depth: 0 };
     let mut seen = HashSet::from([start.key()]);
     let mut queue = VecDeque::from([start]);
     let mut explored = Explored::default();
@@ -107,6 +126,9 @@ pub fn explore(small: Small, limit: usize, defect: Option<Defect>) -> Result<Exp
         explored.states += 1;
         explored.deepest = explored.deepest.max(state.depth);
         state.settles()?;
+        if state.watchful {
+            state.leads_on()?;
+        }
         if seen.len() > limit {
             return Err(Violation::new(format!("more than {limit} states: {explored:?}")));
         }
@@ -132,9 +154,10 @@ impl State {
         let mut hasher = DefaultHasher::new();
         let World { now, record, api, signatures, ran, ledger, .. } = &self.world;
         let record = record.clone().map(|record| countersign_core::record::TaskRecord { version: 0, ..record });
-        let hands = self.operators.each_ref().map(Operator::describe);
+        let hands = self.operators.each_ref().map(|operator| operator.describe(self.watchful));
+        let held = (self.world.evaluator_busy, self.world.guard_broken, &self.world.uninstalled);
         format!(
-            "{now} {record:?} {api:?} {signatures:?} {ran:?} {ledger:?} {hands:?} {} {}",
+            "{now} {record:?} {api:?} {signatures:?} {ran:?} {ledger:?} {hands:?} {held:?} {} {}",
             self.hours, self.deletions
         )
         .hash(&mut hasher);
@@ -152,6 +175,43 @@ impl State {
             }
         }
         Err(Violation::new("four looks in a row each found something to do"))
+    }
+
+    /// From here, if the evaluator has time again and nobody says so, the Task comes to its end or to a person: no look is
+    /// lost. What people hold up they hold up for ever; what is missing stays missing.
+    fn leads_on(&self) -> Result<(), Violation> {
+        let mut state = self.clone();
+        let State { world, operators: [operator, _], .. } = &mut state;
+        world.evaluator_busy = false;
+        for _ in 0..MOST_MOVES {
+            if world.record.as_ref().is_some_and(|record| record.finished.is_some()) {
+                return Ok(());
+            }
+            if operator.busy() || operator.is_woken(world) {
+                if !operator.explore_step(world, true)? && operator.waits_for_people() {
+                    return Ok(());
+                }
+                check::check(world)?;
+                continue;
+            }
+            if operator.waits_for_people() {
+                return Ok(());
+            }
+            let before = world.api.clone();
+            actors::job_controller(world, &mut Draw::never());
+            actors::kubelet(world, &mut Draw::never())?;
+            if world.api != before {
+                continue;
+            }
+            let ends = world.api.pods.values().filter_map(|pod| pod.ends_at).filter(|at| *at > world.now).min();
+            let Some(next) = operator.requeue().into_iter().chain(ends).min() else {
+                let blocked = operator.blocked();
+                return Err(Violation::new(format!("nobody will look again, and the Task is not over: {blocked:?}")));
+            };
+            world.now = world.now.max(next);
+        }
+        let blocked = operator.blocked();
+        Err(Violation::new(format!("it comes neither to its end nor to a person: {blocked:?}")))
     }
 
     /// Whether it could happen here.
@@ -191,6 +251,17 @@ impl State {
             }
             Event::Cancel => match &mut world.api.task {
                 Some(task) if !task.spec.cancel => task.spec.cancel = true,
+                _ => return Ok(false),
+            },
+            Event::Busy => world.evaluator_busy = !world.evaluator_busy,
+            Event::BreakGuard => world.guard_broken = !world.guard_broken,
+            Event::TakeSkill => world.toggle_skill(),
+            Event::Suspend => match &mut world.api.task {
+                Some(task) => task.spec.suspend = !task.spec.suspend,
+                None => return Ok(false),
+            },
+            Event::Delete => match &mut world.api.task {
+                Some(task) if !task.deleting => task.deleting = true,
                 _ => return Ok(false),
             },
             Event::Hours => {

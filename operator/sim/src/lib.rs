@@ -75,7 +75,10 @@ fn settle(world: &mut World, operator: &mut Operator, draw: &mut Draw) -> Result
     operator.crash(world);
     for round in 0..QUIET {
         world.tally.steps += 1;
-        operator.look_fresh(world)?;
+        // Only when something that it watches changed, or when it said that it would.
+        if operator.is_woken(world) {
+            operator.look_fresh(world)?;
+        }
         check::check(world)?;
         let over = world.record.as_ref().is_none_or(|record| record.finished.is_some());
         if over && operator.idle_when_fresh(world)? {
@@ -83,10 +86,24 @@ fn settle(world: &mut World, operator: &mut Operator, draw: &mut Draw) -> Result
             return Ok(());
         }
         actors::all_do_their_part(world, draw)?;
+        if !operator.is_woken(world) && !world.moves() {
+            wait(world, operator)?;
+        }
         world.advance(1 + round / 20);
         if round % 10 == 9 {
             money::next_window(world);
         }
     }
     Err(Violation::new("the Task does not come to its end, or something is done again and again"))
+}
+
+/// Nothing moves but time: it goes on to the instant at which the operator said that it would look again. Where it said
+/// none, it waits for something that nobody will tell it of.
+fn wait(world: &mut World, operator: &Operator) -> Result<(), Violation> {
+    let Some(at) = operator.requeue() else {
+        let blocked = operator.blocked();
+        return Err(Violation::new(format!("nobody will look again, and the Task is not over: {blocked:?}")));
+    };
+    world.now = world.now.max(at);
+    Ok(())
 }

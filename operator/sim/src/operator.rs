@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use countersign_core::blocked::{Blocked, BlockedReason, BlockedReasons};
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Bench, decide};
 use countersign_core::effect::{Act, Decision};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TemplateLookup};
 use countersign_core::record::{AttemptState, Change, TaskRecord};
+use jiff::Timestamp;
 use serde_json::json;
 
 use crate::check::{self, Violation};
@@ -26,6 +28,11 @@ pub enum Defect {
     ForgetsTheApproval,
     StartsAllAtOnce,
     ReservesBlindly,
+    /// Nothing is looked at again but what is seen to change.
+    ForgetsToRequeue,
+    /// A time-out of the evaluator is taken for a fault of the Plan.
+    TakesBusyForInvalid,
+    BeginsWhileSuspended,
 }
 
 #[derive(Clone)]
@@ -34,6 +41,12 @@ pub(crate) struct Operator {
     pending: VecDeque<Effect>,
     defect: Option<Defect>,
     fence: Fence,
+    /// When it looks again although nothing is seen to change.
+    requeue: Option<Timestamp>,
+    /// What the last look said of what does not go on.
+    blocked: BlockedReasons,
+    /// Since when what steps need has been missing.
+    missing: BTreeMap<String, Timestamp>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +63,15 @@ thread_local! {
 
 impl Operator {
     pub fn new(defect: Option<Defect>) -> Operator {
-        Operator { view: Api::default(), pending: VecDeque::new(), defect, fence: FENCE.with(Clone::clone) }
+        Operator {
+            view: Api::default(),
+            pending: VecDeque::new(),
+            defect,
+            fence: FENCE.with(Clone::clone),
+            requeue: None,
+            blocked: BlockedReasons::default(),
+            missing: BTreeMap::new(),
+        }
     }
 
     /// What was in hand is lost; the views are what a new process lists.
@@ -59,6 +80,30 @@ impl Operator {
         world.tally.crashes += u64::from(!self.pending.is_empty());
         self.pending.clear();
         self.view = world.api.clone();
+        self.missing.clear();
+        // A new process looks at every Task.
+        self.requeue = Some(world.now);
+    }
+
+    /// What was in hand failed: it is looked at again.
+    fn fail(&mut self, world: &World) {
+        self.pending.clear();
+        self.requeue = Some(world.now);
+    }
+
+    /// Whether it looks: something that it watches is not as it saw it last, or the time has come.
+    pub fn is_woken(&self, world: &World) -> bool {
+        self.view != world.api || self.requeue.is_some_and(|at| at <= world.now)
+    }
+
+    /// When it looks again although nothing is seen to change.
+    pub fn requeue(&self) -> Option<Timestamp> {
+        self.requeue
+    }
+
+    /// What does not go on, as its last look said.
+    pub fn blocked(&self) -> &BlockedReasons {
+        &self.blocked
     }
 
     /// One effect, or a look where none is in hand.
@@ -77,7 +122,7 @@ impl Operator {
                     self.perform(world, effect)?;
                 }
                 if lost || unanswered {
-                    self.pending.clear();
+                    self.fail(world);
                 }
                 Ok(())
             }
@@ -89,9 +134,37 @@ impl Operator {
         !self.pending.is_empty()
     }
 
-    /// What tells two operators apart.
-    pub fn describe(&self) -> String {
-        format!("{:?} {:?}", self.view, self.pending)
+    /// Whether everything that does not go on waits for what only people do.
+    pub fn waits_for_people(&self) -> bool {
+        let theirs = |blocked: &Blocked| match blocked.reason {
+            BlockedReason::Suspended | BlockedReason::GuardBroken | BlockedReason::WaitingApproval => true,
+            BlockedReason::PlanNotFound
+            | BlockedReason::PlanAmbiguous
+            | BlockedReason::AgentNotFound
+            | BlockedReason::AgentAmbiguous
+            | BlockedReason::AgentMismatch
+            | BlockedReason::EarlierRun
+            | BlockedReason::SkillNotInstalled
+            | BlockedReason::SecretNotFound
+            | BlockedReason::BrokerNotInstalled
+            | BlockedReason::PaymentNetworkNotConfigured
+            | BlockedReason::EvaluatorBusy
+            | BlockedReason::OutputNotLoaded(_)
+            | BlockedReason::Deferred
+            | BlockedReason::NetworkNotTried
+            | BlockedReason::NetworkOpen
+            | BlockedReason::Retrying
+            | BlockedReason::ParallelismReached
+            | BlockedReason::PodPending
+            | BlockedReason::PodUnchecked => false,
+        };
+        self.blocked.all().next().is_some() && self.blocked.all().all(theirs)
+    }
+
+    /// What tells two operators apart; where it matters, also when they look again.
+    pub fn describe(&self, requeue: bool) -> String {
+        let requeue = requeue.then_some((&self.requeue, &self.blocked, &self.missing));
+        format!("{:?} {:?} {requeue:?}", self.view, self.pending)
     }
 
     /// The next effect; or a look, with a true view or with the one that it had. False where a look finds
@@ -101,13 +174,14 @@ impl Operator {
             Some(_) if !fresh => return Ok(false),
             Some(effect) => self.perform(world, effect)?,
             None => {
+                let before = self.describe(true);
                 if fresh {
                     self.view = world.api.clone();
                 }
                 self.look(world)?;
                 // The status is written last and read by nobody here.
                 self.pending.retain(|effect| !matches!(effect, Effect::Report(_)));
-                return Ok(self.busy());
+                return Ok(self.busy() || before != self.describe(true));
             }
         }
         Ok(true)
@@ -157,9 +231,14 @@ impl Operator {
     fn look(&mut self, world: &mut World) -> Result<(), Violation> {
         // A Task that was never seen is nobody's; one that is gone was, as its record says.
         if world.postgres_away || (self.view.task.is_none() && world.api.task.is_some()) {
+            self.fail(world);
             return Ok(());
         }
-        let Decision { changes, acts, status, requeue: _, blocked: _, record: _ } = self.decide(world)?;
+        let Decision { changes, acts, status, requeue, blocked, record: _ } = self.decide(world)?;
+        check::check_begins(self.view.task.as_ref(), &changes, &acts)?;
+        self.missing = blocked.missing_since(&self.missing, world.now);
+        self.requeue = requeue.filter(|_| self.defect != Some(Defect::ForgetsToRequeue));
+        self.blocked = blocked;
         world.say(|| format!("look: {} changes, {} acts", changes.len(), acts.len()));
         let seen = world.record.as_ref().map(|record| record.version);
         if !changes.is_empty() {
@@ -176,7 +255,9 @@ impl Operator {
     }
 
     fn decide(&self, world: &World) -> Result<Decision, Violation> {
-        let bench = Bench { judge: &TableJudge, fence: &self.fence };
+        let invalid = self.defect == Some(Defect::TakesBusyForInvalid);
+        let judge = TableJudge { busy: world.evaluator_busy, invalid };
+        let bench = Bench { judge: &judge, fence: &self.fence };
         decide(world.now, &world.config, &self.observe(world), &bench)
             .map_err(|error| Violation::new(format!("the core contradicts itself: {error}")))
     }
@@ -198,8 +279,14 @@ impl Operator {
                 pods.extend(views(&world.api).into_iter().filter(|pod| pod.key == attempt.key));
             }
         }
+        let mut task = self.view.task.clone();
+        if self.defect == Some(Defect::BeginsWhileSuspended)
+            && let Some(task) = &mut task
+        {
+            task.spec.suspend = false;
+        }
         Observed {
-            task: self.view.task.clone(),
+            task,
             record,
             namespace_uid: "place".into(),
             prior: None,
@@ -209,14 +296,15 @@ impl Operator {
             agent: Default::default(),
             policies: Arc::clone(&world.policies),
             secrets: Arc::default(),
-            network: Network::NotTried,
+            network: if world.network_known { Network::Closed } else { Network::NotTried },
             approvals: self.view.approvals.clone(),
             pods,
             jobs: self.view.jobs.clone(),
-            guard: Guard::Whole,
+            guard: if world.guard_broken { Guard::Broken { problem: "it is gone".into() } } else { Guard::Whole },
             outputs: BTreeMap::new(),
             balances: world.ledger.balances.clone(),
             outside: Default::default(),
+            missing_since: self.missing.clone(),
         }
     }
 
@@ -241,7 +329,7 @@ impl Operator {
         base: Option<TaskRecord>,
     ) -> Result<(), Violation> {
         if world.postgres_away {
-            self.pending.clear();
+            self.fail(world);
             return Ok(());
         }
         let current = world.record.as_ref().map(|record| record.version);
@@ -251,7 +339,7 @@ impl Operator {
             base
         } else {
             world.tally.conflicts += 1;
-            self.pending.clear();
+            self.fail(world);
             return Ok(());
         };
         for change in changes {
@@ -274,7 +362,7 @@ impl Operator {
         let spoilt: Vec<Change> = changes.iter().map(|change| self.spoil(change.clone())).collect();
         let Ok(ledger) = money::post(world, next.as_ref(), &spoilt) else {
             world.tally.outbid += 1;
-            self.pending.clear();
+            self.fail(world);
             return Ok(());
         };
         world.tally.commits += 1;

@@ -14,13 +14,26 @@ use countersign_core::time::GoDuration;
 use countersign_crds::{ApprovalScope, Required, RiskClass};
 use serde_json::json;
 
-pub(crate) struct TableJudge;
+pub(crate) struct TableJudge {
+    /// The evaluator has no time for anything.
+    pub busy: bool,
+    /// Which is then taken for a fault of the Plan: a defect.
+    pub invalid: bool,
+}
 
+/// What no step of a simulated world ever fails for.
+pub(crate) const FAULT: &str = "InvalidExpression";
 pub(crate) const TIMEOUT_SECONDS: u32 = 30;
 pub(crate) const EXPIRY_SECONDS: u32 = 300;
 
 impl Judge for TableJudge {
     fn judge(&self, case: &Case<'_>) -> Judgement {
+        if self.busy && self.invalid {
+            return Judgement::Invalid { reason: FAULT, message: "not finished within 100 ms".into() };
+        }
+        if self.busy {
+            return Judgement::blocked(BlockedReason::EvaluatorBusy, "not finished within 100 ms");
+        }
         let Some(contract) = case.skills.get(&case.step.skill) else {
             return Judgement::blocked(BlockedReason::SkillNotInstalled, "the Skill is not installed");
         };

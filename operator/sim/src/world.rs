@@ -29,6 +29,12 @@ pub(crate) struct World {
     /// PostgreSQL.
     pub record: Option<TaskRecord>,
     pub postgres_away: bool,
+    /// Nobody is told when these end; they are asked about again.
+    pub evaluator_busy: bool,
+    pub guard_broken: bool,
+    pub network_known: bool,
+    /// Skills that somebody took away.
+    pub uninstalled: BTreeMap<String, SkillSpec>,
     pub two_leaders: bool,
     /// What was put to people, by name.
     pub asked: BTreeMap<String, ApprovalSpec>,
@@ -48,7 +54,7 @@ pub(crate) struct World {
 }
 
 /// What an operator may see an old version of.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Api {
     pub task: Option<TaskView>,
     pub skills: BTreeMap<String, SkillSpec>,
@@ -58,7 +64,7 @@ pub(crate) struct Api {
     pub approvals: BTreeMap<String, ApprovalView>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pod {
     pub uid: String,
     pub key: String,
@@ -73,7 +79,7 @@ impl World {
         let mut world = World::new(&mut Draw::never(), false);
         let retry = Some(Retry { limit: 1, backoff: "1s".into(), max_backoff: "1s".into() });
         let (steps, skills) = match small {
-            crate::Small::Signed => (vec![step(0, &[], None)], vec![skill("approve:1", false)]),
+            crate::Small::Signed | crate::Small::Held => (vec![step(0, &[], None)], vec![skill("approve:1", false)]),
             crate::Small::Harm | crate::Small::Duel => (vec![step(0, &[], None)], vec![skill("allow:1", false)]),
             crate::Small::Together => {
                 (vec![step(0, &[], None), step(1, &[], None)], vec![skill("both:1", false), skill("both:1", false)])
@@ -135,13 +141,17 @@ impl World {
                 runner_image: "runner".into(),
                 broker: true,
                 networks: Default::default(),
-                require_network_policy: false,
+                require_network_policy: draw.one_in(3),
                 start_deadline: SignedDuration::from_secs(60),
-                planning_deadline: SignedDuration::from_hours(1),
+                planning_deadline: SignedDuration::from_mins(10),
             },
             api: Api { task: Some(task), skills, ..Api::default() },
             record: None,
             postgres_away: false,
+            evaluator_busy: false,
+            guard_broken: false,
+            network_known: false,
+            uninstalled: BTreeMap::new(),
             two_leaders: draw.one_in(2),
             asked: BTreeMap::new(),
             signatures: BTreeSet::new(),
@@ -177,17 +187,51 @@ impl World {
     }
 
     pub fn toggle_faults(&mut self, draw: &mut Draw) {
-        self.postgres_away = draw.one_in(3);
-        self.say(|| format!("postgres away: {}", self.postgres_away));
+        match draw.below(6) {
+            0..=1 => self.postgres_away = draw.one_in(3),
+            2 => self.evaluator_busy = draw.one_in(2),
+            3 => self.guard_broken = draw.one_in(2),
+            4 => self.network_known = draw.one_in(2),
+            _ => self.toggle_skill(),
+        }
+        let World { postgres_away, evaluator_busy, guard_broken, network_known, uninstalled, .. } = &*self;
+        self.say(|| {
+            let gone = uninstalled.len();
+            format!(
+                "postgres away: {postgres_away}, evaluator busy: {evaluator_busy}, guard broken: {guard_broken}, network known: {network_known}, {gone} Skills gone"
+            )
+        });
+    }
+
+    /// The first Skill is taken away, or all are there again.
+    pub fn toggle_skill(&mut self) {
+        if self.uninstalled.is_empty() {
+            self.uninstalled.extend(self.api.skills.pop_first());
+        } else {
+            self.api.skills.append(&mut self.uninstalled);
+        }
     }
 
     pub fn end_faults(&mut self) {
         self.postgres_away = false;
         self.two_leaders = false;
+        self.evaluator_busy = false;
+        self.guard_broken = false;
+        self.network_known = true;
+        self.api.skills.append(&mut self.uninstalled);
         money::others_end(self);
         if let Some(task) = &mut self.api.task {
             task.spec.suspend = false;
         }
+    }
+
+    /// Whether somebody but the operator has something to do, now or in a while.
+    pub fn moves(&self) -> bool {
+        let moves = |pod: &Pod| match pod.state {
+            PodState::Waiting { .. } | PodState::Running => true,
+            PodState::Unchecked | PodState::Gated | PodState::Altered { .. } | PodState::Ended(_) => false,
+        };
+        self.api.pods.values().any(moves)
     }
 
     pub fn completed(&self) -> bool {

@@ -27,6 +27,11 @@ fn two_steps_in_a_row() {
 }
 
 #[test]
+fn what_is_held_up_comes_to_its_end_or_to_a_person() {
+    every_state_holds(Small::Held);
+}
+
+#[test]
 fn harm() {
     every_state_holds(Small::Harm);
 }
@@ -49,6 +54,9 @@ fn planted_defects_are_reached() {
         (Small::Duel, Defect::IgnoresTheVersion),
         (Small::Signed, Defect::ForgetsTheApproval),
         (Small::Together, Defect::StartsAllAtOnce),
+        (Small::Held, Defect::ForgetsToRequeue),
+        (Small::Held, Defect::TakesBusyForInvalid),
+        (Small::Held, Defect::BeginsWhileSuspended),
     ] {
         match explore(small, MOST, Some(defect)) {
             Ok(explored) => panic!("{defect:?} was not found: {explored:?}"),

@@ -64,6 +64,9 @@ fn every_planted_defect_is_found() {
         Defect::ForgetsTheApproval,
         Defect::ReservesBlindly,
         Defect::StartsAllAtOnce,
+        Defect::ForgetsToRequeue,
+        Defect::TakesBusyForInvalid,
+        Defect::BeginsWhileSuspended,
     ] {
         let found = (0..2_000).find_map(|seed| run(seed, Some(defect), false).err().map(|found| (seed, found)));
         let (seed, violation) = found.unwrap_or_else(|| panic!("{defect:?} was not found in 2,000 worlds"));

@@ -1,6 +1,6 @@
 //! What every look at a Task shares.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use countersign_core::judge::PolicyJudge;
 use countersign_core::record::TaskRecord;
 use countersign_crds::TaskStatus;
 use countersign_store::{LogKeys, Store};
+use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Recorder;
 
@@ -118,6 +119,8 @@ pub struct Remembered {
 pub struct Memory {
     pub record: Option<TaskRecord>,
     pub status: Option<TaskStatus>,
+    /// By step: since when what it needs has been missing.
+    pub missing: BTreeMap<String, Timestamp>,
 }
 
 impl Remembered {
@@ -133,6 +136,16 @@ impl Remembered {
 
     pub fn status(&self, task_uid: &str, status: TaskStatus) {
         lock(&self.tasks).entry(task_uid.to_owned()).or_default().status = Some(status);
+    }
+
+    /// What is missing of a Task now; where nothing is and nothing was, nothing is kept.
+    pub fn missing(&self, task_uid: &str, missing: BTreeMap<String, Timestamp>) {
+        let mut tasks = lock(&self.tasks);
+        if !missing.is_empty() {
+            tasks.entry(task_uid.to_owned()).or_default().missing = missing;
+        } else if let Some(memory) = tasks.get_mut(task_uid) {
+            memory.missing.clear();
+        }
     }
 
     /// What is remembered of a Task's record may be wrong, or is needed no more.

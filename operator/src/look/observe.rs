@@ -87,6 +87,7 @@ pub async fn observe(
         balances,
         outputs,
         outside,
+        missing_since: context.remembered.get(uid).missing,
         record,
     })
 }

@@ -94,6 +94,7 @@ async fn look_until_settled(
         let requeue = decision.requeue;
         let known = needed.len();
         needed.extend(decision.blocked.outputs_needed());
+        context.remembered.missing(&key.uid, decision.blocked.missing_since(&observed.missing_since, now));
         carry_out(context, key, &observed, decision, reported.as_ref()).await?;
         match requeue {
             None => return Ok(Action::await_change()),
@@ -129,7 +130,7 @@ async fn carry_out(
     decision: Decision,
     reported: Option<&TaskStatus>,
 ) -> Result<(), Error> {
-    let Decision { changes, acts, status, requeue: _, blocked: _, mut record } = decision;
+    let Decision { changes, acts, status, requeue: _, blocked, mut record } = decision;
     if !changes.is_empty() {
         let seen = observed.record.as_ref().map(|record| record.version);
         let version = commit(context, key, seen, &changes).await?;
@@ -163,6 +164,8 @@ async fn carry_out(
     if let Some(status) = status {
         let last = context.remembered.get(&key.uid).status;
         if last.as_ref().or(reported) != Some(&status) {
+            let task = (key.namespace.as_str(), key.name.as_str(), key.uid.as_str());
+            events::tell_blocked(&context.recorder, task, last.as_ref().or(reported), &blocked).await;
             let reported = report(&context.client, &key.namespace, &key.name, &status).await;
             context.metrics.act("report_status", reported.is_ok());
             reported?;

@@ -132,7 +132,12 @@ fn intended(
     };
     match judgement {
         // Nothing can be concluded now, so nothing is let in either.
-        Judgement::Blocked { blocked: why, budget: _ } => return Next::Wait(why),
+        Judgement::Blocked { blocked: why, budget: _ } => {
+            return match view.step_still_missing(step, why) {
+                Ok(why) => Next::Wait(why),
+                Err(why) => over_with(AttemptOutcome::NotStarted, why.message),
+            };
+        }
         Judgement::Permitted(prepared) if prepared.digest == attempt.digest => {}
         Judgement::NeedsApproval { prepared, ask: _ } if prepared.digest == attempt.digest => {
             // What the signature rests on is looked at again as well.

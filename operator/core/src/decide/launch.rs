@@ -144,6 +144,14 @@ fn start_one(
                 Some(approval) if matches!(why.reason, BlockedReason::OutputNotLoaded(_)) => unsigned_yet(approval),
                 Some(_) | None => why,
             };
+            let why = match view.step_still_missing(&step.name, why) {
+                Ok(why) => why,
+                Err(why) => {
+                    let reason = why.reason.as_str();
+                    let closed = close(view, step, StepOutcome::Failed, reason, why.message, Vec::new());
+                    return void(view, open, "missing").into_iter().chain([closed]).collect();
+                }
+            };
             let defer = budget.and_then(|budget| deferred(view, record, step, why.until, budget));
             blocked.block(&step.name, why);
             defer.into_iter().collect()

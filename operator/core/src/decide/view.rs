@@ -92,6 +92,12 @@ impl View<'_> {
         Some(Blocked::new(reason, problem))
     }
 
+    /// As [`View::still_missing`], for what a step needs.
+    pub fn step_still_missing(&self, step: &str, blocked: Blocked) -> Result<Blocked, Blocked> {
+        let since = self.observed.missing_since.get(step).copied().unwrap_or(self.now);
+        self.still_missing(blocked, since)
+    }
+
     /// What has been missing since then is asked for again, or, past its deadline, given up: that is the error, which
     /// says how long it was waited for. Anything else that blocks is left as it is.
     pub fn still_missing(&self, blocked: Blocked, since: Timestamp) -> Result<Blocked, Blocked> {

@@ -5,11 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use countersign_core::approval::{Answer, Seal, Signer, Terms, may_sign};
+use countersign_core::blocked::Blocked;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Bench, Config, decide};
 use countersign_core::effect::{self, Act};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TaskView, TemplateLookup};
-use countersign_core::record::{ApprovalRecord, ApprovalState, Change, Request, StepRecord, TaskRecord};
+use countersign_core::record::{ApprovalRecord, ApprovalState, AttemptRecord, Change, Request, StepRecord, TaskRecord};
 use countersign_core::status;
 use countersign_crds::{ApprovalScope, Decision, SkillSpec};
 use jiff::{SignedDuration, Timestamp};
@@ -64,6 +65,10 @@ pub trait Rules {
     /// The record that it leaves.
     fn stored(&self, record: TaskRecord) -> TaskRecord {
         record
+    }
+    /// When it is looked again although nothing is seen to change.
+    fn requeue(&self, at: Option<Timestamp>) -> Option<Timestamp> {
+        at
     }
     /// What is recorded of a change.
     fn recorded(&self, change: Change) -> Option<Change> {
@@ -130,7 +135,7 @@ impl<'a> Explorer<'a> {
     }
 
     /// The Task is looked at for the first time, and the Approval is asked for.
-    fn start(&mut self) -> State {
+    fn start(&mut self) -> Result<State, Found> {
         let mut record = TaskRecord::adopt(
             "task".into(),
             "ns".into(),
@@ -149,7 +154,7 @@ impl<'a> Explorer<'a> {
             ran: Vec::new(),
             truth: Vec::new(),
         };
-        for change in self.decide(&state, record.clone()).unwrap().changes {
+        for change in self.decide(&state, record.clone())?.changes {
             record.apply(&self.rules.recorded(change).unwrap()).unwrap();
         }
         let approval = record.approvals.values().next().unwrap();
@@ -179,7 +184,7 @@ impl<'a> Explorer<'a> {
         self.entries.push(said(ALICE, true, false, ""));
         self.entries.push(said(BOB, true, false, "the uid of another"));
         state.record = Rc::new(record);
-        state
+        Ok(state)
     }
 
     fn approval<'s>(&self, state: &'s State) -> &'s ApprovalRecord {
@@ -229,11 +234,33 @@ impl<'a> Explorer<'a> {
             outputs: BTreeMap::new(),
             balances: BTreeMap::new(),
             outside: Default::default(),
+            missing_since: BTreeMap::new(),
         };
         let runs = self.rules.judged(state.runs());
         let judge = Table { scope: self.world.scope, runs, skill: &self.skill };
         let bench = Bench { judge: &judge, fence: &self.fence };
-        decide(instant(state.late), &self.config, &observed, &bench).map_err(|_| CONTRADICTION)
+        let now = instant(state.late);
+        let decision = decide(now, &self.config, &observed, &bench).map_err(|_| CONTRADICTION)?;
+        self.check_waits(now, &decision)?;
+        Ok(decision)
+    }
+
+    /// What does not go on says why, and it is sure to be noticed that it may.
+    fn check_waits(&self, now: Timestamp, decision: &effect::Decision) -> Result<(), Found> {
+        let Some(record) = decision.record.as_ref().filter(|record| record.finished.is_none()) else { return Ok(()) };
+        let mut live = record.steps.values().filter_map(StepRecord::live_attempt);
+        if decision.blocked.all().next().is_none() && !live.any(AttemptRecord::launched) {
+            return Err("does not go on, and says nothing of why");
+        }
+        let requeue = self.rules.requeue(decision.requeue);
+        let forgotten = |blocked: &Blocked| {
+            let asked = blocked.requeue(now);
+            !blocked.is_noticed() || asked.is_some_and(|asked| requeue.is_none_or(|at| at > asked))
+        };
+        if decision.blocked.all().any(forgotten) {
+            return Err("waits for what nobody will look at again");
+        }
+        Ok(())
     }
 
     fn happen(&self, state: &State, event: Event) -> Result<Option<State>, Found> {
@@ -379,7 +406,7 @@ pub type Explored = BTreeMap<String, usize>;
 
 pub fn explore(rules: &dyn Rules, world: World) -> Result<Explored, Found> {
     let mut explorer = Explorer::new(rules, world);
-    let start = explorer.start();
+    let start = explorer.start()?;
     let mut seen = HashSet::from([start.key(&explorer.name)]);
     let mut queue = VecDeque::from([start]);
     let events = events(world);

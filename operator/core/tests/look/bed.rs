@@ -91,6 +91,7 @@ impl Bed {
         let bench = Bench::from(&self.judge);
         let bench = if self.busy { Bench { judge: &Busy, ..bench } } else { bench };
         let decision = decide(self.now, &self.config, &self.observed, &bench).unwrap();
+        self.observed.missing_since = decision.blocked.missing_since(&self.observed.missing_since, self.now);
         self.observed.record = decision.record.clone();
         for act in &decision.acts {
             match act {

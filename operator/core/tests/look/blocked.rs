@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::agent::Acting;
+use countersign_core::agent::{Acting, acting};
 use countersign_core::budget::{Balance, Budgets};
 use countersign_core::cel::Fence;
 use countersign_core::digest::Digest;
@@ -388,4 +388,111 @@ fn an_attempt_that_was_voided_by_a_deletion_never_ran() {
     assert!(decision.changes.iter().any(voided), "{:?}", decision.changes);
     let attempt = &bed.observed.record.as_ref().unwrap().steps["only"].attempts[0];
     assert!(matches!(&attempt.state, AttemptState::Finished { pod_uid: None, .. }));
+}
+
+/// Something that a step needs and that is not there.
+const MISSING: [(&str, Alter, Alter, &str); 3] = [
+    (
+        "SkillNotInstalled",
+        |bed| drop(Arc::make_mut(&mut bed.observed.skills).remove("pay")),
+        |bed| bed.skill("pay", json!({})),
+        "the Skill \"pay\" is not installed",
+    ),
+    (
+        "SecretNotFound",
+        |bed| {
+            bed.skill(
+                "pay",
+                json!({"egress": [{"host": "h.example.com", "credential": {"secret": "key", "key": "k"}}]}),
+            )
+        },
+        |bed| drop(Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), "1".into())),
+        "the Secret \"key\" is not there",
+    ),
+    (
+        "AgentNotFound",
+        |bed| {
+            let task = bed.observed.task.as_ref().unwrap();
+            bed.observed.agent = acting("team", task.spec.agent_ref.as_ref(), task.spec.requester.as_ref(), []);
+        },
+        |bed| bed.observed.agent = payer(),
+        "no Agent \"bond\"",
+    ),
+];
+
+fn payer() -> Acting {
+    let spec = json!({"allowedSkills": ["echo", "pay"]});
+    Acting::of("team", "bond", serde_json::from_value(spec).unwrap())
+}
+
+/// Two steps; what the second needs goes once the Plan is stamped.
+fn needing() -> Bed {
+    let mut bed = Bed::new(json!({"agentRef": {"name": "bond"},
+        "plan": {"steps": [{"name": "first", "skill": "echo", "when": "false"}, {"name": "pays", "skill": "pay"}]}}));
+    bed.skill("pay", json!({}));
+    bed.observed.agent = payer();
+    bed.observed.task.as_mut().unwrap().spec.suspend = true;
+    bed.look();
+    bed.observed.task.as_mut().unwrap().spec.suspend = false;
+    bed
+}
+
+#[test]
+fn what_a_step_lacks_is_asked_for_until_it_fails_by_name_or_is_there() {
+    for (why, take, give, words) in MISSING {
+        for gives in [false, true] {
+            let mut bed = needing();
+            take(&mut bed);
+            let began = bed.now;
+            let mut looks = 0;
+            while bed.now < began + bed.config.planning_deadline {
+                let decision = bed.look();
+                looks += 1;
+                assert_eq!(said(&decision, "pays").0, why, "{:?}", decision.blocked);
+                assert!(phase(&decision).1.contains(words), "{:?}", phase(&decision));
+                bed.now = decision.requeue.unwrap();
+            }
+            assert!(looks < 100, "{why}: {looks} looks");
+            if gives {
+                give(&mut bed);
+                assert_eq!(started(&bed.look()), ["pays"], "{why}");
+            } else {
+                let (phase, message) = phase(&bed.look());
+                assert!(phase == "Failed" && message.starts_with(why) && message.contains(words), "{phase}: {message}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_was_missing_and_came_back_is_waited_for_as_long_again() {
+    let mut bed = needing();
+    // A place would be free, and its budget has nothing left: so it is judged, and not started.
+    bed.skill("pay", json!({"cost": {"ceiling": "1", "perAttempt": "1"}}));
+    bed.observed.task.as_mut().unwrap().spec.budget = Some("1".into());
+    let task = bed.observed.task.clone().unwrap();
+    for line in Budgets::of(bed.now, &task, bed.observed.agent.agent(), &bed.observed.policies).lines {
+        bed.observed.balances.insert(line.key, Balance { spent: "0".parse().unwrap(), held: "1".parse().unwrap() });
+    }
+    for _ in 0..3 {
+        let skill = Arc::make_mut(&mut bed.observed.skills).remove("pay").unwrap();
+        assert_eq!(reason(&bed.look(), "pays"), "SkillNotInstalled");
+        bed.now += bed.config.planning_deadline - SignedDuration::from_secs(1);
+        assert_eq!(reason(&bed.look(), "pays"), "SkillNotInstalled");
+        Arc::make_mut(&mut bed.observed.skills).insert("pay".into(), skill);
+        assert_eq!(reason(&bed.look(), "pays"), "Deferred");
+    }
+}
+
+#[test]
+fn what_an_attempt_lacks_before_its_pod_is_let_in_fails_it_by_name_in_the_end() {
+    let mut bed = needing();
+    assert_eq!(started(&bed.look()), ["pays"]);
+    Arc::make_mut(&mut bed.observed.skills).remove("pay");
+    let decision = bed.look();
+    assert_eq!(said(&decision, "pays").0, "SkillNotInstalled");
+    assert!(!begins(&decision));
+    bed.now += bed.config.planning_deadline;
+    let decision = bed.look();
+    assert!(phase(&decision).1.contains("the Skill \"pay\" is not installed"), "{:?}", phase(&decision));
 }

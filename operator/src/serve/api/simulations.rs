@@ -224,6 +224,7 @@ impl Simulator {
             outputs: BTreeMap::new(),
             balances,
             outside: Outside::default(),
+            missing_since: BTreeMap::new(),
         };
         let skills: Vec<String> = simulate::skills_of(&observed).into_iter().collect();
         let history = store.history(&skills).await?;
