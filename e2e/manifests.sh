@@ -57,6 +57,7 @@ signer:
   enabled: true
   networks:
     - {name: main, type: Ethereum, url: "https://rpc.example.com", chainId: 1, router: "0x0000000000000000000000000000000000000001",
+       account: "0x0000000000000000000000000000000000000002",
        maxFeePerGas: "50", secret: main-account, limits: [{decimals: 18, perPayment: "1", daily: "5"}], anchors: {intervalSeconds: 600}}
     - {name: stamps, type: Timestamp, url: "http://tsa.example.com:8080/", roots: "PEM", anchors: {intervalSeconds: 600}}
     - {name: qubic, type: Qubic, url: "https://rpc.example.org", secret: seed, secretKey: letters, anchors: {intervalSeconds: 600}}

@@ -114,6 +114,7 @@ signer:
       url: http://$(ip):$CHAIN_PORT
       chainId: 31337
       router: "$address"
+      account: "$(payer)"
       deployedAt: $((block))
       confirmations: 2
       maxFeePerGas: "100"

@@ -91,8 +91,7 @@ async fn operate() -> anyhow::Result<()> {
         timeouts: settings.timeouts,
     })?;
     let trigger = Arc::new(Trigger::default());
-    let brokered = settings.broker.as_ref().map(|broker| broker.secrets.clone()).unwrap_or_default();
-    let caches = Caches::start(&watching, &settings.namespace, &brokered, &trigger);
+    let caches = Caches::start(&watching, &settings.namespace, &trigger);
     let seal = keys::Shared::default();
     let log_keys = keys::Shared::default();
     let broker = keys::Shared::default();
@@ -136,7 +135,8 @@ async fn operate() -> anyhow::Result<()> {
     tokio::spawn(serve::probe::watch_caches(Arc::clone(&caches), readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), seal.clone(), readiness.clone()));
     tokio::spawn(keys::keep(client.clone(), settings.namespace.clone(), log_keys, readiness.clone()));
-    if let Some(settings::Broker { service, secrets: _ }) = settings.broker.clone() {
+    if let Some(service) = settings.broker.clone() {
+        tokio::spawn(watch::fingerprints::watch(store.clone(), Arc::clone(&context.caches), Arc::clone(&trigger)));
         tokio::spawn(broker::keep(client.clone(), settings.namespace.clone(), service, broker, readiness.clone()));
     }
     let door = serve::admission::way::Door::default();

@@ -2,9 +2,10 @@
 
 pub mod witness;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use countersign_core::payment::PaymentNetwork;
 use countersign_service::settings::{Secret, SettingError, Source, wrong};
 use countersign_store::Timeouts;
 
@@ -33,19 +34,12 @@ pub struct Settings {
     pub user_namespaces: bool,
     /// Whether nothing runs where a pod could reach more than the broker.
     pub require_network_policy: bool,
-    /// Where there is none, Skills that go anywhere wait for it.
-    pub broker: Option<Broker>,
-    /// The networks that the signer pays on; none where there is no signer.
-    pub networks: BTreeSet<String>,
+    /// The Service of the broker. Where there is none, Skills that go anywhere wait for it.
+    pub broker: Option<String>,
+    /// The networks that the signer pays on, and what each name stands for; none where there is no signer.
+    pub networks: BTreeMap<String, PaymentNetwork>,
     /// Who cosigns the log's checkpoints.
     pub witnesses: Vec<Witness>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Broker {
-    pub service: String,
-    /// The Secrets that it was given, in the operator's namespace.
-    pub secrets: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,18 +82,23 @@ impl Settings {
             api_requests_per_second: source.number("COUNTERSIGN_API_REQUESTS_PER_SECOND", 20, 1..=10_000)?,
             user_namespaces: source.flag("COUNTERSIGN_USER_NAMESPACES", true)?,
             require_network_policy: source.flag("COUNTERSIGN_REQUIRE_NETWORK_POLICY", false)?,
-            broker: source.optional("COUNTERSIGN_BROKER_SERVICE").map(|service| {
-                let secrets = source.optional("COUNTERSIGN_BROKER_SECRETS").unwrap_or_default();
-                let secrets = secrets.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-                Broker { service, secrets }
-            }),
-            networks: {
-                let names = source.optional("COUNTERSIGN_NETWORKS").unwrap_or_default();
-                names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
-            },
+            broker: source.optional("COUNTERSIGN_BROKER_SERVICE"),
+            networks: networks(&source)?,
             witnesses: witness::read(&source)?,
         })
     }
+}
+
+/// As JSON, each name with its chain, its router and its account.
+fn networks(source: &Source<'_>) -> Result<BTreeMap<String, PaymentNetwork>, SettingError> {
+    const NAME: &str = "COUNTERSIGN_NETWORKS";
+    let Some(text) = source.optional(NAME) else { return Ok(BTreeMap::new()) };
+    serde_json::from_str(&text).map_err(|error| {
+        wrong(
+            NAME,
+            format!("{error}; write {{\"NAME\": {{\"chainId\": 1, \"router\": \"0x…\", \"account\": \"0x…\"}}}}"),
+        )
+    })
 }
 
 fn runner_image(source: &Source<'_>) -> Result<String, SettingError> {

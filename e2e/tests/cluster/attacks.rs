@@ -260,11 +260,11 @@ fn what_changes_after_a_signature_voids_it_and_is_named() {
         "immutable",
     );
     scene.alice.sign(&scene.ns, &scene.approval).unwrap();
-    // The Policies bear on it: a tightened one asks again, of as many as it says.
+    // What is asked for is part of what is signed: another ask asks again, of as many as it says.
     require(&scene.ns, &json!({"count": 1, "expiresAfter": "2h"}));
     wait_until("it is void", SOON, || scene.ns.approval_state(&scene.approval).0 == "Superseded");
     assert!(
-        scene.ns.approval_state(&scene.approval).1.contains("policies"),
+        scene.ns.approval_state(&scene.approval).1.contains("ask.required: 2 -> 1"),
         "{:?}",
         scene.ns.approval_state(&scene.approval)
     );

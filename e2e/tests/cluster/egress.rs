@@ -232,13 +232,13 @@ fn base64(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_secret_that_changes_after_a_signature_voids_it() {
-    let ns = Namespace::new("secret-changed");
+fn an_annotation_of_a_secret_voids_no_signature() {
+    let ns = Namespace::new("secret-annotated");
     let shown = json!({"credential": {"secret": "demo-api", "key": "api-key"}});
     skill("e2e-resigned", "http_call", "External", json!({"egress": [hooks(&["GET"], &["/hello"], shown)]}));
     ns.apply(&one_step("resigned", "e2e-resigned", &json!({"url": format!("{HOOKS}/hello")}).to_string()));
     let approval = ns.approval("Pending");
-    // Any edit is another version.
+    // What is in it is the same.
     kubectl(&[
         "-n",
         SYSTEM,
@@ -248,10 +248,9 @@ fn a_secret_that_changes_after_a_signature_voids_it() {
         "demo-api",
         &format!("touched-by={}", std::process::id()),
     ]);
-    wait_until("it is superseded", SOON, || ns.approval_state(&approval).0 == "Superseded");
-    assert!(ns.approval_state(&approval).1.contains("secrets"), "{:?}", ns.approval_state(&approval));
-    ns.sign(&ns.approval("Pending"), true);
+    ns.sign(&approval, true);
     ns.wait_for("resigned", "Completed");
+    assert_eq!(ns.approval_state(&approval).0, "Consumed", "it ran under that very signature");
 }
 
 #[test]

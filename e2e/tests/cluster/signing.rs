@@ -286,3 +286,65 @@ fn whoever_joined_a_group_signs_anew_and_counts_as_who_they_are_then() {
     assert_eq!(ns.signers(approval), ["alice", "bob", "alice"], "what was said stays");
     ns.wait_for(&scene.task(), "Completed");
 }
+
+/// An Agent that may look at balances, and a Policy that asks for so many signatures where it has priority High.
+fn urgent(ns: &Namespace, count: u32) {
+    let agent = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Agent", "metadata": {"name": "bond"},
+        "spec": {"allowedSkills": ["check-balance"], "priority": "Normal"}});
+    let rule = json!({"name": "urgent", "match": "agent != null && agent.priority == 'High'", "effect": "RequireApproval",
+        "approval": {"count": count}});
+    let policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Policy", "metadata": {"name": "urgent"},
+        "spec": {"rules": [rule]}});
+    for object in [agent, policy] {
+        ns.apply(&object.to_string());
+    }
+}
+
+/// A Task that acts for the Agent.
+fn acting(name: &str) -> String {
+    let input: serde_json::Value = serde_json::from_str(countersign_e2e::scene::INPUT).unwrap();
+    let step = json!({"name": "only", "skill": "check-balance", "input": input});
+    json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": name},
+        "spec": {"agentRef": {"name": "bond"}, "plan": {"steps": [step]}}})
+    .to_string()
+}
+
+const TO_HIGH: [&str; 6] = ["patch", "agent", "bond", "--type", "merge", "-p"];
+
+#[test]
+fn a_signature_does_not_outlive_what_was_asked_for() {
+    let scene = Scene::with("more-asked", &json!({"count": 2}));
+    urgent(&scene.ns, 3);
+    scene.ns.apply(&acting("rising"));
+    scene.ns.wait_for("rising", "WaitingApproval");
+    let uid = scene.ns.uid("rising");
+    let approval = sql(&format!("select name from approvals where task_uid = '{uid}'"));
+    wait_until("it can be signed", SOON, || scene.alice.sign(&scene.ns, &approval).is_ok());
+    scene.ns.kubectl(&[&TO_HIGH[..], &[r#"{"spec":{"priority":"High"}}"#]].concat());
+    wait_until("it is void", SOON, || scene.ns.approval_state(&approval).0 == "Superseded");
+    let (_, message) = scene.ns.approval_state(&approval);
+    assert!(message.contains("ask.required: 2 -> 3") && message.contains("agent.priority"), "{message}");
+    let asked = format!("select required ->> 'count' from approvals where task_uid = '{uid}' and state = 'Requested'");
+    assert_eq!(sql(&asked), "3");
+    assert_eq!(sql(&format!("select count(*) from attempts where task_uid = '{uid}'")), "0");
+}
+
+#[test]
+fn what_waits_for_its_pod_unsigned_is_not_let_in_once_a_signature_is_asked_for() {
+    let ns = Namespace::new("asked-late");
+    // No pod can be made here.
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}});
+    ns.apply(&quota.to_string());
+    urgent(&ns, 1);
+    ns.apply(&acting("waits"));
+    let uid = ns.uid("waits");
+    let attempts = format!("select coalesce(outcome, 'under way') from attempts where task_uid = '{uid}'");
+    wait_until("it is under way", SOON, || sql(&attempts) == "under way");
+    ns.kubectl(&[&TO_HIGH[..], &[r#"{"spec":{"priority":"High"}}"#]].concat());
+    wait_until("it is voided", SOON, || sql(&attempts) == "Voided");
+    let approval = ns.approval("Pending");
+    ns.kubectl(&["delete", "resourcequota", "none"]);
+    ns.sign(&approval, true);
+    ns.wait_for("waits", "Completed");
+    assert_eq!(ns.approval_state(&approval).0, "Consumed");
+}

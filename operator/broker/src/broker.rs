@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_core::fingerprint::FingerprintKey;
 use countersign_core::token::TokenKey;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,8 @@ pub struct Broker<R> {
     pub record: R,
     pub tokens: TokenKey,
     pub secrets: Secrets,
+    /// What the fingerprints of Secrets are made with.
+    pub fingerprints: FingerprintKey,
     pub resolver: Arc<dyn Resolve>,
     pub guard: Guard,
     pub trust: Trust,
@@ -40,6 +43,8 @@ pub struct Parts<R> {
     pub record: R,
     pub tokens: TokenKey,
     pub secrets: Secrets,
+    /// What the fingerprints of Secrets are made with.
+    pub fingerprints: FingerprintKey,
     pub resolver: Arc<dyn Resolve>,
     pub guard: Guard,
     pub trust: Trust,
@@ -49,11 +54,12 @@ pub struct Parts<R> {
 
 impl<R: Record> Broker<R> {
     pub fn new(parts: Parts<R>) -> Broker<R> {
-        let Parts { record, tokens, secrets, resolver, guard, trust, limits, metrics } = parts;
+        let Parts { record, tokens, secrets, fingerprints, resolver, guard, trust, limits, metrics } = parts;
         Broker {
             record,
             tokens,
             secrets,
+            fingerprints,
             resolver,
             guard,
             trust,

@@ -9,6 +9,7 @@ pub mod judge;
 mod limits;
 pub mod metrics;
 mod payment;
+pub mod presence;
 pub mod record;
 pub mod refusal;
 pub mod secrets;

@@ -10,6 +10,7 @@ use countersign_broker::alerts;
 use countersign_broker::broker::{Broker, Parts};
 use countersign_broker::judge::address::Guard;
 use countersign_broker::metrics::Metrics;
+use countersign_broker::presence;
 use countersign_broker::secrets::Secrets;
 use countersign_broker::serve::certificate::{self, Certificate};
 use countersign_broker::serve::probes::{self, Readiness};
@@ -18,6 +19,7 @@ use countersign_broker::settings::Settings;
 use countersign_broker::telemetry;
 use countersign_broker::upstream::resolve::System;
 use countersign_broker::upstream::trust::Trust;
+use countersign_core::fingerprint::FingerprintKey;
 use countersign_core::token::TokenKey;
 use countersign_store::{Store, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,11 +43,26 @@ async fn main() -> anyhow::Result<()> {
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let settings = Settings::read(|name| std::env::var(name).ok())?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?settings, "starting");
-    let Settings { database_url, timeouts, tls_dir, key_file, secrets_dir, trusted_ca_file, refused, limits, webhook } =
-        settings;
+    let Settings {
+        database_url,
+        timeouts,
+        tls_dir,
+        key_file,
+        secrets_dir,
+        fingerprint_key_file,
+        trusted_ca_file,
+        refused,
+        limits,
+        webhook,
+    } = settings;
 
     let key = std::fs::read(&key_file).with_context(|| format!("{}: the key of the tokens", key_file.display()))?;
     let key: [u8; 32] = key.try_into().map_err(|_| anyhow::anyhow!("{} must have 32 bytes", key_file.display()))?;
+    let fingerprints = std::fs::read(&fingerprint_key_file)
+        .with_context(|| format!("{}: the key of the fingerprints", fingerprint_key_file.display()))?;
+    let fingerprints = FingerprintKey::new(&fingerprints)
+        .with_context(|| format!("{} must have 32 bytes or more", fingerprint_key_file.display()))?;
+    let secrets = Secrets::new(secrets_dir);
     let certificate = Certificate::load(&tls_dir)?;
     let record = Store::open(&StoreOptions {
         url: database_url.0,
@@ -57,7 +74,8 @@ async fn main() -> anyhow::Result<()> {
     let broker = Arc::new(Broker::new(Parts {
         record: record.clone(),
         tokens: TokenKey::new(key),
-        secrets: Secrets::new(secrets_dir),
+        secrets: secrets.clone(),
+        fingerprints: fingerprints.clone(),
         resolver: Arc::new(System::new()?),
         guard: Guard::new(refused),
         trust: Trust::read(trusted_ca_file.as_deref())?,
@@ -76,6 +94,7 @@ async fn main() -> anyhow::Result<()> {
     let mut serving = tokio::spawn(serving);
 
     let ending = CancellationToken::new();
+    let presence = tokio::spawn(presence::run(record.clone(), secrets, fingerprints, ending.clone()));
     let alerts = webhook.map(|webhook| tokio::spawn(alerts::run(Arc::clone(&broker), webhook, ending.clone())));
 
     let mut terminated = signal(SignalKind::terminate())?;
@@ -104,6 +123,9 @@ async fn main() -> anyhow::Result<()> {
         && tokio::time::timeout(ENDS, alerts).await.is_err()
     {
         tracing::warn!("alerts that were being delivered may be delivered again");
+    }
+    if tokio::time::timeout(ENDS, presence).await.is_err() {
+        tracing::warn!("that this broker ends could not be told in time");
     }
     record.close().await;
     Ok(())

@@ -22,6 +22,8 @@ pub struct Settings {
     /// 32 bytes that the operator has too.
     pub key_file: PathBuf,
     pub secrets_dir: PathBuf,
+    /// 32 bytes or more that only the brokers have.
+    pub fingerprint_key_file: PathBuf,
     /// Certificates (PEM) that are trusted beside the public ones.
     pub trusted_ca_file: Option<PathBuf>,
     /// Ranges that are refused although they look public.
@@ -71,6 +73,12 @@ impl Settings {
                 .required("COUNTERSIGN_BROKER_KEY_FILE", "it is where the key of the tokens is mounted")?
                 .into(),
             secrets_dir: source.optional("COUNTERSIGN_SECRETS_DIR").unwrap_or_else(|| "/secrets".to_owned()).into(),
+            fingerprint_key_file: source
+                .required(
+                    "COUNTERSIGN_FINGERPRINT_KEY_FILE",
+                    "it is where the key of the Secrets' fingerprints is mounted",
+                )?
+                .into(),
             trusted_ca_file: source.optional("COUNTERSIGN_TRUSTED_CA_FILE").map(PathBuf::from),
             refused: ranges(&source, "COUNTERSIGN_REFUSED_CIDRS")?,
             limits: limits(&source)?,
@@ -140,6 +148,7 @@ mod tests {
             ("COUNTERSIGN_DATABASE_URL", "postgres://u:p@h/d"),
             ("COUNTERSIGN_TLS_DIR", "/tls"),
             ("COUNTERSIGN_BROKER_KEY_FILE", "/key/token.key"),
+            ("COUNTERSIGN_FINGERPRINT_KEY_FILE", "/fingerprints/key"),
         ]);
         all.extend(changes.iter().copied());
         Settings::read(|name| all.get(name).map(|value| (*value).to_owned()))
@@ -173,6 +182,7 @@ mod tests {
             ("COUNTERSIGN_DATABASE_URL", "mysql://x", "postgres://"),
             ("COUNTERSIGN_TLS_DIR", "", "tls.crt"),
             ("COUNTERSIGN_BROKER_KEY_FILE", "", "mounted"),
+            ("COUNTERSIGN_FINGERPRINT_KEY_FILE", "", "mounted"),
             ("COUNTERSIGN_REFUSED_CIDRS", "10.0.0.0", "10.0.0.0/8"),
             ("COUNTERSIGN_CALL_TIMEOUT_SECONDS", "301", "from 1 to 300"),
             ("COUNTERSIGN_REQUEST_BYTES", "1", "from 1024"),

@@ -6,6 +6,7 @@ use std::future::Future;
 
 use alloy_primitives::{Address, B256, U256};
 pub use countersign_core::outbox::{Receipt, Submission};
+use countersign_core::payment::PaymentNetwork;
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -73,6 +74,11 @@ pub enum Trouble {
 pub trait Network: Send + Sync {
     /// Whose nonces must be claimed first; `None` where it counts none.
     fn account(&self) -> Option<String>;
+
+    /// What its name stands for where it pays; `None` where it pays nothing.
+    fn stands_for(&self) -> Option<PaymentNetwork> {
+        None
+    }
 
     /// The nonce that the account would use next, as the chain has it now (latest block).
     fn next_nonce(&self) -> impl Future<Output = Result<u64, Trouble>> + Send;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use alloy_primitives::Address;
-use countersign_core::payment::{address, whole};
+use countersign_core::payment::{PaymentNetwork, address, whole};
 use countersign_store::Limit;
 use reqwest::Url;
 use rustls::ClientConfig;
@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::evm::{self, Evm, SecretKey};
+use crate::evm::{self, Evm, Key, SecretKey};
 use crate::network::{Network, Polled, Receipt, Submission, Trouble, Work};
 use crate::qubic::{self, Amount, Qubic};
 use crate::timestamp::{self, Authority, Roots};
@@ -50,6 +50,8 @@ struct EthereumEntry {
     url: String,
     chain_id: u64,
     router: String,
+    /// Whose key it is: what people sign for is that this account pays.
+    account: String,
     #[serde(default)]
     deployed_at: u64,
     #[serde(default = "confirmations")]
@@ -194,6 +196,7 @@ fn ethereum(name: &str, entry: EthereumEntry, client: &reqwest::Client) -> Resul
         url,
         chain_id,
         router,
+        account,
         deployed_at,
         confirmations,
         max_fee_per_gas,
@@ -206,6 +209,12 @@ fn ethereum(name: &str, entry: EthereumEntry, client: &reqwest::Client) -> Resul
     } = entry;
     let wrong = Wrong(name);
     let key = SecretKey::read(&key_file).map_err(|error| wrong.field("keyFile", error))?;
+    let account = address(&account).map_err(|why| wrong.field("account", why))?;
+    if account != key.address() {
+        return Err(
+            wrong.field("account", format!("the key is of {}; write that, or give it {account}'s", key.address()))
+        );
+    }
     let fee = whole(&max_fee_per_gas, GWEI).and_then(|fee| u128::try_from(fee).ok());
     let settings = evm::Settings {
         name: name.to_owned(),
@@ -268,7 +277,7 @@ fn address_of(text: &str) -> Result<Url, String> {
 fn limit(entry: &LimitEntry) -> Result<(Option<Address>, Limit), String> {
     let LimitEntry { token, decimals, per_payment, daily } = entry;
     let amount = |text: &str| whole(text, *decimals).ok_or_else(|| format!("{text:?} is no amount of whole units"));
-    let limit = Limit { payment: amount(per_payment)?, daily: amount(daily)? };
+    let limit = Limit { decimals: *decimals, payment: amount(per_payment)?, daily: amount(daily)? };
     Ok((token.as_deref().map(address).transpose()?, limit))
 }
 
@@ -307,6 +316,14 @@ impl Network for Any {
             Any::Ethereum(network) => network.account(),
             Any::Qubic(network) => network.account(),
             Any::Timestamp(network) => network.account(),
+        }
+    }
+
+    fn stands_for(&self) -> Option<PaymentNetwork> {
+        match self {
+            Any::Ethereum(network) => network.stands_for(),
+            Any::Qubic(network) => network.stands_for(),
+            Any::Timestamp(network) => network.stands_for(),
         }
     }
 

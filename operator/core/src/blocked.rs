@@ -32,6 +32,8 @@ pub enum BlockedReason {
     SkillNotInstalled,
     /// A Secret is not there, or was not given to the broker.
     SecretNotFound,
+    /// A Secret was changed just now, and the brokers do not agree yet on what is in it.
+    SecretChanging,
     /// A Skill needs the broker, and the chart installed none.
     BrokerNotInstalled,
     /// A Skill pays on a network that the signer was not given.
@@ -77,7 +79,7 @@ enum Noticed {
 
 impl BlockedReason {
     /// One of every kind, for those who tell of all of them.
-    pub const ALL: [BlockedReason; 22] = [
+    pub const ALL: [BlockedReason; 23] = [
         BlockedReason::EarlierRun,
         BlockedReason::PlanNotFound,
         BlockedReason::PlanAmbiguous,
@@ -86,6 +88,7 @@ impl BlockedReason {
         BlockedReason::AgentMismatch,
         BlockedReason::SkillNotInstalled,
         BlockedReason::SecretNotFound,
+        BlockedReason::SecretChanging,
         BlockedReason::BrokerNotInstalled,
         BlockedReason::PaymentNetworkNotConfigured,
         BlockedReason::EvaluatorBusy,
@@ -113,6 +116,7 @@ impl BlockedReason {
             BlockedReason::AgentMismatch => "AgentMismatch",
             BlockedReason::SkillNotInstalled => "SkillNotInstalled",
             BlockedReason::SecretNotFound => "SecretNotFound",
+            BlockedReason::SecretChanging => "SecretChanging",
             BlockedReason::BrokerNotInstalled => "BrokerNotInstalled",
             BlockedReason::PaymentNetworkNotConfigured => "PaymentNetworkNotConfigured",
             BlockedReason::EvaluatorBusy => "EvaluatorBusy",
@@ -145,6 +149,7 @@ impl BlockedReason {
             | BlockedReason::BrokerNotInstalled
             | BlockedReason::PaymentNetworkNotConfigured
             | BlockedReason::Deferred
+            | BlockedReason::SecretChanging
             | BlockedReason::Suspended
             | BlockedReason::NetworkNotTried
             | BlockedReason::NetworkOpen
@@ -178,6 +183,7 @@ impl BlockedReason {
             | BlockedReason::EvaluatorBusy
             | BlockedReason::OutputNotLoaded(_)
             | BlockedReason::Deferred
+            | BlockedReason::SecretChanging
             | BlockedReason::Suspended
             | BlockedReason::NetworkNotTried
             | BlockedReason::NetworkOpen
@@ -198,7 +204,10 @@ impl BlockedReason {
             | BlockedReason::ParallelismReached
             | BlockedReason::PodPending
             | BlockedReason::NetworkNotTried => false,
-            BlockedReason::EvaluatorBusy | BlockedReason::OutputNotLoaded(_) | BlockedReason::PodUnchecked => false,
+            BlockedReason::EvaluatorBusy
+            | BlockedReason::OutputNotLoaded(_)
+            | BlockedReason::SecretChanging
+            | BlockedReason::PodUnchecked => false,
             BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
             | BlockedReason::AgentNotFound
@@ -228,6 +237,8 @@ impl BlockedReason {
             BlockedReason::NetworkNotTried | BlockedReason::NetworkOpen => Noticed::Asked(SignedDuration::from_secs(5)),
             // Other Tasks may have left something of what they held.
             BlockedReason::Deferred => Noticed::Asked(SignedDuration::from_secs(15)),
+            // The kubelet gives it to one broker after the other; what they tell is looked at every two seconds.
+            BlockedReason::SecretChanging => Noticed::Asked(SignedDuration::from_secs(2)),
             // A watch usually says so earlier; not every namespace is watched for everything.
             BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous

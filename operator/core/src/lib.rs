@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod approval;
+pub mod binding;
 pub mod blocked;
 pub mod bounds;
 pub mod budget;
@@ -17,6 +18,7 @@ pub mod digest;
 pub mod effect;
 pub mod escape;
 pub mod event;
+pub mod fingerprint;
 pub mod json;
 pub mod judge;
 mod kept;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::agent::Acting;
 use crate::budget::{Balance, LineKey};
 use crate::digest::Digest;
+use crate::fingerprint::Fingerprints;
 use crate::payment::PaymentId;
 use crate::policy::PolicySet;
 use crate::record::{Evidence, TaskRecord};
@@ -36,8 +37,8 @@ pub struct Observed {
     /// On whose behalf the Task is carried out, as its requester and the Agents that there are say.
     pub agent: Acting,
     pub policies: Arc<PolicySet>,
-    /// The Secrets that the broker was given and that exist, with their resource versions.
-    pub secrets: Arc<BTreeMap<String, String>>,
+    /// The Secrets that the brokers have, by the fingerprints that all of them agree on.
+    pub secrets: Arc<Fingerprints>,
     pub network: Network,
     pub approvals: BTreeMap<String, ApprovalView>,
     pub pods: Vec<PodView>,

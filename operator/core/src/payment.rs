@@ -20,6 +20,9 @@ use crate::problem::Problem;
 pub struct Payment {
     pub id: PaymentId,
     pub network: String,
+    /// What the network's name stood for when it was judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<PaymentNetwork>,
     pub mode: PaymentMode,
     /// What people call what is paid.
     pub asset: String,
@@ -33,6 +36,42 @@ pub struct Payment {
     pub amount: Amount,
     /// What it counts against budgets.
     pub price: Money,
+}
+
+/// What the name of a network stands for: where money moves, through what, and out of which account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PaymentNetwork {
+    /// The chain's number (EIP-155).
+    pub chain_id: u64,
+    /// The contract that pays each payment once.
+    #[schemars(with = "String")]
+    pub router: Address,
+    /// The account that pays.
+    #[schemars(with = "String")]
+    pub account: Address,
+}
+
+impl PaymentNetwork {
+    /// The first member in which what was signed for differs from what the signer is set to, with both; `None` where
+    /// none does.
+    pub fn difference(signed: Option<&PaymentNetwork>, set: Option<&PaymentNetwork>) -> Option<String> {
+        let (signed, set) = match (signed, set) {
+            (None, None) => return None,
+            (Some(signed), Some(set)) => (signed, set),
+            (None, Some(_)) => return Some("it was signed for without saying what its network stands for".to_owned()),
+            (Some(_), None) => return Some("its network is none that pays".to_owned()),
+        };
+        let PaymentNetwork { chain_id, router, account } = signed;
+        let texts = |chain_id: &u64, router: &Address, account: &Address| {
+            [("chainId", chain_id.to_string()), ("router", router.to_string()), ("account", account.to_string())]
+        };
+        let both = texts(chain_id, router, account).into_iter().zip(texts(&set.chain_id, &set.router, &set.account));
+        let mut differing = both.filter(|((_, signed), (_, set))| signed != set);
+        differing
+            .next()
+            .map(|((field, signed), (_, set))| format!("{field} was signed for as {signed}, and the signer's is {set}"))
+    }
 }
 
 /// Keccak-256 over the canonical JSON of [run, step, key]: the same for every attempt at a step, another for every run.
@@ -79,7 +118,7 @@ impl fmt::Display for Amount {
 /// As people read it: `1.5 ETH to 0x… on NETWORK`.
 impl fmt::Display for Payment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Payment { id: _, network, mode, asset, token: _, decimals, to, amount, price: _ } = self;
+        let Payment { id: _, network, on: _, mode, asset, token: _, decimals, to, amount, price: _ } = self;
         let mock = match mode {
             PaymentMode::Live => "",
             PaymentMode::Mock => " (mock: nothing moves)",
@@ -94,7 +133,8 @@ fn units(Amount(raw): Amount, decimals: u8) -> String {
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
-/// What a step of this run would pay; `None` where its Skill pays nothing. An error names the input's field.
+/// What a step of this run would pay; `None` where its Skill pays nothing. What its network stands for is the caller's to
+/// say. An error names the input's field.
 pub fn payment(
     run: &str,
     step: &str,
@@ -139,6 +179,7 @@ pub fn payment(
     Ok(Some(Payment {
         id: PaymentId::of(run, step, text("key").unwrap_or_default()),
         network: network.clone(),
+        on: None,
         mode: *mode,
         asset: name.clone(),
         token: token.map_err(|error| format!("the Skill's payment: token of {name}: {error}"))?,

@@ -285,6 +285,7 @@ fn open_state(
             | BlockedReason::AgentMismatch
             | BlockedReason::SkillNotInstalled
             | BlockedReason::SecretNotFound
+            | BlockedReason::SecretChanging
             | BlockedReason::BrokerNotInstalled
             | BlockedReason::PaymentNetworkNotConfigured
             | BlockedReason::EvaluatorBusy

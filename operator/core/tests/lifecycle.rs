@@ -11,9 +11,9 @@ mod world;
 use countersign_core::approval::{Signer, Terms};
 use countersign_core::record::{ApprovalState, AttemptRecord, Change, StepRecord, TaskRecord};
 use countersign_crds::{Decision, Identity, Required};
-use explorer::{Entry, Product, Rules, explore};
+use explorer::{Comparison, Entry, Product, Rules, explore};
 use jiff::Timestamp;
-use world::{PLAN, SIGNERS, STEP, World, instant};
+use world::{ASKED, ASKED_OF_A_PLAN, Asks, PLAN, SIGNERS, STEP, World, instant};
 
 /// Nothing is found, and it comes to all of these.
 fn every_state_holds(world: World, comes_to: &[&str]) {
@@ -24,7 +24,7 @@ fn every_state_holds(world: World, comes_to: &[&str]) {
 
 #[test]
 fn every_order_of_signatures() {
-    every_state_holds(SIGNERS, &["Consumed", "Expired", "Rejected", "Requested", "ran"]);
+    every_state_holds(SIGNERS, &["Approved", "Consumed", "Expired", "Rejected", "Requested", "ran"]);
 }
 
 #[test]
@@ -35,6 +35,16 @@ fn every_change_around_a_step() {
 #[test]
 fn every_change_around_a_plan() {
     every_state_holds(PLAN, &EVERYTHING);
+}
+
+#[test]
+fn every_change_of_what_is_asked_for_around_a_step() {
+    every_state_holds(ASKED, &EVERYTHING);
+}
+
+#[test]
+fn every_change_of_what_is_asked_for_around_a_plan() {
+    every_state_holds(ASKED_OF_A_PLAN, &EVERYTHING);
 }
 
 const EVERYTHING: [&str; 8] =
@@ -156,6 +166,32 @@ broken!(broken_what_runs_of_a_plan_is_not_compared, PLAN, "ran something else th
         0
     }
 });
+/// The comparison is left out: the judge is taken to say what was decided.
+macro_rules! not_compared {
+    ($name:ident, $comparison:pat, $expected:expr) => {
+        broken!($name, ASKED, $expected, {
+            fn asked(&self, comparison: Comparison, now: Asks, decided: Asks) -> Asks {
+                if matches!(comparison, $comparison) { decided } else { now }
+            }
+        });
+    };
+}
+
+not_compared!(
+    broken_what_is_asked_is_not_compared_at_intent,
+    Comparison::AtIntent,
+    "was intended although something else is asked for"
+);
+not_compared!(
+    broken_what_is_asked_is_not_compared_at_dispatch,
+    Comparison::AtDispatch,
+    "its Job was made although something else is asked for"
+);
+not_compared!(
+    broken_what_is_asked_is_not_compared_at_admission,
+    Comparison::AtAdmission,
+    "was let in although something else is asked for"
+);
 broken!(broken_the_guard_is_not_asked, STEP, "ran while the guard was broken", {
     fn guarded(&self, _: bool) -> bool {
         true

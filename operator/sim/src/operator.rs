@@ -146,6 +146,7 @@ impl Operator {
             | BlockedReason::EarlierRun
             | BlockedReason::SkillNotInstalled
             | BlockedReason::SecretNotFound
+            | BlockedReason::SecretChanging
             | BlockedReason::BrokerNotInstalled
             | BlockedReason::PaymentNetworkNotConfigured
             | BlockedReason::EvaluatorBusy

@@ -5,14 +5,13 @@
 use std::collections::BTreeMap;
 
 use countersign_core::approval::Ask;
+use countersign_core::binding::{Binding, Ruling, Work};
 use countersign_core::blocked::BlockedReason;
 use countersign_core::budget::{Later, Weighed};
-use countersign_core::digest::{self, Digest};
+use countersign_core::digest::Digest;
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
-use countersign_core::record::Launch;
 use countersign_core::time::GoDuration;
-use countersign_crds::{ApprovalScope, Required, RiskClass};
-use serde_json::json;
+use countersign_crds::{ApprovalScope, Required};
 
 pub(crate) struct TableJudge {
     /// The evaluator has no time for anything.
@@ -38,26 +37,30 @@ impl Judge for TableJudge {
             return Judgement::blocked(BlockedReason::SkillNotInstalled, "the Skill is not installed");
         };
         let answer = contract.description.clone().unwrap_or_default();
-        let binding = json!({
-            "task": case.task.uid, "step": case.step.name, "attempt": case.attempt, "skill": answer,
-        });
-        let digest = digest::of_json(&binding).unwrap_or_else(|_| Digest::of_bytes(binding.to_string()));
+        let work = Work {
+            skill: case.step.skill.clone(),
+            contract: contract.clone(),
+            input: case.step.input.clone(),
+            image: case.runner_image.to_owned(),
+            timeout_seconds: TIMEOUT_SECONDS,
+            secrets: BTreeMap::new(),
+            workspace: (case.workspace)(),
+            payment: None,
+        };
+        let ask = match answer.split(':').next() {
+            Some("approve") => Some(ask(1, &[], ApprovalScope::Step)),
+            Some("both") => Some(ask(2, &["security"], ApprovalScope::Plan)),
+            _ => None,
+        };
+        let binding = Binding::of(case, work, Ruling { ask, ..Ruling::default() });
+        let Ok(digest) = binding.digest() else {
+            return Judgement::Invalid { reason: "InvalidInput", message: "its input has no canonical form".into() };
+        };
         let prepared = Box::new(Prepared {
-            launch: Launch {
-                skill: case.step.skill.clone(),
-                contract: contract.clone(),
-                input: case.step.input.clone(),
-                image: case.runner_image.to_owned(),
-                timeout_seconds: TIMEOUT_SECONDS,
-                limits: Vec::new(),
-                secrets: BTreeMap::new(),
-                workspace: (case.workspace)(),
-                payment: None,
-            },
             input_digest: Digest::of_bytes("{}"),
             binding,
             digest,
-            risk: RiskClass::Low,
+            limits: Vec::new(),
             rules: Vec::new(),
             budget: None,
         });
@@ -80,9 +83,7 @@ impl Judge for TableJudge {
             _ => prepared,
         };
         match answer.split(':').next() {
-            Some("allow") => Judgement::Permitted(prepared),
-            Some("approve") => Judgement::NeedsApproval { prepared, ask: ask(1, &[], ApprovalScope::Step) },
-            Some("both") => Judgement::NeedsApproval { prepared, ask: ask(2, &["security"], ApprovalScope::Plan) },
+            Some("allow" | "approve" | "both") => Judgement::Ready(prepared),
             Some("skip") => Judgement::Skip,
             _ => Judgement::Denied { message: answer, rules: Vec::new(), budget: None },
         }

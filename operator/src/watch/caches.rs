@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign_core::agent::{Acting, ActingError, Placed, acting, bound};
+use countersign_core::fingerprint::Fingerprints;
 use countersign_core::observed::{ApprovalView, PodView};
 use countersign_core::policy::PolicySet;
 use countersign_crds::{
@@ -14,7 +15,7 @@ use countersign_crds::{
 use countersign_crds::{SkillSpec, Task};
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
@@ -40,8 +41,8 @@ pub struct Caches {
     skills: Mutex<Arc<BTreeMap<String, SkillSpec>>>,
     agents: Mutex<BTreeMap<(String, String), AgentView>>,
     policies: Mutex<Policies>,
-    /// The Secrets that the broker was given, with their resource versions: never what is in them.
-    secrets: Mutex<Arc<BTreeMap<String, String>>>,
+    /// The Secrets that the brokers have, by the fingerprints that all of them agree on.
+    secrets: Mutex<Arc<Fingerprints>>,
     operator_namespace: String,
     synced: watch::Sender<BTreeSet<&'static str>>,
 }
@@ -75,12 +76,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl Caches {
     /// Starts every watch; what changes is told to `trigger`.
-    pub fn start(
-        client: &Client,
-        operator_namespace: &str,
-        brokered: &[String],
-        trigger: &Arc<Trigger>,
-    ) -> Arc<Caches> {
+    pub fn start(client: &Client, operator_namespace: &str, trigger: &Arc<Trigger>) -> Arc<Caches> {
         let (tasks, writer) = reflector::store();
         let caches = Arc::new(Caches {
             tasks,
@@ -107,7 +103,6 @@ impl Caches {
         caches.watch_settings::<Skill>(client, "skills", trigger, Caches::take_skill);
         caches.watch_settings::<Agent>(client, "agents", trigger, Caches::take_agent);
         caches.watch_settings::<Policy>(client, "policies", trigger, Caches::take_policy);
-        caches.watch_secrets(client, brokered, trigger);
         caches
     }
 
@@ -131,8 +126,18 @@ impl Caches {
         Arc::clone(&lock(&self.policies).compiled)
     }
 
-    pub fn secrets(&self) -> Arc<BTreeMap<String, String>> {
+    pub fn secrets(&self) -> Arc<Fingerprints> {
         Arc::clone(&lock(&self.secrets))
+    }
+
+    /// Takes what the brokers tell; whether that is something else than before.
+    pub fn take_secrets(&self, told: Fingerprints) -> bool {
+        let mut secrets = lock(&self.secrets);
+        let differs = **secrets != told;
+        if differs {
+            *secrets = Arc::new(told);
+        }
+        differs
     }
 
     /// On whose behalf a Task in `namespace` is carried out.
@@ -263,43 +268,6 @@ impl Caches {
                 }
             }
         });
-    }
-
-    /// Each by its name, as the operator may read no others.
-    fn watch_secrets(self: &Arc<Self>, client: &Client, names: &[String], trigger: &Arc<Trigger>) {
-        let api: Api<PartialObjectMeta<Secret>> = Api::namespaced(client.clone(), &self.operator_namespace);
-        for name in names {
-            let (caches, trigger, name) = (Arc::clone(self), Arc::clone(trigger), name.clone());
-            let one = watcher::Config::default().fields(&format!("metadata.name={name}"));
-            let stream = watcher(api.clone(), one).default_backoff();
-            tokio::spawn(async move {
-                let mut stream = std::pin::pin!(stream);
-                while let Some(event) = stream.next().await {
-                    match event {
-                        Ok(event) => {
-                            caches.take_secret(&name, &event);
-                            trigger.unfinished(&caches);
-                        }
-                        Err(error) => tracing::warn!(kind = "secrets", %error, "the watch broke; it is resumed"),
-                    }
-                }
-            });
-        }
-    }
-
-    /// One that is not seen only ever withholds permission.
-    fn take_secret(&self, name: &str, event: &Event<PartialObjectMeta<Secret>>) {
-        let mut secrets = lock(&self.secrets);
-        let secrets = Arc::make_mut(&mut secrets);
-        match event {
-            Event::InitDone => {}
-            Event::Apply(secret) | Event::InitApply(secret) => {
-                secrets.insert(name.to_owned(), secret.resource_version().unwrap_or_default());
-            }
-            Event::Init | Event::Delete(_) => {
-                secrets.remove(name);
-            }
-        }
     }
 
     fn take_skill(&self, event: Event<DeserializeGuard<Skill>>) -> bool {

@@ -4,6 +4,7 @@
 //! only if nobody else has changed that Task's record since it was read (compare-and-set on its version).
 
 mod alerts;
+mod brokers;
 mod commit;
 mod error;
 mod history;
@@ -21,6 +22,7 @@ mod summary;
 mod values;
 
 pub use alerts::{Alert, Outbox, UnannouncedAlert};
+pub use brokers::BROKER_LIVES;
 pub use error::{CommitError, StoreError};
 pub use history::Past;
 pub use ledger::{Differences, Unsettled};
@@ -38,6 +40,8 @@ pub use summary::{LedgerSummary, OpenWindows, ReservationState};
 
 use std::collections::BTreeMap;
 
+use countersign_core::binding::Binding;
+use countersign_core::record::Covered;
 use serde_json::Value;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -63,7 +67,8 @@ pub struct UnfinishedTask {
 pub struct LastApproved {
     pub approval: String,
     pub at: jiff::Timestamp,
-    pub binding: Value,
+    /// What was signed for; `None` once that was erased.
+    pub binding: Option<Box<Binding>>,
 }
 
 impl Store {
@@ -135,7 +140,7 @@ impl Store {
     /// from the same source: what was signed for, under which Approval, and when.
     pub async fn last_approved(&self, uid: &str, step: &str) -> Result<Option<LastApproved>, StoreError> {
         let row = sqlx::query!(
-            r#"select a.name, a.covers -> $2::text -> 'binding' as "binding!",
+            r#"select a.name, a.covers -> $2::text as "covered!",
                 (extract(epoch from t.intended_at) * 1000000)::bigint as "at!"
                from attempts t
                join approvals a on a.task_uid = t.task_uid and a.name = t.approval
@@ -150,7 +155,8 @@ impl Store {
             step
         );
         let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
-        Ok(Some(LastApproved { approval: row.name, at: values::timestamp(row.at)?, binding: row.binding }))
+        let Covered { attempt: _, digest: _, binding, rules: _ } = values::from_json(row.covered)?;
+        Ok(Some(LastApproved { approval: row.name, at: values::timestamp(row.at)?, binding }))
     }
 
     /// Every Task whose record is not finished.

@@ -189,7 +189,8 @@ async fn approvals(
     .await?;
     let mut approvals = BTreeMap::new();
     for row in rows {
-        let under_it = |step: &&StepRecord| step.attempts.iter().any(|a| a.approval.as_ref() == Some(&row.name));
+        let began = |a: &AttemptRecord| a.launched() && a.approval.as_ref() == Some(&row.name);
+        let under_it = |step: &&StepRecord| step.attempts.iter().any(began);
         let used = steps.iter().filter(|(_, step)| under_it(step)).map(|(name, _)| name.clone()).collect();
         let approval = ApprovalRecord {
             name: row.name.clone(),

@@ -39,7 +39,7 @@ const OPERATOR: [&str; 17] = [
 
 /// What the broker may do: nothing of a Task's own record but read the attempts that were let in, and of alerts only
 /// deliver them.
-const BROKER: [&str; 11] = [
+const BROKER: [&str; 12] = [
     "grant usage on schema public to {role}",
     "grant select on tasks, attempts, sessions, calls, files, kept, log_entries to {role}",
     "grant insert on sessions, calls, files, kept, log_entries, log_payloads, log_pending to {role}",
@@ -53,6 +53,8 @@ const BROKER: [&str; 11] = [
         insert (network, payment, attempt),
         update (state, attempt, revived, round, tries, next_try, ended_at) on outbox to {role}",
     "grant select (id, outbox, transaction) on submissions to {role}",
+    // To tell that it lives, and which Secrets it has.
+    "grant select, insert, update, delete on brokers to {role}",
     // To know a schema of its own version.
     "grant select on _sqlx_migrations to {role}",
 ];

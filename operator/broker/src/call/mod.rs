@@ -73,7 +73,10 @@ pub async fn forward<R: Record>(broker: Arc<Broker<R>>, of: Admitted, request: R
         None => Reserved { most: Money::ZERO, by_token: false },
     };
     let secret = match &egress.credential {
-        Some(credential) => Some(broker.secrets.read(credential).await?),
+        Some(credential) => {
+            let signed = of.launch.secrets.get(&credential.secret);
+            Some(broker.secrets.read_signed(credential, &broker.fingerprints, signed).await?)
+        }
         None => None,
     };
     let redactor = match (&egress.credential, &secret) {

@@ -71,6 +71,7 @@ impl Site {
             record: open(self.url.clone()),
             tokens: TokenKey::new([7; 32]),
             secrets: Secrets::new(self.folder.path().join("none")),
+            fingerprints: crate::world::fingerprints(),
             resolver,
             guard: Guard::new(Vec::new()),
             trust: Trust::new(self.authority.pem.as_bytes()).unwrap(),

@@ -17,7 +17,7 @@ async fn world(upstream: &Upstream, credential: Value) -> World {
     all.as_object_mut().unwrap().extend(credential.as_object().unwrap().clone());
     let egress = loopback("127.0.0.1", upstream.address.port(), json!({"credential": all}));
     let world = World::new(json!({"effect": "External", "egress": [egress]})).await;
-    world.secret("api", "token", SECRET);
+    world.secret("api", "token", SECRET).await;
     world
 }
 
@@ -37,8 +37,13 @@ async fn the_upstream_sees_the_credential_and_not_the_sandboxs_own() {
         assert_eq!(seen.headers.get_all(name).iter().collect::<Vec<_>>(), [shown.as_str()]);
         assert!(seen.headers.get("authorization").is_none_or(|value| value != "Bearer mine"));
         assert_eq!(seen.headers["accept-encoding"], "identity");
-        // A rotated one counts at once.
-        world.secret("api", "token", "rotated");
+        // One that was rotated is not what was signed for; an attempt that was decided since shows it at once.
+        world.rotate("api", "token", "rotated");
+        let before = upstream.seen().len();
+        let refused = client.get(&upstream.url("/")).await;
+        assert_eq!((refused.status, refused.refused().as_str()), (409, "credential-changed"));
+        assert_eq!(upstream.seen().len(), before, "nothing has left");
+        world.secret("api", "token", "rotated").await;
         assert_eq!(client.get(&upstream.url("/")).await.status, 200);
         assert_ne!(upstream.seen().pop().unwrap().headers[name], shown);
     }
@@ -139,6 +144,6 @@ async fn a_missing_secret_stops_the_call_and_not_more() {
     assert_eq!((refused.status, refused.refused().as_str()), (503, "credential-missing"));
     assert!(refused.text().contains("Secret api") && refused.text().contains("broker.secrets"), "{}", refused.text());
     assert_eq!((upstream.connections(), world.record.calls().len()), (0, 0));
-    world.secret("api", "absent", "now there");
+    world.secret("api", "absent", "now there").await;
     assert_eq!(client.get(&upstream.url("/")).await.status, 200);
 }

@@ -138,7 +138,7 @@ fn contract(ports: &[(&str, u16)]) -> Value {
 async fn world_with_exim(certificate_of: &str) -> (World, Exim) {
     let world = World::new(json!({"effect": "External"})).await;
     world.names.set(NAME, &[&["127.0.0.1"]]);
-    world.secret("mail", "password", &format!("{PASSWORD}\n"));
+    world.secret("mail", "password", &format!("{PASSWORD}\n")).await;
     let exim = Exim::start(&world, certificate_of).await;
     let ports = [("Smtps", exim.smtps), ("Smtp", exim.starttls), ("Smtp", exim.plain)];
     world.admit(ATTEMPT, contract(&ports));
@@ -193,7 +193,7 @@ async fn a_server_that_says_no_is_quoted_without_the_password() {
     assert_eq!((rejected.status, rejected.refused().as_str()), (502, "mail-rejected"));
     let text = rejected.text();
     assert!(text.contains("[redacted by the broker]") && !text.contains(PASSWORD), "{text}");
-    world.secret("mail", "password", "wrong");
+    world.secret("mail", "password", "wrong").await;
     let rejected = send(&client, "smtps", exim.smtps, "b@y.example", "Subject: x\n\nx").await;
     assert_eq!(rejected.refused(), "mail-rejected");
     let ends: Vec<_> = world.record.calls().into_iter().map(|call| (call.outcome.unwrap(), call.status)).collect();
@@ -217,7 +217,7 @@ async fn mail_is_judged_like_everything_else() {
     let decoy = Upstream::decoy("127.0.0.2:0".parse().unwrap()).await;
     let port = decoy.address.port();
     let world = World::new(contract(&[("Smtps", port), ("Smtp", port)])).await;
-    world.secret("mail", "password", PASSWORD);
+    world.secret("mail", "password", PASSWORD).await;
     let client = world.client().await;
     for answer in [&["127.0.0.2"][..], &["127.0.0.1", "127.0.0.2"], &["::ffff:127.0.0.2"], &["169.254.169.254"]] {
         world.names.set(NAME, &[answer]);

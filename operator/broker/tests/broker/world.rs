@@ -18,6 +18,7 @@ use countersign_broker::serve::router;
 use countersign_broker::settings::Limits;
 use countersign_broker::upstream::resolve::{Resolve, ResolveError};
 use countersign_broker::upstream::trust::Trust;
+use countersign_core::fingerprint::FingerprintKey;
 use countersign_core::tlog::entry::TaskName;
 use countersign_core::token::TokenKey;
 use futures::future::BoxFuture;
@@ -133,6 +134,7 @@ impl World {
             record: record.clone(),
             tokens: TokenKey::new(KEY),
             secrets: Secrets::new(folder.path().join("secrets")),
+            fingerprints: fingerprints(),
             resolver,
             guard: Guard::new(refused.iter().map(|range| range.parse().unwrap()).collect()),
             trust: Trust::new(authority.pem.as_bytes()).unwrap(),
@@ -173,7 +175,19 @@ impl World {
         TokenKey::new(KEY).token(attempt, &format!("pod-of-{attempt}"))
     }
 
-    pub fn secret(&self, secret: &str, key: &str, value: &str) {
+    /// Every attempt was decided with the Secret as it is then.
+    pub async fn secret(&self, secret: &str, key: &str, value: &str) {
+        self.rotate(secret, key, value);
+        let told = self.broker.secrets.fingerprints(fingerprints()).await;
+        self.record.with(|state| {
+            for attempt in state.attempts.values_mut() {
+                attempt.launch.secrets.clone_from(&told);
+            }
+        });
+    }
+
+    /// No attempt was decided with that.
+    pub fn rotate(&self, secret: &str, key: &str, value: &str) {
         let folder = self.folder.path().join("secrets").join(secret);
         std::fs::create_dir_all(&folder).unwrap();
         write(&folder.join(key), value);
@@ -206,6 +220,10 @@ impl World {
     pub fn outcomes(&self) -> Vec<String> {
         self.record.calls().into_iter().map(|call| call.outcome.unwrap_or_default()).collect()
     }
+}
+
+pub fn fingerprints() -> FingerprintKey {
+    FingerprintKey::new(&[9; 32]).unwrap()
 }
 
 fn write(path: &Path, text: &str) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use alloy_primitives::Address;
 use countersign_core::outbox::{Receipt, Submission};
+use countersign_core::payment::{Payment, PaymentNetwork};
 use countersign_crds::{PaymentMode, PaymentState};
 use countersign_store::{Claim, Item, Limit, Store, StoreError, Work};
 use futures::StreamExt;
@@ -94,6 +95,9 @@ impl<N: Network> NetworkWorker<N> {
             if let Some(why) = unauthorised {
                 return self.fail(item, PaymentState::Dead, why, now).await;
             }
+            if let Some(why) = self.elsewhere(payment) {
+                return self.fail(item, PaymentState::Dead, &why, now).await;
+            }
             match payment.mode {
                 PaymentMode::Live => {}
                 PaymentMode::Mock => return self.confirm(item, &mock(&payment.id, now), now).await,
@@ -106,6 +110,20 @@ impl<N: Network> NetworkWorker<N> {
             Err(Trouble::NotNow(_)) => self.store.postpone_outbox(item, None, self.pace.poll).await,
             Err(trouble) => self.trouble(item, &trouble, now).await,
         }
+    }
+
+    /// Why a payment is not what people signed for, although it is of the same name here.
+    fn elsewhere(&self, payment: &Payment) -> Option<String> {
+        let network = PaymentNetwork::difference(payment.on.as_ref(), self.network.stands_for().as_ref());
+        let decimals = self.limits.get(&payment.token).map(|limit| limit.decimals);
+        let decimals = decimals.filter(|decimals| *decimals != payment.decimals).map(|decimals| {
+            format!(
+                "its asset was signed for with {} decimals, and the signer's limits say {decimals}",
+                payment.decimals
+            )
+        });
+        let why = network.or(decimals)?;
+        Some(format!("{why}; set signer.networks.{} right, and have it signed for anew", self.name))
     }
 
     /// What was signed: how it stands, and what that calls for.

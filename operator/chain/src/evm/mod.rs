@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use alloy_eips::BlockNumberOrTag;
 use alloy_primitives::{Address, B256, U256, keccak256};
+use countersign_core::payment::PaymentNetwork;
 use jiff::Timestamp;
 
 pub use evidence::{EvidenceError, Expected, Proved, verify};
@@ -67,6 +68,11 @@ impl<K: Key> Evm<K> {
 impl<K: Key> Network for Evm<K> {
     fn account(&self) -> Option<String> {
         Some(format!("eip155:{}:{}", self.settings.chain_id, self.key.address()))
+    }
+
+    fn stands_for(&self) -> Option<PaymentNetwork> {
+        let Settings { chain_id, router, .. } = &self.settings;
+        Some(PaymentNetwork { chain_id: *chain_id, router: *router, account: self.key.address() })
     }
 
     async fn next_nonce(&self) -> Result<u64, Trouble> {

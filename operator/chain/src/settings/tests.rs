@@ -19,7 +19,8 @@ impl Files {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let path = self.0.path().join("networks.yaml");
         let folder = self.0.path().display().to_string();
-        std::fs::write(&path, networks.replace("FOLDER", &folder)).unwrap();
+        let account = SecretKey::parse(&"07".repeat(32)).unwrap().address().to_string();
+        std::fs::write(&path, networks.replace("FOLDER", &folder).replace("ACCOUNT", &account)).unwrap();
         read(&path, None).map_err(|error| error.to_string())
     }
 }
@@ -30,6 +31,7 @@ const MAIN: &str = r#"
     url: https://rpc.example.com/with-a-secret
     chainId: 1
     router: "0x0000000000000000000000000000000000000001"
+    account: "ACCOUNT"
     maxFeePerGas: "1.5"
     keyFile: FOLDER/key
     limits:
@@ -48,11 +50,14 @@ fn networks_are_read_with_their_limits() {
     let account = main.network.account().unwrap();
     assert!(account.starts_with("eip155:1:0x"), "{account}");
     assert_eq!((main.name.as_str(), main.anchors), ("main", Some(Duration::from_secs(60))));
-    let coin =
-        Limit { payment: U256::from(500_000_000_000_000_000_u64), daily: U256::from(2_000_000_000_000_000_000_u64) };
+    let coin = Limit {
+        decimals: 18,
+        payment: U256::from(500_000_000_000_000_000_u64),
+        daily: U256::from(2_000_000_000_000_000_000_u64),
+    };
     assert_eq!(main.limits.get(&None), Some(&coin));
     let token = main.limits.iter().find_map(|(token, limit)| token.map(|_| *limit));
-    assert_eq!(token, Some(Limit { payment: U256::from(1_000_000), daily: U256::from(1_500_000) }));
+    assert_eq!(token, Some(Limit { decimals: 6, payment: U256::from(1_000_000), daily: U256::from(1_500_000) }));
     assert_eq!((qubic.network.account(), qubic.limits.len()), (None, 0));
 }
 
@@ -62,6 +67,7 @@ fn an_error_names_the_network_the_field_and_the_fix() {
     for (from, to, field, fix) in [
         ("https://rpc.example.com/with-a-secret", "ftp://x", "networks.main.url", "http"),
         ("\"0x0000000000000000000000000000000000000001\"", "\"0x1\"", "networks.main.router", "40 hexadecimal"),
+        ("\"ACCOUNT\"", "\"0x0000000000000000000000000000000000000009\"", "networks.main.account", "the key is of 0x"),
         ("\"1.5\"\n    keyFile", "\"many\"\n    keyFile", "networks.main.maxFeePerGas", "gwei"),
         ("FOLDER/key", "FOLDER/none", "networks.main.keyFile", "none"),
         ("FOLDER/key", "FOLDER/seed", "networks.main.keyFile", "hexadecimal"),

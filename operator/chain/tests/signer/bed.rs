@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use alloy_primitives::{Address, U256, keccak256};
 use countersign_chain::driver::{NetworkWorker, Pace};
-use countersign_chain::evm::{Evm, SecretKey, Settings};
+use countersign_chain::evm::{Evm, Key, SecretKey, Settings};
 use countersign_chain::metrics::Metrics;
 use countersign_core::money::Money;
-use countersign_core::payment::{Amount, Payment, PaymentId};
+use countersign_core::payment::{Amount, Payment, PaymentId, PaymentNetwork};
 use countersign_core::record::Change;
 use countersign_core::tlog::SigningKey;
 use countersign_crds::{Identity, PaymentMode};
@@ -49,7 +49,7 @@ pub struct Terms {
 
 impl Default for Terms {
     fn default() -> Terms {
-        let limit = Limit { payment: U256::from(10).pow(U256::from(24)), daily: U256::MAX };
+        let limit = Limit { decimals: 18, payment: U256::from(10).pow(U256::from(24)), daily: U256::MAX };
         Terms { confirmations: 2, timeout: Duration::from_secs(20), tries: 1_000, limit: Some(limit), anchors: false }
     }
 }
@@ -77,6 +77,7 @@ pub fn payment(n: usize) -> Payment {
     Payment {
         id: PaymentId::of(story::UID, &format!("pay-{n}"), ""),
         network: NETWORK.into(),
+        on: None,
         mode: PaymentMode::Live,
         asset: "ETH".into(),
         token: None,
@@ -107,6 +108,10 @@ impl Bed {
     }
 
     pub async fn on(anvil: Anvil, payments: Vec<Payment>, terms: Terms) -> Bed {
+        let account = SecretKey::parse(KEY).unwrap().address();
+        let on = PaymentNetwork { chain_id: CHAIN, router: anvil.router, account };
+        let there = |payment: Payment| Payment { on: payment.on.or(Some(on)), ..payment };
+        let payments: Vec<Payment> = payments.into_iter().map(there).collect();
         let database = Database;
         let url = database.empty().await;
         let owner = open(url.clone(), 4);

@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use alloy_primitives::U256;
+use countersign_chain::evm::{Key, SecretKey};
+use countersign_core::payment::{Payment, PaymentNetwork};
 use countersign_crds::PaymentState;
 use countersign_store::{Limit, Store};
 use jiff::Timestamp;
 use serde_json::json;
 
+use crate::anvil::{Anvil, CHAIN, KEY};
 use crate::bed::{Bed, NETWORK, Terms, payment, payments};
 use crate::knife::Knife;
 use crate::node::Lie;
@@ -83,7 +86,7 @@ async fn a_recipient_that_refuses_is_not_paid_and_it_says_why() {
 
 #[tokio::test]
 async fn the_signers_own_limits_hold() {
-    let limit = |payment, daily| Some(Limit { payment: U256::from(payment), daily: U256::from(daily) });
+    let limit = |payment, daily| Some(Limit { decimals: 18, payment: U256::from(payment), daily: U256::from(daily) });
     let cases = [
         (None, 0, "no limits for ETH"),
         (limit(1_000_000, u64::MAX), 1, "more than the signer's limit of 1000000 for one payment"),
@@ -101,6 +104,32 @@ async fn the_signers_own_limits_hold() {
         bed.revive(4).await;
         bed.calm().await;
         assert_eq!(bed.truth().await.paid, paid + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_was_signed_for_as_being_elsewhere_is_not_paid_here() {
+    let anvil = Anvil::start(&["--no-mining"]).await;
+    let account = SecretKey::parse(KEY).unwrap().address();
+    let here = PaymentNetwork { chain_id: CHAIN, router: anvil.router, account };
+    let elsewhere = [
+        (PaymentNetwork { chain_id: CHAIN + 1, ..here }, "chainId was signed for as"),
+        (PaymentNetwork { router: account, ..here }, "router was signed for as"),
+        (PaymentNetwork { account: anvil.router, ..here }, "account was signed for as"),
+    ];
+    let mut all: Vec<Payment> =
+        elsewhere.iter().enumerate().map(|(n, (on, _))| Payment { on: Some(*on), ..payment(n) }).collect();
+    all.push(Payment { decimals: 6, ..payment(3) });
+    all.push(Payment { on: Some(here), ..payment(4) });
+    let bed = Bed::on(anvil, all, Terms::default()).await;
+    bed.ask_all().await;
+    bed.calm().await;
+    let standing = bed.truth().await;
+    assert_eq!((standing.paid, standing.unpaid), (1, 4));
+    let words = elsewhere.iter().map(|(_, words)| *words).chain(["6 decimals"]);
+    for (n, words) in words.enumerate() {
+        let (state, why) = bed.standing(n).await;
+        assert!(state == "Dead" && why.contains(words) && why.contains("signer.networks."), "{state}: {why}");
     }
 }
 

@@ -1,20 +1,19 @@
 //! Signatures: who may give one, when there are enough, and how one that was given is told from one that was
 //! merely written down.
 
-mod brief;
 mod readable;
 mod seal;
 mod sign;
 mod tally;
 
-pub use brief::differences;
 pub use readable::readable;
 pub use seal::{Seal, SealError};
 pub use sign::{Answer, Refused, Signer, may_sign};
 pub use tally::{Missing, Tally, is_new, people, tally};
 
-use countersign_crds::{ApprovalScope, ApprovalSpec, Identity, Required};
+use countersign_crds::{ApprovalScope, ApprovalSpec, Identity, RbacSubject, Required};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::escape::shown;
 use crate::time::GoDuration;
@@ -23,11 +22,39 @@ use crate::time::GoDuration;
 pub const DEFAULT_EXPIRY: GoDuration = GoDuration::from_secs(24 * 60 * 60);
 
 /// What the rules that ask for signatures ask for, all together.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "WrittenAsk", into = "WrittenAsk")]
 pub struct Ask {
     pub required: Required,
     pub scope: ApprovalScope,
     pub expires_after: GoDuration,
+}
+
+/// An [`Ask`] as it is written where it is signed for: `required` is how many.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct WrittenAsk {
+    required: u32,
+    groups: Vec<String>,
+    service_accounts: Vec<String>,
+    excluded: Vec<RbacSubject>,
+    scope: ApprovalScope,
+    expires_after: GoDuration,
+}
+
+impl From<Ask> for WrittenAsk {
+    fn from(ask: Ask) -> WrittenAsk {
+        let Ask { required, scope, expires_after } = ask;
+        let Required { count, groups, service_accounts, excluded } = required;
+        WrittenAsk { required: count, groups, service_accounts, excluded, scope, expires_after }
+    }
+}
+
+impl From<WrittenAsk> for Ask {
+    fn from(written: WrittenAsk) -> Ask {
+        let WrittenAsk { required, groups, service_accounts, excluded, scope, expires_after } = written;
+        Ask { required: Required { count: required, groups, service_accounts, excluded }, scope, expires_after }
+    }
 }
 
 impl Default for Ask {

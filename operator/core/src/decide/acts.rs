@@ -1,23 +1,22 @@
 //! The deeds that are owed to a record: what it says should be in the cluster and is not, and the reverse.
 
 use countersign_crds::{
-    ApprovalSpec, CoveredStep, Effect, EffectClass, OwnedReference, PlanSpec, PolicyMode, RuleReference, SkillSpec,
-    Subject,
+    ApprovalSpec, CoveredStep, Effect, OwnedReference, PlanSpec, PolicyMode, RuleReference, SkillSpec, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::{Map, json};
+use serde_json::json;
 
 use super::view::View;
+use crate::blocked::{BlockedReason, BlockedReasons};
 use crate::effect::Act;
 use crate::observed::{PodState, TaskView};
-use crate::payment::Payment;
 use crate::record::{
     ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, EndingCause, RecordedPlan, RuleDecision,
     TaskRecord,
 };
 use crate::status;
 
-pub(super) fn acts(view: &View<'_>, record: &TaskRecord) -> Vec<Act> {
+pub(super) fn acts(view: &View<'_>, record: &TaskRecord, blocked: &BlockedReasons) -> Vec<Act> {
     let mut acts = Vec::new();
     if let Some(task) = &view.observed.task {
         acts.extend(plan(view, record, task));
@@ -25,7 +24,7 @@ pub(super) fn acts(view: &View<'_>, record: &TaskRecord) -> Vec<Act> {
     }
     for step in record.steps.values() {
         for attempt in &step.attempts {
-            acts.extend(attempt_act(view, record, attempt));
+            acts.extend(attempt_act(view, record, attempt, blocked));
         }
     }
     // Asked for once; from then on it is for the API server to do.
@@ -71,10 +70,8 @@ fn report_or_create(view: &View<'_>, approval: &ApprovalRecord) -> Option<Act> {
 }
 
 fn approval_spec(task: &TaskView, approval: &ApprovalRecord) -> Option<ApprovalSpec> {
-    let further = |(step, covered): (&String, &Covered)| CoveredStep {
-        step: step.clone(),
-        attempt: covered.attempt,
-        subject: subject(covered),
+    let further = |(step, covered): (&String, &Covered)| {
+        Some(CoveredStep { step: step.clone(), attempt: covered.attempt, subject: subject(covered)? })
     };
     // The record refuses an Approval that does not cover the step that asked.
     let first = approval.covers.get(&approval.step)?;
@@ -87,8 +84,13 @@ fn approval_spec(task: &TaskView, approval: &ApprovalRecord) -> Option<ApprovalS
         on_behalf_of: approval.on_behalf_of.clone(),
         risk: approval.risk,
         scope: approval.scope,
-        subject: subject(first),
-        covers: approval.covers.iter().filter(|(step, _)| **step != approval.step).map(further).collect(),
+        subject: subject(first)?,
+        covers: approval
+            .covers
+            .iter()
+            .filter(|(step, _)| **step != approval.step)
+            .map(further)
+            .collect::<Option<_>>()?,
         required: approval.required.clone(),
         expires_at: Time(approval.expires_at),
         approved: None,
@@ -97,35 +99,30 @@ fn approval_spec(task: &TaskView, approval: &ApprovalRecord) -> Option<ApprovalS
     })
 }
 
-/// What will run, in words, read off what the digest is of.
-fn subject(covered: &Covered) -> Subject {
-    let binding = &covered.binding;
-    let text = |pointer: &str| binding.pointer(pointer).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
-    let contract: Option<SkillSpec> =
-        binding.pointer("/skill/spec").and_then(|value| serde_json::from_value(value.clone()).ok());
+/// What will run, in words, read off what the digest is of; `None` where that was erased.
+fn subject(covered: &Covered) -> Option<Subject> {
+    let binding = covered.binding.as_ref()?;
+    let contract = &binding.skill.spec;
     let rule = |rule: &RuleDecision| RuleReference {
         policy: rule.policy.clone(),
         rule: rule.rule.clone(),
         message: rule.message.clone(),
     };
-    Subject {
-        skill: text("/skill/name"),
-        effect: contract.as_ref().map_or(EffectClass::Irreversible, |contract| contract.effect),
-        input: binding.get("input").and_then(|v| v.as_object()).cloned().unwrap_or_else(Map::new),
-        image: text("/image"),
-        command: contract.as_ref().and_then(command),
-        program: contract.as_ref().and_then(|contract| contract.builtin.as_ref()?.program.clone()),
-        egress: contract.iter().flat_map(|contract| &contract.egress).map(ToString::to_string).collect(),
-        payment: binding
-            .get("payment")
-            .and_then(|payment| serde_json::from_value::<Payment>(payment.clone()).ok())
-            .map(|payment| payment.to_string()),
-        cost_ceiling: contract.as_ref().and_then(|contract| contract.cost.as_ref()).map(|cost| cost.ceiling.clone()),
+    Some(Subject {
+        skill: binding.skill.name.clone(),
+        effect: contract.effect,
+        input: binding.input.clone(),
+        image: binding.image.clone(),
+        command: command(contract),
+        program: contract.builtin.as_ref().and_then(|builtin| builtin.program.clone()),
+        egress: contract.egress.iter().map(ToString::to_string).collect(),
+        payment: binding.payment.as_ref().map(ToString::to_string),
+        cost_ceiling: contract.cost.as_ref().map(|cost| cost.ceiling.clone()),
         rules: covered.rules.iter().filter(|rule| bears(rule)).take(64).map(rule).collect(),
         // What the store knows besides is added when the Approval is made.
         earlier: Vec::new(),
         since_last_approved: None,
-    }
+    })
 }
 
 /// What runs, as one line of JSON.
@@ -146,7 +143,7 @@ fn bears(rule: &RuleDecision) -> bool {
     tightens && rule.mode == PolicyMode::Enforce
 }
 
-fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord) -> Option<Act> {
+fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord, blocked: &BlockedReasons) -> Option<Act> {
     let key = attempt.key.clone();
     let there = view.observed.jobs.contains(&key);
     let delete = || there.then(|| Act::DeleteJob { key: key.clone() });
@@ -155,11 +152,10 @@ fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord) ->
             let launch = attempt.launch.as_ref()?;
             let seen = there || view.observed.pods_of(&key).next().is_some();
             let step = step_of(record, attempt)?;
-            (!seen && view.observed.task.is_some()).then(|| Act::CreateJob {
-                key: key.clone(),
-                step,
-                launch: Box::new(launch.clone()),
-            })
+            let owed = !seen && view.observed.task.is_some();
+            // Said of what was compared in this look, and still is what would be decided.
+            let same = blocked.of(&step).is_some_and(|why| why.reason == BlockedReason::PodPending);
+            (owed && same).then(|| Act::CreateJob { key: key.clone(), step, launch: Box::new(launch.clone()) })
         }
         AttemptState::Admitted { pod_uid, .. } => {
             if ends_what_runs(record) {

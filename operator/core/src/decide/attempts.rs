@@ -2,15 +2,13 @@
 
 use jiff::SignedDuration;
 
-use super::launch::changed_of;
+use super::compare::{Standing, standing, superseded};
 use super::outcome::{self, Result as PodResult};
 use super::view::View;
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
-use crate::judge::Judgement;
-use crate::money::Money;
 use crate::observed::{Guard, Network, PodState, PodView};
 use crate::record::{
-    ApprovalState, AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
+    AttemptOutcome, AttemptRecord, AttemptState, Change, EndingCause, Launch, StepOutcome, TaskRecord,
 };
 
 /// How long past its timeout a pod may take to say how it ended, and a cancelled one to end.
@@ -37,11 +35,8 @@ pub(super) fn follow(view: &View<'_>, record: &TaskRecord, blocked: &mut Blocked
             Next::Void { changed } => {
                 // It may have been for other steps too, and one of those may have voided it already.
                 let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
-                let voidable = approval.filter(|approval| !matches!(approval.state, ApprovalState::Superseded { .. }));
-                changes.extend(voidable.map(|approval| Change::SupersedeApproval {
-                    name: approval.name.clone(),
-                    changed: changed.clone(),
-                    at: view.now,
+                changes.extend(approval.filter(|approval| approval.is_open()).map(|approval| {
+                    Change::SupersedeApproval { name: approval.name.clone(), changed: changed.clone(), at: view.now }
                 }));
                 let message =
                     format!("not started: what would run is no longer what was decided ({})", changed.join(", "));
@@ -114,9 +109,8 @@ fn intended(
         let (_, message) = super::ending::explain(cause);
         return over_with(AttemptOutcome::Voided, format!("not started: {message}"));
     }
-    let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
-    if let Some(ApprovalState::Superseded { changed }) = approval.map(|approval| &approval.state) {
-        return Next::Void { changed: changed.clone() };
+    if let Some(changed) = superseded(record, attempt) {
+        return Next::Void { changed: changed.to_vec() };
     }
     if let Some(why) = view.nothing_begins() {
         return Next::Wait(why);
@@ -125,33 +119,29 @@ fn intended(
     if let Some(busy) = blocked.evaluator_busy() {
         return Next::Wait(busy.clone());
     }
-    let spec = record.plan.as_ref().and_then(|plan| plan.steps.iter().find(|spec| spec.name == step));
-    let Some(judgement) = spec.and_then(|spec| view.judge(record, spec, attempt.number, Money::ZERO)) else {
-        // A Task without object or Plan has nothing under way that could be let in: its end began above.
-        return Next::GoesOn;
-    };
-    match judgement {
+    match standing(view, record, step, attempt) {
+        Standing::Same => {}
+        Standing::Other(changed) => return Next::Void { changed },
+        Standing::OtherLimits => {
+            let message =
+                "not started: where Skills may go has changed; it is launched again within what is allowed now";
+            return over_with(AttemptOutcome::Voided, message);
+        }
         // Nothing can be concluded now, so nothing is let in either.
-        Judgement::Blocked { blocked: why, budget: _ } => {
+        Standing::NotNow(why) => {
             return match view.step_still_missing(step, why) {
                 Ok(why) => Next::Wait(why),
                 Err(why) => over_with(AttemptOutcome::NotStarted, why.message),
             };
         }
-        Judgement::Permitted(prepared) if prepared.digest == attempt.digest => {}
-        Judgement::NeedsApproval { prepared, ask: _ } if prepared.digest == attempt.digest => {
-            // What the signature rests on is looked at again as well.
-            if let Some(why) = broken_guard(view) {
-                return Next::Wait(why);
-            }
-        }
-        Judgement::Permitted(prepared) | Judgement::NeedsApproval { prepared, .. } => {
-            let changed = approval.map(|approval| changed_of(approval, step, &prepared)).unwrap_or_default();
-            return Next::Void { changed };
-        }
-        Judgement::Skip => return Next::Void { changed: vec!["when".to_owned()] },
-        Judgement::Invalid { .. } => return Next::Void { changed: vec!["input".to_owned()] },
-        Judgement::Denied { .. } => return Next::Void { changed: vec!["policies".to_owned()] },
+        // A Task without object or Plan has nothing under way that could be let in: its end began above.
+        Standing::Gone => return Next::GoesOn,
+    }
+    // What a signature rests on is looked at again as well.
+    if attempt.approval.is_some()
+        && let Some(why) = broken_guard(view)
+    {
+        return Next::Wait(why);
     }
     let_in(view, record, attempt, &pods, places)
 }

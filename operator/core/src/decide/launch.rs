@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use countersign_crds::{ApprovalScope, Step};
 use jiff::Timestamp;
-use serde_json::Value;
 
 use super::attempts::{broken_guard, no_place};
+use super::compare::{compare, of_step};
 use super::request;
 use super::view::View;
-use crate::approval::Ask;
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::budget::BudgetDecision;
 use crate::judge::{Judgement, Prepared};
@@ -184,17 +183,16 @@ fn start_one(
             };
             void(view, open, "budget").into_iter().chain([closed]).collect()
         }
-        Judgement::Permitted(prepared) => {
-            let void = void(view, open, "policies");
+        Judgement::Ready(prepared) if prepared.binding.ask.is_none() => {
+            let asked = open.map(|approval| format!("ask.required: {} -> none", approval.required.count));
+            let void = void(view, open, &asked.unwrap_or_default());
             let intend = slot.then(|| intend(view, record, step, number, *prepared, None));
             if intend.is_none() {
                 blocked.block(&step.name, no_place(record));
             }
             void.into_iter().chain(intend).collect()
         }
-        Judgement::NeedsApproval { prepared, ask } => {
-            under_approval(view, record, step, number, *prepared, &ask, open, slot, blocked)
-        }
+        Judgement::Ready(prepared) => under_approval(view, record, step, number, *prepared, open, slot, blocked),
     }
 }
 
@@ -224,22 +222,21 @@ fn under_approval(
     step: &Step,
     number: u32,
     prepared: Prepared,
-    ask: &Ask,
     open: Option<&ApprovalRecord>,
     slot: bool,
     blocked: &mut BlockedReasons,
 ) -> Vec<Change> {
-    let signed_for = |approval: &&ApprovalRecord| {
-        approval.covers.get(&step.name).is_some_and(|covered| covered.digest == prepared.digest)
+    let Some(approval) = open else {
+        return request::ask(view, record, step, prepared).into_iter().collect();
     };
-    let Some(approval) = open.filter(signed_for) else {
-        let superseded = open.map(|approval| Change::SupersedeApproval {
-            name: approval.name.clone(),
-            changed: changed_of(approval, &step.name, &prepared),
-            at: view.now,
-        });
-        return superseded.into_iter().chain(request::ask(view, record, step, number, prepared, ask)).collect();
-    };
+    let covered = approval.covers.get(&step.name);
+    let signed = covered.and_then(|covered| covered.binding.as_deref());
+    let same = covered.map_or(Err(Vec::new()), |covered| compare(covered.digest, signed, &prepared));
+    if let Err(changed) = same {
+        let changed = if approval.covers.len() > 1 { of_step(&step.name, changed) } else { changed };
+        let superseded = Change::SupersedeApproval { name: approval.name.clone(), changed, at: view.now };
+        return [superseded].into_iter().chain(request::ask(view, record, step, prepared)).collect();
+    }
     let why = if approval.state == ApprovalState::Approved {
         broken_guard(view).or_else(|| (!slot).then(|| no_place(record)))
     } else {
@@ -250,23 +247,6 @@ fn under_approval(
         return Vec::new();
     }
     vec![intend(view, record, step, number, prepared, Some(approval.name.clone()))]
-}
-
-/// The fields in which a step is not what its Approval is for.
-pub(super) fn changed_of(approval: &ApprovalRecord, step: &str, prepared: &Prepared) -> Vec<String> {
-    let Some(covered) = approval.covers.get(step) else { return Vec::new() };
-    let fields = changed(&covered.binding, &prepared.binding);
-    if approval.covers.len() == 1 {
-        return fields;
-    }
-    fields.into_iter().map(|field| format!("{step}.{field}")).collect()
-}
-
-/// The members of what was signed for that are not what they were.
-fn changed(old: &Value, new: &Value) -> Vec<String> {
-    let (Some(old), Some(new)) = (old.as_object(), new.as_object()) else { return Vec::new() };
-    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    names.into_iter().filter(|name| old.get(*name) != new.get(*name)).cloned().collect()
 }
 
 fn void(view: &View<'_>, open: Option<&ApprovalRecord>, changed: &str) -> Option<Change> {
@@ -282,7 +262,8 @@ fn intend(
     prepared: Prepared,
     approval: Option<String>,
 ) -> Change {
-    let Prepared { launch, input_digest, binding: _, digest, risk: _, rules, budget } = prepared;
+    let launch = Box::new(prepared.launch());
+    let Prepared { input_digest, binding: _, digest, limits: _, rules, budget } = prepared;
     Change::Intend {
         step: step.name.clone(),
         number,
@@ -290,7 +271,7 @@ fn intend(
         digest,
         input_digest,
         approval,
-        launch: Box::new(launch),
+        launch,
         rules,
         budget,
         at: view.now,

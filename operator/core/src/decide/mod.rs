@@ -7,6 +7,7 @@
 mod acts;
 mod approvals;
 mod attempts;
+mod compare;
 mod ending;
 mod launch;
 mod outcome;
@@ -18,7 +19,7 @@ mod view;
 pub(crate) use launch::satisfied;
 pub(crate) use request::MOST_STEPS;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use countersign_crds::TaskStatus;
 use jiff::{SignedDuration, Timestamp};
@@ -28,6 +29,7 @@ use crate::budget::Budgets;
 use crate::effect::Decision;
 use crate::judge::{Judge, PolicyJudge};
 use crate::observed::{Observed, TaskView};
+use crate::payment::PaymentNetwork;
 use crate::record::{ApplyError, Change, Request, TaskRecord};
 use crate::status;
 use view::View;
@@ -39,8 +41,8 @@ pub struct Config {
     pub runner_image: String,
     /// Whether there is a broker, without which no Skill does anything beyond its sandbox.
     pub broker: bool,
-    /// The networks that the signer pays on.
-    pub networks: BTreeSet<String>,
+    /// The networks that the signer pays on, and what each name stands for.
+    pub networks: BTreeMap<String, PaymentNetwork>,
     /// Whether nothing runs where a pod could reach more than the broker.
     pub require_network_policy: bool,
     /// How long an attempt's pod may take to start.
@@ -86,7 +88,7 @@ pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Benc
         }
     }
     let Some(record) = record else { return Ok(unrecorded(&view)) };
-    let acts = acts::acts(&view, &record);
+    let acts = acts::acts(&view, &record, &blocked);
     let status = observed.task.as_ref().map(|task| report(&view, task, &record, &blocked));
     // What was settled is shown as it is in the ledger then.
     let settled = settles(observed, &changes);

@@ -22,20 +22,14 @@ pub(crate) const MOST_STEPS: usize = 32;
 /// How many bytes of JSON one signature can be for, beyond the step that asks: etcd takes requests of 1.5 MiB.
 const MOST_BYTES: usize = 512 << 10;
 
-/// What is put to people; nothing where nobody knows who asked for the work, which the judge refuses before.
-pub(super) fn ask(
-    view: &View<'_>,
-    record: &TaskRecord,
-    step: &Step,
-    number: u32,
-    prepared: Prepared,
-    ask: &Ask,
-) -> Option<Change> {
+/// What is put to people; nothing where it takes no signature, or nobody knows who asked for the work, which the judge
+/// refuses before.
+pub(super) fn ask(view: &View<'_>, record: &TaskRecord, step: &Step, prepared: Prepared) -> Option<Change> {
     let requester = record.request.requester.clone()?;
-    let mut ask = ask.clone();
-    let mut risk = prepared.risk;
+    let mut ask = prepared.binding.ask.clone()?;
+    let mut risk = prepared.binding.risk;
     let alone = prepared.digest;
-    let mut covers = BTreeMap::from([(step.name.clone(), covered(number, prepared))]);
+    let mut covers = BTreeMap::from([(step.name.clone(), covered(prepared))]);
     if ask.scope == ApprovalScope::Plan {
         gather(view, record, &mut covers, &mut ask, &mut risk);
     }
@@ -57,9 +51,9 @@ pub(super) fn ask(
     })
 }
 
-fn covered(attempt: u32, prepared: Prepared) -> Covered {
-    let Prepared { launch: _, input_digest: _, binding, digest, risk: _, rules, budget: _ } = prepared;
-    Covered { attempt, digest, binding, rules }
+fn covered(prepared: Prepared) -> Covered {
+    let Prepared { input_digest: _, binding, digest, limits: _, rules, budget: _ } = prepared;
+    Covered { attempt: binding.run, digest, binding: Some(Box::new(binding)), rules }
 }
 
 /// Adds every other open step that needs a signature, may be signed for with others, and is known already:
@@ -84,15 +78,11 @@ fn gather(
             continue;
         }
         let number = state.next_number();
-        let Some(Judgement::NeedsApproval { prepared, ask: theirs }) = view.judge(record, step, number, Money::ZERO)
-        else {
-            continue;
-        };
-        if theirs.scope != ApprovalScope::Plan {
-            continue;
-        }
-        let its_risk = prepared.risk;
-        let its = covered(number, *prepared);
+        let Some(Judgement::Ready(prepared)) = view.judge(record, step, number, Money::ZERO) else { continue };
+        let theirs = prepared.binding.ask.clone().filter(|theirs| theirs.scope == ApprovalScope::Plan);
+        let Some(theirs) = theirs else { continue };
+        let its_risk = prepared.binding.risk;
+        let its = covered(*prepared);
         // What does not fit beside the others asks with an Approval of its own.
         if bytes + size(&its) > MOST_BYTES {
             continue;
@@ -109,7 +99,7 @@ fn size(covered: &Covered) -> usize {
     let Covered { attempt: _, digest: _, binding, rules } = covered;
     // As it is shown, with what hides spelt out.
     let shown = |value: serde_json::Value| escaped_json(value).to_string().len();
-    shown(binding.clone()) + shown(json!(rules))
+    shown(json!(binding)) + shown(json!(rules))
 }
 
 /// Whether everything that the step's input and condition refer to is settled.

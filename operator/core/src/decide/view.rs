@@ -47,7 +47,7 @@ impl View<'_> {
             plan,
             request: &record.request,
             step,
-            attempt: number,
+            run: record.steps.get(&step.name).map_or(1, |state| state.run(number)),
             outputs,
             finished: &has_output,
             skills: &self.observed.skills,

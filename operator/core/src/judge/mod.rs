@@ -6,18 +6,19 @@ mod skills;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{Effect, PolicyMode, RiskClass, SkillSpec, Step};
+use countersign_crds::{Effect, EgressLimit, PolicyMode, RiskClass, SkillSpec, Step};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::agent::{Acting, ActingAgent};
-use crate::approval::Ask;
+use crate::binding::{Binding, Seen};
 use crate::blocked::{Blocked, BlockedReason};
-use crate::budget::{BudgetDecision, Purse, priority};
+use crate::budget::{BudgetDecision, Purse};
 use crate::cel::{Fence, Variables};
 use crate::digest::Digest;
-use crate::money::Money;
+use crate::fingerprint::Fingerprints;
 use crate::observed::TaskView;
+use crate::payment::PaymentNetwork;
 use crate::plan::{CompiledStep, task_value, variables};
 use crate::policy::{PolicySet, Verdict, vocabulary};
 use crate::problem;
@@ -36,7 +37,8 @@ pub struct Case<'a> {
     pub plan: &'a RecordedPlan,
     pub request: &'a Request,
     pub step: &'a Step,
-    pub attempt: u32,
+    /// Which run of the step it would be, from 1: what never began is none.
+    pub run: u32,
     /// Outputs of finished steps.
     pub outputs: &'a BTreeMap<String, Arc<Value>>,
     /// The steps that have an output, whether or not `outputs` holds it.
@@ -44,8 +46,8 @@ pub struct Case<'a> {
     pub skills: &'a BTreeMap<String, SkillSpec>,
     pub agent: &'a Acting,
     pub policies: &'a PolicySet,
-    /// The Secrets that the broker was given, with their resource versions.
-    pub secrets: &'a BTreeMap<String, String>,
+    /// The Secrets that the brokers have, by the fingerprints that all of them agree on.
+    pub secrets: &'a Fingerprints,
     /// The trees of files that the steps before it left.
     pub workspace: &'a dyn Fn() -> Vec<Digest>,
     pub runner_image: &'a str,
@@ -53,8 +55,8 @@ pub struct Case<'a> {
     pub purse: Purse<'a>,
     /// Whether there is a broker.
     pub broker: bool,
-    /// Where the signer can pay.
-    pub networks: &'a BTreeSet<String>,
+    /// Where the signer can pay, and what each name stands for.
+    pub networks: &'a BTreeMap<String, PaymentNetwork>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -62,10 +64,7 @@ pub enum Judgement {
     /// Its `when` is false.
     Skip,
     /// It can never run as it stands.
-    Invalid {
-        reason: &'static str,
-        message: String,
-    },
+    Invalid { reason: &'static str, message: String },
     Denied {
         message: String,
         rules: Vec<RuleDecision>,
@@ -78,26 +77,30 @@ pub enum Judgement {
         /// Where it is the price that does not fit now.
         budget: Option<Box<BudgetDecision>>,
     },
-    Permitted(Box<Prepared>),
-    NeedsApproval {
-        prepared: Box<Prepared>,
-        ask: Ask,
-    },
+    /// It may run, once it has the signatures that its binding asks for.
+    Ready(Box<Prepared>),
 }
 
-/// A step that is ready to run but for a signature: exactly what would run.
+/// A step that is ready to run but for signatures: exactly what would run, and what the verdict rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
-    pub launch: Launch,
     pub input_digest: Digest,
     /// What a signature is bound to.
-    pub binding: Value,
+    pub binding: Binding,
     /// SHA-256 over RFC 8785 JSON of `binding`.
     pub digest: Digest,
-    pub risk: RiskClass,
+    /// Where it may go at most, by every Policy that says so.
+    pub limits: Vec<Vec<EgressLimit>>,
     pub rules: Vec<RuleDecision>,
     /// What is to be reserved; `None` where it has no price, or has what it takes already.
     pub budget: Option<Box<BudgetDecision>>,
+}
+
+impl Prepared {
+    /// What an attempt of it runs.
+    pub fn launch(&self) -> Launch {
+        self.binding.launch(self.limits.clone())
+    }
 }
 
 /// Judges by the Policies, in CEL.
@@ -251,52 +254,17 @@ fn denied(rules: &[RuleDecision]) -> Judgement {
 
 /// What a Policy rule sees.
 fn policy_variables(case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Variables {
-    let all = variables_but_step(case, name, contract).with("step", step_variable(case.step, case.attempt, input));
+    let all = variables_but_step(case, name, contract).with("step", step_variable(case.step, case.run, input));
     debug_assert_eq!(vocabulary().misfits(&all), [""; 0], "rules are checked against what they see: {all:?}");
     all
 }
 
 /// What a Policy rule sees as `step`.
-pub(crate) fn step_variable(step: &Step, attempt: u32, input: &Map<String, Value>) -> Value {
-    json!({"name": step.name, "input": input, "attempt": attempt, "approval": step.approval})
+pub(crate) fn step_variable(step: &Step, run: u32, input: &Map<String, Value>) -> Value {
+    json!({"name": step.name, "input": input, "attempt": run, "approval": step.approval})
 }
 
 /// What a Policy rule sees beside it, which is the same for every step with this Skill.
 pub(crate) fn variables_but_step(case: &Case<'_>, name: &str, contract: &SkillSpec) -> Variables {
-    let spec = &case.task.spec;
-    let priority = priority(spec.priority, case.agent.agent().map(|agent| agent.spec.priority));
-    let cost = contract.cost.as_ref().map(|cost| &cost.ceiling);
-    let micros = cost.and_then(|ceiling| ceiling.parse().ok()).map_or(0, Money::micros);
-    let agent = case.agent.agent().map(|ActingAgent { namespace, name, spec }| {
-        json!({"name": name, "namespace": namespace, "priority": spec.priority})
-    });
-    let requester = case.request.requester.as_ref().map(|who| json!({"user": who.user, "groups": who.groups}));
-    Variables::new()
-        .with(
-            "task",
-            json!({
-                "name": case.task.name,
-                "namespace": case.task.namespace,
-                "type": spec.task_type,
-                "goal": spec.goal,
-                "priority": priority,
-                "parameters": case.plan.parameters,
-            }),
-        )
-        .with(
-            "skill",
-            json!({
-                "name": name,
-                "effect": contract.effect,
-                "idempotent": contract.idempotent,
-                "builtin": contract.builtin.as_ref().map(|b| b.name),
-                "image": contract.image.as_ref().map(|i| &i.reference),
-                "workspace": contract.workspace,
-                "hosts": contract.egress.iter().map(|egress| &egress.host).collect::<Vec<_>>(),
-                "secrets": contract.egress.iter().filter_map(|e| Some(&e.credential.as_ref()?.secret)).collect::<Vec<_>>(),
-            }),
-        )
-        .with("agent", json!(agent))
-        .with("cost", json!({"ceiling": cost, "micros": micros}))
-        .with("request", json!(requester))
+    Seen::of(case).variables(&case.plan.parameters, name, contract)
 }

@@ -3,20 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_crds::{Effect, PolicyMode, RbacSubject, RiskClass, SkillSpec, Step, StepApproval, Workspace};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::skills::Cleared;
 use super::{Case, Early, Judgement, Prepared, blocked, invalid};
 use crate::approval::Ask;
+use crate::binding::{Binding, Ruling, Work};
 use crate::blocked::BlockedReason;
 use crate::bounds::TIMEOUT;
 use crate::digest;
 use crate::escape::printable;
 use crate::payment::{Payment, payment};
-use crate::record::{Launch, RuleDecision};
+use crate::record::RuleDecision;
 use crate::sandbox::needs_broker;
 
-/// Exactly what would run, and whether it takes a signature.
+/// Exactly what would run, what the verdict rests on, and which signatures it takes.
 pub(super) fn prepare(
     case: &Case<'_>,
     name: &str,
@@ -24,13 +25,12 @@ pub(super) fn prepare(
     input: Map<String, Value>,
     cleared: Cleared,
 ) -> Early<Judgement> {
-    let Cleared { ask, risk, mut rules, budget } = cleared;
-    let timeout = timeout(case.step, contract).map_err(|message| invalid("InvalidStep", message))?;
+    let Cleared { ask, risk, mut rules, bound, budget } = cleared;
+    let timeout_seconds = timeout(case.step, contract).map_err(|message| invalid("InvalidStep", message))?;
     let image = match &contract.image {
         Some(image) => image.reference.clone(),
         None => case.runner_image.to_owned(),
     };
-    let policies = case.policies.digest(&case.task.namespace);
     if needs_broker(contract) && !case.broker {
         let message = format!(
             "the Skill {name:?} has egress, a payment or a workspace, and no broker is installed; set broker.enabled in the chart"
@@ -39,38 +39,18 @@ pub(super) fn prepare(
     }
     let payment = payment(&case.task.uid, &case.step.name, contract, &input)
         .map_err(|message| invalid("InvalidInput", message))?;
-    if let Some(Payment { network, .. }) = &payment
-        && !case.networks.contains(network)
-    {
-        let message = format!(
-            "the Skill {name:?} pays on the network {network:?}, which the signer does not know; list it in the chart's signer.networks"
-        );
-        return Err(blocked(BlockedReason::PaymentNetworkNotConfigured, message));
-    }
-    let secrets = secrets(case, contract)?;
-    let limits = case.policies.egress_limits(&case.task.namespace);
-    let workspace = if contract.workspace == Workspace::None { Vec::new() } else { (case.workspace)() };
-    let mut binding = json!({
-        "version": 1,
-        "task": case.task.uid,
-        "requester": case.request.requester.as_ref().map(|requester| &requester.user),
-        "step": case.step,
-        "input": input,
-        "skill": {"name": name, "spec": contract},
-        "image": image,
-        "runner": case.runner_image,
-        "secrets": secrets,
-        "workspace": workspace,
-        "policies": policies,
-        "attempt": case.attempt,
-    });
-    if let Some(payment) = &payment {
-        binding["payment"] = json!(payment);
-    }
-    let number = |error: crate::json::strict::StrictError| invalid("InvalidInput", format!("input: {error}"));
-    let digest = digest::of_json(&binding).map_err(number)?;
-    let input_digest = digest::of_json(&Value::Object(input.clone())).map_err(number)?;
+    let payment = payment.map(|payment| somewhere(case, name, payment)).transpose()?;
     let plan_asks = case.step.approval == StepApproval::Always;
+    let ask = match (ask, plan_asks) {
+        (None, false) => None,
+        (None, true) => Some(Ask::default()),
+        (Some(ask), false) => Some(ask),
+        (Some(ask), true) => Some(ask.and_for_each_step()),
+    };
+    let ask = ask.map(|mut ask| {
+        ask.required.excluded = excluded(case);
+        ask
+    });
     if plan_asks {
         rules.push(RuleDecision {
             policy: "plan".to_owned(),
@@ -80,39 +60,53 @@ pub(super) fn prepare(
             risk: RiskClass::default(),
             message: Some("the step asks for a signature in any case".to_owned()),
             saw: Map::new(),
-            policies,
+            policies: case.policies.digest(&case.task.namespace),
         });
     }
-    let launch = Launch {
+    if let Some(message) = ask.as_ref().and_then(|ask| unsignable(case, ask)) {
+        return Err(Judgement::Denied { message, rules, budget: None });
+    }
+    let number = |error: crate::json::strict::StrictError| invalid("InvalidInput", format!("input: {error}"));
+    let input_digest = digest::of_json(&Value::Object(input.clone())).map_err(number)?;
+    let work = Work {
         skill: name.to_owned(),
         contract: contract.clone(),
         input,
         image,
-        timeout_seconds: timeout,
-        limits,
-        secrets,
-        workspace,
+        timeout_seconds,
+        secrets: secrets(case, contract)?,
+        workspace: if contract.workspace == Workspace::None { Vec::new() } else { (case.workspace)() },
         payment,
     };
-    let prepared = Box::new(Prepared { launch, input_digest, binding, digest, risk, rules, budget });
-    let mut ask = match (ask, plan_asks) {
-        (None, false) => return Ok(Judgement::Permitted(prepared)),
-        (None, true) => Ask::default(),
-        (Some(ask), false) => ask,
-        (Some(ask), true) => ask.and_for_each_step(),
-    };
-    if case.request.requester.is_none() {
-        return Err(Judgement::Denied { message: UNKNOWN_REQUESTER.to_owned(), rules: prepared.rules, budget: None });
-    }
-    ask.required.excluded = excluded(case);
-    if ask.required.groups.len() > MOST_GROUPS {
+    let binding = Binding::of(case, work, Ruling { risk, ask, rules: bound });
+    let digest = binding.digest().map_err(number)?;
+    let limits = case.policies.egress_limits(&case.task.namespace);
+    Ok(Judgement::Ready(Box::new(Prepared { input_digest, binding, digest, limits, rules, budget })))
+}
+
+/// The payment, with what the name of its network stands for.
+fn somewhere(case: &Case<'_>, skill: &str, payment: Payment) -> Early<Payment> {
+    let Some(on) = case.networks.get(&payment.network) else {
         let message = format!(
-            "its rules together ask for {} groups; at most {MOST_GROUPS} can be represented, so ask for fewer",
-            ask.required.groups.len()
+            "the Skill {skill:?} pays on the network {:?}, which the signer does not know; list it in the chart's signer.networks",
+            payment.network
         );
-        return Err(Judgement::Denied { message, rules: prepared.rules, budget: None });
+        return Err(blocked(BlockedReason::PaymentNetworkNotConfigured, message));
+    };
+    Ok(Payment { on: Some(*on), ..payment })
+}
+
+/// Why nobody could sign for it.
+fn unsignable(case: &Case<'_>, ask: &Ask) -> Option<String> {
+    if case.request.requester.is_none() {
+        return Some(UNKNOWN_REQUESTER.to_owned());
     }
-    Ok(Judgement::NeedsApproval { prepared, ask })
+    let groups = ask.required.groups.len();
+    (groups > MOST_GROUPS).then(|| {
+        format!(
+            "its rules together ask for {groups} groups; at most {MOST_GROUPS} can be represented, so ask for fewer"
+        )
+    })
 }
 
 /// Who stands behind the requester, and so never signs either: the owners of the Agent that asks, and for whom it says
@@ -129,16 +123,22 @@ fn excluded(case: &Case<'_>) -> Vec<RbacSubject> {
 /// What the broker will show for it: each Secret as it is now, so that a signature does not outlive it.
 fn secrets(case: &Case<'_>, contract: &SkillSpec) -> Early<BTreeMap<String, String>> {
     let names = contract.egress.iter().filter_map(|egress| egress.credential.as_ref()).map(|shown| &shown.secret);
-    let version = |name: &String| {
-        let version = case.secrets.get(name).ok_or_else(|| {
+    let fingerprint = |name: &String| match case.secrets.get(name) {
+        Some(Some(fingerprint)) => Ok((name.clone(), fingerprint.clone())),
+        Some(None) => {
+            let message = format!(
+                "the brokers do not agree yet on what is in the Secret {name:?}, which was changed just now; they read it within two minutes"
+            );
+            Err(blocked(BlockedReason::SecretChanging, message))
+        }
+        None => {
             let message = format!(
                 "the Secret {name:?} is not there or not given to the broker; create it in the operator's namespace and list it in the chart's broker.secrets"
             );
-            blocked(BlockedReason::SecretNotFound, message)
-        })?;
-        Ok((name.clone(), version.clone()))
+            Err(blocked(BlockedReason::SecretNotFound, message))
+        }
     };
-    names.map(version).collect()
+    names.map(fingerprint).collect()
 }
 
 /// As many as an Approval's schema holds.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::prepare::prepare;
 use super::{Case, Early, Judgement, PolicyJudge, check_agent, contract, denied, invalid};
 use crate::approval::Ask;
+use crate::binding::BoundRule;
 use crate::blocked::Blocked;
 use crate::budget::{BudgetDecision, Later, Weighed};
 use crate::plan::check_schema;
@@ -20,6 +21,8 @@ pub(super) struct Cleared {
     pub ask: Option<Ask>,
     pub risk: RiskClass,
     pub rules: Vec<RuleDecision>,
+    /// Those of the rules that bind, by content.
+    pub bound: Vec<BoundRule>,
     pub budget: Option<Box<BudgetDecision>>,
 }
 
@@ -29,6 +32,7 @@ struct Path {
     /// Each Skill is judged once, so a ring of downgrades ends.
     seen: Vec<String>,
     rules: Vec<RuleDecision>,
+    bound: Vec<BoundRule>,
     /// What was asked for any Skill on the way is asked for the one that runs: a downgrade frees nobody of it.
     ask: Option<Ask>,
     /// The risk that goes with `ask`.
@@ -82,7 +86,7 @@ impl Wait {
             Judgement::Blocked { blocked: Blocked { reason: _, message: _, until }, budget: Some(budget) } => {
                 return self.sooner(Wait { budget, until }).deferred();
             }
-            Judgement::Skip | Judgement::Permitted(_) | Judgement::NeedsApproval { .. } => return found,
+            Judgement::Skip | Judgement::Ready(_) => return found,
             Judgement::Blocked { blocked, budget: None } if blocked.reason.is_transient() => {
                 return Judgement::Blocked { blocked, budget: None };
             }
@@ -123,8 +127,9 @@ impl PolicyJudge {
             if !problems.is_empty() {
                 return Err(invalid("InvalidInput", problem::join(&problems).trim_start_matches('.').to_owned()));
             }
-            let Verdict { combined, risk, rules } = self.verdict(case, &name, contract, input)?;
+            let Verdict { combined, risk, rules, bound } = self.verdict(case, &name, contract, input)?;
             path.rules.extend(rules);
+            path.bound.extend(bound);
             let Combined::Allowed { downgrade, ask } = combined else { return Err(denied(&path.rules)) };
             let risk = path.ask(ask, risk);
             path.seen.push(name.clone());
@@ -168,7 +173,8 @@ impl PolicyJudge {
                     continue;
                 }
             };
-            let cleared = Cleared { ask: path.ask.take(), risk, rules: std::mem::take(&mut path.rules), budget };
+            let (rules, bound) = (std::mem::take(&mut path.rules), std::mem::take(&mut path.bound));
+            let cleared = Cleared { ask: path.ask.take(), risk, rules, bound, budget };
             return prepare(case, &name, contract, input.clone(), cleared);
         }
     }

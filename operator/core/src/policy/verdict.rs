@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use super::layers::{Combined, Layer, combine};
 use super::set::{CompiledPolicy, PolicySet};
 use crate::approval::Ask;
+use crate::binding::BoundRule;
 use crate::cel::{EvalError, Expression, Fence, Variables};
 use crate::digest::Digest;
 use crate::record::RuleDecision;
@@ -17,6 +18,8 @@ pub struct Verdict {
     /// The highest risk of the rules that matched and bind.
     pub risk: RiskClass,
     pub rules: Vec<RuleDecision>,
+    /// Those of them that bind, by content.
+    pub bound: Vec<BoundRule>,
 }
 
 impl PolicySet {
@@ -29,6 +32,7 @@ impl PolicySet {
         let digest = self.digest(namespace);
         let mut rules = Vec::new();
         let mut risk = RiskClass::default();
+        let mut bound = Vec::new();
         let (mut cluster, mut own) = (Layer::Silent, Layer::Silent);
         for policy in self.applying(namespace) {
             for (rule, expression) in policy.spec.rules.iter().zip(&policy.rules) {
@@ -41,6 +45,8 @@ impl PolicySet {
                     PolicyMode::Enforce if !policy.binds_cluster && decision.effect == Effect::Allow => {}
                     PolicyMode::Enforce => {
                         risk = risk.max(decision.risk);
+                        let (policy_name, egress) = (policy.name.clone(), policy.spec.egress.clone());
+                        bound.push(BoundRule { policy: policy_name, rule: rule.clone(), egress });
                         let layer = if policy.binds_cluster { &mut cluster } else { &mut own };
                         *layer = std::mem::take(layer).with(decision.effect, || asks(rule));
                     }
@@ -51,7 +57,7 @@ impl PolicySet {
         if cluster == Layer::Silent {
             rules.push(no_match(digest));
         }
-        Ok(Verdict { combined: combine(cluster, own), risk, rules })
+        Ok(Verdict { combined: combine(cluster, own), risk, rules, bound })
     }
 }
 

@@ -110,10 +110,8 @@ impl TaskRecord {
                 approval.state = ApprovalState::Expired;
             }
             Change::SupersedeApproval { name, changed, at: _ } => {
-                // A consumed one is superseded when its attempt was voided before its pod was let in.
-                let voidable = |a: &&mut ApprovalRecord| a.is_open() || a.state == ApprovalState::Consumed;
-                let Some(approval) = self.approvals.get_mut(name).filter(voidable) else {
-                    return refuse("supersedeApproval", "it is neither open nor consumed");
+                let Some(approval) = self.approvals.get_mut(name).filter(|a| a.is_open()) else {
+                    return refuse("supersedeApproval", "it is not open");
                 };
                 approval.state = ApprovalState::Superseded { changed: changed.clone() };
             }
@@ -131,18 +129,14 @@ impl TaskRecord {
                     return refuse("intend", "another attempt is under way, or the number is taken");
                 }
                 if let Some(name) = approval {
-                    let Some(used) = self.approvals.get_mut(name) else {
+                    let Some(signed) = self.approvals.get(name) else {
                         return refuse("intend", "its approval does not exist");
                     };
-                    if used.state != ApprovalState::Approved || !used.awaits(step) {
+                    if signed.state != ApprovalState::Approved || !signed.awaits(step) {
                         return refuse("intend", "its approval is not approved for this step, or was used for it");
                     }
-                    if used.covers.get(step).map(|covered| covered.digest) != Some(*digest) {
+                    if signed.covers.get(step).map(|covered| covered.digest) != Some(*digest) {
                         return refuse("intend", "its approval is for something else");
-                    }
-                    used.used.insert(step.clone());
-                    if used.covers.keys().all(|covered| used.used.contains(covered)) {
-                        used.state = ApprovalState::Consumed;
                     }
                 }
                 record.not_before = None;
@@ -175,7 +169,20 @@ impl TaskRecord {
                 let Some(attempt) = attempt.filter(|a| a.state == AttemptState::Intended) else {
                     return refuse("admit", "the attempt is not waiting for its pod");
                 };
-                attempt.state = AttemptState::Admitted { pod_uid: pod_uid.clone(), at: *at };
+                let approval = attempt.approval.clone();
+                if let Some(name) = approval {
+                    let approved = |a: &&mut ApprovalRecord| a.state == ApprovalState::Approved && a.awaits(step);
+                    let Some(used) = self.approvals.get_mut(&name).filter(approved) else {
+                        return refuse("admit", "its approval is not approved for this step, or was used for it");
+                    };
+                    used.used.insert(step.clone());
+                    if used.covers.keys().all(|covered| used.used.contains(covered)) {
+                        used.state = ApprovalState::Consumed;
+                    }
+                }
+                if let Some(attempt) = self.attempt_mut(step, *number) {
+                    attempt.state = AttemptState::Admitted { pod_uid: pod_uid.clone(), at: *at };
+                }
             }
             Change::FinishAttempt {
                 step,

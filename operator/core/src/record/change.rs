@@ -78,7 +78,7 @@ pub enum Change {
         name: String,
         at: Timestamp,
     },
-    /// An attempt will be made; uses its Approval, if it needed one, once for this step.
+    /// An attempt will be made, under its Approval if it needs one.
     Intend {
         step: String,
         number: u32,
@@ -102,7 +102,7 @@ pub enum Change {
         budget: Box<BudgetDecision>,
         at: Timestamp,
     },
-    /// Exactly this pod may run the attempt.
+    /// Exactly this pod may run the attempt; that uses its Approval, once for this step.
     Admit {
         step: String,
         number: u32,

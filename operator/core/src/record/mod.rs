@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::approval::Terms;
+use crate::binding::Binding;
 use crate::budget::BudgetDecision;
 use crate::digest::Digest;
 use crate::money::Money;
@@ -179,7 +180,7 @@ pub struct Launch {
     /// Narrower lists of where it may go: each Policy's that has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub limits: Vec<Vec<EgressLimit>>,
-    /// The Secrets that the broker shows for it, with their resource versions.
+    /// The Secrets that the broker shows for it, with their fingerprints.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub secrets: BTreeMap<String, String>,
     /// The trees of files that it begins with.
@@ -235,18 +236,20 @@ pub struct ApprovalRecord {
     pub expires_at: Timestamp,
     /// The signatures that count, in the order in which they were seen.
     pub decisions: Vec<Decision>,
-    /// The steps that ran under it; each at most once.
+    /// The steps that began under it; each at most once.
     pub used: BTreeSet<String>,
     pub state: ApprovalState,
 }
 
-/// One attempt at one step, as people signed for it.
+/// One run of one step, as people signed for it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Covered {
+    /// Which run of the step, from 1: what never began is none.
     pub attempt: u32,
     pub digest: Digest,
-    /// What the digest is of, so that a difference can be named.
-    pub binding: Value,
+    /// What the digest is of, so that a difference can be named; `None` once it was erased.
+    #[schemars(with = "Value")]
+    pub binding: Option<Box<Binding>>,
     pub rules: Vec<RuleDecision>,
 }
 
@@ -261,7 +264,7 @@ pub enum ApprovalState {
     Superseded {
         changed: Vec<String>,
     },
-    /// Every step that it was for ran under it; it never serves again.
+    /// Every step that it was for began under it; it never serves again.
     Consumed,
     /// The Task ended before it was used.
     Withdrawn,
@@ -358,6 +361,12 @@ impl StepRecord {
 
     pub fn next_number(&self) -> u32 {
         self.attempts.last().map_or(1, |a| a.number + 1)
+    }
+
+    /// Which run the attempt `number` is, from 1: those before it that never began are none.
+    pub fn run(&self, number: u32) -> u32 {
+        let began = self.attempts.iter().filter(|attempt| attempt.number < number && attempt.launched());
+        began.fold(1, |run, _| run + 1)
     }
 
     pub fn is_open(&self) -> bool {

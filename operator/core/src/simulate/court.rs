@@ -190,7 +190,7 @@ impl<'a> Court<'a> {
             plan: self.plan,
             request: &self.request,
             step,
-            attempt: 1,
+            run: 1,
             outputs: const { &BTreeMap::new() },
             finished: &|_| false,
             skills,
@@ -274,10 +274,14 @@ pub(super) fn ruling(
         undetermined: undetermined.clone(),
         budget,
     };
-    let prepared = |prepared: Prepared, says: &dyn Fn(Duration, RiskClass) -> Says| {
-        let Prepared { launch, input_digest: _, binding: _, digest: _, risk, rules, budget } = prepared;
-        let timeout = Duration::from_secs(u64::from(launch.timeout_seconds));
-        Ruling { skill: launch.skill, ..plain(says(timeout, risk), rules, budget.map(|budget| *budget)) }
+    let prepared = |prepared: Prepared| {
+        let Prepared { input_digest: _, binding, digest: _, limits: _, rules, budget } = prepared;
+        let timeout = Duration::from_secs(u64::from(binding.timeout_seconds));
+        let says = match binding.ask {
+            None => Says::Permitted { timeout },
+            Some(ask) => Says::NeedsApproval { timeout, ask, risk: binding.risk },
+        };
+        Ruling { skill: binding.skill.name, ..plain(says, rules, budget.map(|budget| *budget)) }
     };
     match judgement {
         Judgement::Skip => plain(Says::Skip, Vec::new(), None),
@@ -291,10 +295,7 @@ pub(super) fn ruling(
         Judgement::Blocked { blocked, budget: None } => {
             plain(Says::NotYet { message: blocked.message }, Vec::new(), None)
         }
-        Judgement::Permitted(ready) => prepared(*ready, &|timeout, _| Says::Permitted { timeout }),
-        Judgement::NeedsApproval { prepared: ready, ask } => {
-            prepared(*ready, &|timeout, risk| Says::NeedsApproval { timeout, ask: ask.clone(), risk })
-        }
+        Judgement::Ready(ready) => prepared(*ready),
     }
 }
 

@@ -16,6 +16,7 @@ use super::simulation::{StepDecision, VERSION};
 use crate::agent::acting;
 use crate::budget::{Budgets, Closing, Ledger, Purse, Standing};
 use crate::decide::Config;
+use crate::fingerprint::Fingerprints;
 use crate::judge::{Case, Judge, PolicyJudge};
 use crate::money::Money;
 use crate::observed::TaskView;
@@ -70,7 +71,7 @@ pub struct Surroundings {
     /// Of the namespace, by name.
     /// By namespace and name, of all namespaces.
     pub agents: BTreeMap<(String, String), AgentSpec>,
-    pub secrets: Arc<BTreeMap<String, String>>,
+    pub secrets: Arc<Fingerprints>,
 }
 
 /// What was found. Budgets begin empty before the first of the Tasks, and hold what these have cost since.
@@ -247,7 +248,7 @@ impl Side<'_> {
             plan: &task.plan,
             request: &task.request,
             step,
-            attempt: past.last.as_ref().map_or(1, |last| last.number),
+            run: past.last.as_ref().map_or(1, |last| last.number),
             outputs: &outputs,
             finished: &|_| false,
             skills,

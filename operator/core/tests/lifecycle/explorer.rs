@@ -18,8 +18,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
 use crate::world::{
-    ALICE, BOB, EDITED, Event, NEVER, OTHER, PEOPLE, REQUESTER, State, Table, UID, World, events, instant,
+    ALICE, Asks, BOB, EDITED, Event, NEVER, OTHER, PEOPLE, REQUESTER, State, Table, UID, World, events, instant,
 };
+
+/// Which of the comparisons a look comes to, of what was decided with what would be decided now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Comparison {
+    AtIntent,
+    AtDispatch,
+    AtAdmission,
+}
 
 /// An entry that can come to stand in the Approval, and what the seal says of it.
 pub struct Entry {
@@ -57,6 +65,10 @@ pub trait Rules {
     /// What the judge takes what would run for.
     fn judged(&self, runs: u8) -> u8 {
         runs
+    }
+    /// What the judge says that is asked for, where `now` is and `decided` was.
+    fn asked(&self, _: Comparison, now: Asks, _decided: Asks) -> Asks {
+        now
     }
     /// The record that a look begins with.
     fn loaded(&self, record: TaskRecord) -> TaskRecord {
@@ -148,6 +160,8 @@ impl<'a> Explorer<'a> {
             guarded: true,
             cancelled: false,
             edits: 0,
+            asked: 0,
+            jobs: BTreeSet::new(),
             entries: Vec::new(),
             reported: None,
             record: Rc::new(record.clone()),
@@ -195,10 +209,41 @@ impl<'a> Explorer<'a> {
         self.rules.seen(&state.entries.iter().map(|&entry| &self.entries[entry]).collect::<Vec<_>>())
     }
 
+    /// What was asked for when this was decided: of an attempt, or of the Approval that is open.
+    fn asked_for(record: &TaskRecord, approval: Option<&str>) -> Asks {
+        let covered = approval.and_then(|name| record.approvals[name].covers.get(EDITED));
+        let ask = covered.and_then(|covered| covered.binding.as_ref()?.ask.as_ref());
+        match ask.map(|ask| ask.required.count) {
+            None => Asks::OfNobody,
+            Some(3) => Asks::OfThree,
+            Some(_) => Asks::OfTwo,
+        }
+    }
+
+    /// Which comparison comes next of the step that is edited, and what was asked for when it was decided.
+    fn compared(state: &State, record: &TaskRecord) -> Option<(Comparison, Asks)> {
+        if let Some(attempt) = record.steps.get(EDITED)?.live_attempt() {
+            let comparison =
+                if state.jobs.contains(&attempt.key) { Comparison::AtAdmission } else { Comparison::AtDispatch };
+            return Some((comparison, Self::asked_for(record, attempt.approval.as_deref())));
+        }
+        let open = record.approvals.values().find(|approval| approval.awaits(EDITED))?;
+        Some((Comparison::AtIntent, Self::asked_for(record, Some(&open.name))))
+    }
+
+    /// Nothing is done of the step that is edited while something else is asked for than when it was decided.
+    fn still_asked(&self, state: &State, record: &TaskRecord, step: &str, found: Found) -> Result<(), Found> {
+        let attempt = record.steps[step].live_attempt().unwrap();
+        let decided = Self::asked_for(record, attempt.approval.as_deref());
+        if step == EDITED && decided != state.asks(self.world) { Err(found) } else { Ok(()) }
+    }
+
     fn decide(&self, state: &State, record: TaskRecord) -> Result<effect::Decision, Found> {
         let attempts = record.steps.values().filter_map(StepRecord::live_attempt);
-        // Each attempt under way has its one pod, which runs for as long as it is let.
+        let made = |attempt: &&AttemptRecord| self.world.asks.is_empty() || state.jobs.contains(&attempt.key);
+        // Each attempt whose Job was made has its one pod, which runs for as long as it is let.
         let pods: Vec<PodView> = attempts
+            .filter(made)
             .map(|attempt| {
                 let (name, uid, key) = (attempt.key.clone(), attempt.key.clone(), attempt.key.clone());
                 PodView { name, uid, key, state: if attempt.launched() { PodState::Running } else { PodState::Gated } }
@@ -215,6 +260,9 @@ impl<'a> Explorer<'a> {
         let mut task = self.task.clone();
         task.spec.cancel = self.rules.cancelled(state.cancelled, &record);
         let whole = self.rules.guarded(state.guarded);
+        let now = state.asks(self.world);
+        let asks = Self::compared(state, &record)
+            .map_or(now, |(comparison, decided)| self.rules.asked(comparison, now, decided));
         let observed = Observed {
             namespace_uid: "place".into(),
             prior: None,
@@ -237,7 +285,7 @@ impl<'a> Explorer<'a> {
             missing_since: BTreeMap::new(),
         };
         let runs = self.rules.judged(state.runs());
-        let judge = Table { scope: self.world.scope, runs, skill: &self.skill };
+        let judge = Table { scope: self.world.scope, runs, asks, skill: &self.skill };
         let bench = Bench { judge: &judge, fence: &self.fence };
         let now = instant(state.late);
         let decision = decide(now, &self.config, &observed, &bench).map_err(|_| CONTRADICTION)?;
@@ -302,13 +350,30 @@ impl<'a> Explorer<'a> {
                 }
                 for change in changes.into_iter().filter_map(|change| self.rules.recorded(change)) {
                     record.apply(&change).map_err(|_| CONTRADICTION)?;
+                    if let Change::Intend { step, .. } = &change {
+                        self.still_asked(state, &record, step, "was intended although something else is asked for")?;
+                    }
                     if let Change::Admit { step, .. } = change {
+                        self.still_asked(state, &record, &step, "was let in although something else is asked for")?;
                         let under = record.steps[&step].live_attempt().and_then(|attempt| attempt.approval.as_ref());
                         let ours = under == Some(&self.name);
                         next.ran.push((step, ours));
                     }
                 }
                 next.record = Rc::new(self.rules.stored(record));
+            }
+            Event::Make => {
+                let decision = self.decide(state, TaskRecord::clone(&state.record))?;
+                for act in decision.acts.iter().filter(|_| decision.changes.is_empty()) {
+                    if let Act::CreateJob { key, step, .. } = act {
+                        let found = "its Job was made although something else is asked for";
+                        self.still_asked(state, &state.record, step, found)?;
+                        next.jobs.insert(key.clone());
+                    }
+                }
+                if next.jobs == state.jobs {
+                    return Ok(None);
+                }
             }
             Event::Report => {
                 let decision = self.decide(state, TaskRecord::clone(&state.record))?;
@@ -322,10 +387,11 @@ impl<'a> Explorer<'a> {
                 next.reported = told;
             }
             Event::Edit if state.edits < self.world.edits => next.edits += 1,
+            Event::Ask if state.asked < self.world.asks.len() => next.asked += 1,
             Event::Late if !state.late => next.late = true,
             Event::Cancel if !state.cancelled => next.cancelled = true,
             Event::BreakGuard => next.guarded = !state.guarded,
-            Event::Edit | Event::Late | Event::Cancel => return Ok(None),
+            Event::Edit | Event::Ask | Event::Late | Event::Cancel => return Ok(None),
         }
         Ok(Some(next))
     }
@@ -346,9 +412,8 @@ impl<'a> Explorer<'a> {
         let may_follow = match was {
             ApprovalState::Requested => true,
             ApprovalState::Approved => *is != ApprovalState::Requested,
-            // Its attempt was voided before it began.
-            ApprovalState::Consumed => matches!(is, ApprovalState::Consumed | ApprovalState::Superseded { .. }),
-            ApprovalState::Rejected
+            ApprovalState::Consumed
+            | ApprovalState::Rejected
             | ApprovalState::Expired
             | ApprovalState::Superseded { .. }
             | ApprovalState::Withdrawn => is == was,
@@ -372,6 +437,14 @@ impl<'a> Explorer<'a> {
 
     /// Of the pods that are let in by one look.
     fn check_run(&self, before: &State, ran: &[(String, bool)], after: &State) -> Result<(), Found> {
+        if before.cancelled {
+            return Err("ran although the Task was cancelled");
+        }
+        // What asks for nobody runs by itself.
+        let by_itself = |(step, _): &&(String, bool)| step == EDITED && before.asks(self.world) == Asks::OfNobody;
+        if ran.iter().all(|ran| by_itself(&ran)) {
+            return Ok(());
+        }
         let recorded = |who: usize| self.approval(after).decisions.iter().any(|entry| entry.user == PEOPLE[who].0);
         let said = |yes: bool| {
             let in_time =
@@ -393,9 +466,6 @@ impl<'a> Explorer<'a> {
         }
         if !before.guarded {
             return Err("ran while the guard was broken");
-        }
-        if before.cancelled {
-            return Err("ran although the Task was cancelled");
         }
         Ok(())
     }

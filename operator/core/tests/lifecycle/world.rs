@@ -6,11 +6,12 @@ use std::hash::{Hash, Hasher};
 use std::rc::Rc;
 
 use countersign_core::approval::Ask;
-use countersign_core::digest::{self, Digest};
+use countersign_core::binding::{Binding, Ruling, Work};
+use countersign_core::digest::Digest;
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
 use countersign_core::observed::ReportedApproval;
-use countersign_core::record::{ApprovalRecord, Launch, StepRecord, TaskRecord};
-use countersign_crds::{ApprovalScope, Required, RiskClass, SkillSpec};
+use countersign_core::record::{ApprovalRecord, StepRecord, TaskRecord};
+use countersign_crds::{ApprovalScope, Required, SkillSpec};
 use jiff::Timestamp;
 use serde_json::{Map, json};
 
@@ -37,8 +38,18 @@ pub struct World {
     pub signatures: usize,
     pub forgeries: usize,
     pub edits: u8,
+    /// What the rules come to ask for, one after the other.
+    pub asks: &'static [Asks],
     pub guard_breaks: bool,
     pub cancelled: bool,
+}
+
+/// What the rules ask for of the step that is edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Asks {
+    OfTwo,
+    OfThree,
+    OfNobody,
 }
 
 /// Who signs, in whosever name.
@@ -48,6 +59,7 @@ pub const SIGNERS: World = World {
     signatures: 3,
     forgeries: 2,
     edits: 0,
+    asks: &[],
     guard_breaks: false,
     cancelled: false,
 };
@@ -55,6 +67,10 @@ pub const SIGNERS: World = World {
 pub const STEP: World =
     World { people: 2, signatures: 2, forgeries: 1, edits: 2, guard_breaks: true, cancelled: true, ..SIGNERS };
 pub const PLAN: World = World { scope: ApprovalScope::Plan, forgeries: 0, ..STEP };
+
+/// What is asked for changes, with the Job and the pod a while apart from what was intended.
+pub const ASKED: World = World { edits: 0, forgeries: 0, asks: &[Asks::OfNobody, Asks::OfThree, Asks::OfTwo], ..STEP };
+pub const ASKED_OF_A_PLAN: World = World { scope: ApprovalScope::Plan, asks: &[Asks::OfThree, Asks::OfTwo], ..ASKED };
 
 pub fn instant(late: bool) -> Timestamp {
     if late { "2026-01-03T00:00:00Z" } else { "2026-01-01T00:00:00Z" }.parse().unwrap()
@@ -67,6 +83,10 @@ pub struct State {
     pub cancelled: bool,
     /// After two edits all is as it was, and as it was signed for.
     pub edits: u8,
+    /// How many of the world's asks have come.
+    pub asked: usize,
+    /// The keys of the Jobs that were made.
+    pub jobs: BTreeSet<String>,
     /// `spec.decisions`.
     pub entries: Vec<usize>,
     /// What the object's status says.
@@ -84,9 +104,15 @@ impl State {
         u8::from(self.edits == 1)
     }
 
+    /// What the rules ask for now.
+    pub fn asks(&self, world: World) -> Asks {
+        let came = self.asked.checked_sub(1).and_then(|last| world.asks.get(last));
+        came.copied().unwrap_or(Asks::OfTwo)
+    }
+
     /// What tells states apart. The order of signatures does not: `signatures.rs` shows that it means nothing.
     pub fn key(&self, name: &str) -> u64 {
-        let State { late, guarded, cancelled, edits, entries, reported, record, ran, truth } = self;
+        let State { late, guarded, cancelled, edits, asked, jobs, entries, reported, record, ran, truth } = self;
         let approval = |approval: &ApprovalRecord| {
             let said: BTreeSet<_> = approval.decisions.iter().map(|d| (&d.user, d.approved, d.at.0)).collect();
             let state = (approval.state.clone(), approval.used.clone(), approval.expires_at);
@@ -104,7 +130,7 @@ impl State {
         truth.sort_unstable();
         // When it was reported means nothing.
         let reported = reported.as_ref().map(|it| (&it.condition.reason, &it.condition.message, &it.signed));
-        (late, guarded, cancelled, edits, entries, reported, ran, truth).hash(&mut hasher);
+        (late, guarded, cancelled, edits, asked, jobs, entries, reported, ran, truth).hash(&mut hasher);
         (approvals, steps, format!("{:?} {:?}", record.ending, record.finished)).hash(&mut hasher);
         hasher.finish()
     }
@@ -118,6 +144,10 @@ pub enum Event {
     Look,
     Report,
     Edit,
+    /// The rules come to ask for something else.
+    Ask,
+    /// The Jobs that are owed are made.
+    Make,
     Late,
     BreakGuard,
     Cancel,
@@ -128,40 +158,58 @@ pub fn events(world: World) -> Vec<Event> {
     let mut events: Vec<Event> = sign.chain([Event::Look, Event::Report, Event::Late]).collect();
     events.extend([ALICE, BOB].map(Event::Forge).into_iter().take(world.forgeries));
     events.extend((world.edits > 0).then_some(Event::Edit));
+    if !world.asks.is_empty() {
+        events.extend([Event::Ask, Event::Make]);
+    }
     events.extend(world.guard_breaks.then_some(Event::BreakGuard));
     events.extend(world.cancelled.then_some(Event::Cancel));
     events
 }
 
-/// Asks for two people, somebody of security among them, within a day.
+/// Asks for two people, somebody of security among them, within a day; or for more of them, or for nobody.
 pub struct Table<'a> {
     pub scope: ApprovalScope,
     pub runs: u8,
+    pub asks: Asks,
     pub skill: &'a SkillSpec,
 }
 
 impl Judge for Table<'_> {
     fn judge(&self, case: &Case<'_>) -> Judgement {
-        let runs = if case.step.name == EDITED { self.runs } else { 0 };
-        let binding = json!({"step": case.step.name, "attempt": case.attempt, "runs": runs});
-        let launch = Launch {
+        let edited = case.step.name == EDITED;
+        let runs = if edited { self.runs } else { 0 };
+        let work = Work {
             skill: case.step.skill.clone(),
             contract: self.skill.clone(),
-            input: Map::new(),
+            input: Map::from_iter([("runs".to_owned(), json!(runs))]),
             image: "image".into(),
             timeout_seconds: 60,
-            limits: Vec::new(),
             secrets: BTreeMap::new(),
             workspace: Vec::new(),
             payment: None,
         };
-        let digest = digest::of_json(&binding).unwrap();
+        let count = match self.asks {
+            Asks::OfNobody if edited => None,
+            Asks::OfThree if edited => Some(3),
+            Asks::OfTwo | Asks::OfThree | Asks::OfNobody => Some(2),
+        };
+        let required = |count| Required {
+            count,
+            groups: vec!["security".into()],
+            service_accounts: Vec::new(),
+            excluded: Vec::new(),
+        };
+        let ask = count.map(|count| Ask { required: required(count), scope: self.scope, ..Ask::default() });
+        let binding = Binding::of(case, work, Ruling { ask, ..Ruling::default() });
+        let digest = binding.digest().unwrap();
         let input_digest = Digest::of_bytes("{}");
-        let prepared =
-            Prepared { launch, input_digest, binding, digest, risk: RiskClass::Low, rules: Vec::new(), budget: None };
-        let required =
-            Required { count: 2, groups: vec!["security".into()], service_accounts: Vec::new(), excluded: Vec::new() };
-        let ask = Ask { required, scope: self.scope, ..Ask::default() };
-        Judgement::NeedsApproval { prepared: Box::new(prepared), ask }
+        Judgement::Ready(Box::new(Prepared {
+            input_digest,
+            binding,
+            digest,
+            limits: Vec::new(),
+            rules: Vec::new(),
+            budget: None,
+        }))
     }
 }

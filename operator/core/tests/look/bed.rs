@@ -86,6 +86,23 @@ impl Bed {
         Arc::make_mut(&mut self.observed.skills).insert(name.to_owned(), spec);
     }
 
+    /// One rule that asks for this, of every step.
+    pub fn asking(&mut self, approval: Value) {
+        self.rules(json!([{"name": "sign", "match": "true", "effect": "RequireApproval", "approval": approval}]));
+    }
+
+    /// The rules of the cluster's one Policy.
+    pub fn rules(&mut self, rules: Value) {
+        self.policies(&[("ops", "p", json!({"rules": rules}))]);
+    }
+
+    /// Every Policy that there is: namespace, name and spec.
+    pub fn policies(&mut self, policies: &[(&str, &str, Value)]) {
+        let spec = |spec: &Value| serde_json::from_value::<PolicySpec>(spec.clone()).unwrap();
+        let owned = policies.iter().map(|(namespace, name, of)| ((*namespace).into(), (*name).into(), spec(of)));
+        self.observed.policies = Arc::new(PolicySet::compile("ops", owned));
+    }
+
     /// A look; its changes are recorded and its deeds done.
     pub fn look(&mut self) -> Decision {
         let bench = Bench::from(&self.judge);

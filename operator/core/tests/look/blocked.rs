@@ -406,7 +406,7 @@ const MISSING: [(&str, Alter, Alter, &str); 3] = [
                 json!({"egress": [{"host": "h.example.com", "credential": {"secret": "key", "key": "k"}}]}),
             )
         },
-        |bed| drop(Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), "1".into())),
+        |bed| drop(Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), Some("1".into()))),
         "the Secret \"key\" is not there",
     ),
     (

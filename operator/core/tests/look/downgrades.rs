@@ -26,7 +26,7 @@ fn outcome(decision: &Decision) -> (String, Option<(Required, RiskClass)>) {
     let found = decision.changes.iter().find_map(|change| match change {
         Change::Intend { launch, .. } => Some((launch.skill.clone(), None)),
         Change::RequestApproval { covers, required, risk, .. } => {
-            let skill = covers["only"].binding["skill"]["name"].as_str().unwrap().to_owned();
+            let skill = covers["only"].binding.as_ref().unwrap().skill.name.clone();
             Some((skill, Some((required.clone(), *risk))))
         }
         _ => None,

@@ -8,8 +8,8 @@ use countersign_core::digest::Digest;
 use countersign_core::effect::{Act, Decision};
 use countersign_core::observed::{Guard, Network, PodEnd, PodState, PodView};
 use countersign_core::policy::PolicySet;
-use countersign_core::record::{AttemptOutcome, Change, Covered, TaskRecord};
-use countersign_crds::{AgentSpec, PolicySpec, RbacSubject};
+use countersign_core::record::{ApprovalState, AttemptOutcome, Change, Covered, TaskRecord};
+use countersign_crds::{AgentSpec, PolicySpec, Priority, RbacSubject};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -148,7 +148,7 @@ fn what_changes_after_the_signature_voids_it_and_is_named() {
         Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
         _ => None,
     });
-    assert_eq!(superseded.unwrap(), ["skill"]);
+    assert_eq!(superseded.unwrap(), ["skill.spec.idempotent: true -> false"]);
     assert!(decision.changes.iter().any(|change| matches!(change, Change::RequestApproval { .. })), "asked again");
 }
 
@@ -164,13 +164,6 @@ fn a_change_between_intent_and_start_voids_the_attempt_and_its_signature() {
         matches!(change, Change::FinishAttempt { outcome: AttemptOutcome::Voided, message: Some(m), .. } if m.contains("skill"))
     }));
     assert!(!decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })), "the pod is not let in");
-}
-
-/// One rule that asks for this, of every step.
-fn asking(bed: &mut Bed, approval: Value) {
-    let rule = json!({"rules": [{"name": "sign", "match": "true", "effect": "RequireApproval", "approval": approval}]});
-    let spec: PolicySpec = serde_json::from_value(rule).unwrap();
-    bed.observed.policies = Arc::new(PolicySet::compile("ops", [("ops".to_owned(), "p".to_owned(), spec)]));
 }
 
 fn jobs(decision: &Decision) -> Vec<&str> {
@@ -189,7 +182,7 @@ fn jobs(decision: &Decision) -> Vec<&str> {
 #[test]
 fn it_takes_as_many_as_the_policy_says_and_never_the_requester() {
     let mut bed = Bed::step(json!({}));
-    asking(&mut bed, json!({"count": 2}));
+    bed.asking(json!({"count": 2}));
     bed.look();
     for (user, starts) in [("dave", false), ("alice", false), ("alice", false), ("bob", true)] {
         bed.sign(user, true);
@@ -239,7 +232,7 @@ fn chain(approval: Value) -> Bed {
         {"name": "one", "skill": "echo", "input": {"n": 1}},
         {"name": "two", "skill": "echo", "needs": ["one"], "input": {"n": 2}},
         {"name": "three", "skill": "echo", "needs": ["two"], "input": {"n": "${steps.two.output.n}"}}]}}));
-    asking(&mut bed, approval);
+    bed.asking(approval);
     bed
 }
 
@@ -258,8 +251,10 @@ fn one_signature_for_a_plan_covers_what_is_known_and_no_more() {
     assert_eq!(jobs(&bed.look()), ["one"]);
     let decision = bed.end_with(Some(good("{}")), "");
     assert_eq!(jobs(&decision), ["two"], "under the same signature");
-    let approval = bed.observed.record.as_ref().unwrap().approvals.values().next().unwrap().clone();
-    assert_eq!(approval.state, countersign_core::record::ApprovalState::Consumed);
+    let state = |bed: &Bed| bed.observed.record.as_ref().unwrap().approvals.values().next().unwrap().state.clone();
+    assert_eq!(state(&bed), ApprovalState::Approved, "the second has not begun");
+    bed.look();
+    assert_eq!(state(&bed), ApprovalState::Consumed);
     // A rule that does not say so gets a signature for each step.
     let mut bed = chain(json!({"scope": "Step"}));
     bed.look();
@@ -273,7 +268,7 @@ fn what_one_approval_cannot_hold_asks_with_another() {
         .collect();
     let parameters = json!({"text": "x".repeat(60_000)});
     let mut bed = Bed::new(json!({"plan": {"parallelism": 100, "steps": steps}, "parameters": parameters}));
-    asking(&mut bed, json!({"scope": "Plan"}));
+    bed.asking(json!({"scope": "Plan"}));
     let mut covered = std::collections::BTreeSet::new();
     for _ in 0..40 {
         for act in bed.look().acts {
@@ -301,7 +296,8 @@ fn a_step_of_a_signed_plan_that_changes_voids_the_signature_for_all_that_have_no
         Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
         _ => None,
     });
-    assert_eq!(superseded.unwrap(), ["one.skill"]);
+    let changed = superseded.unwrap();
+    assert!(changed.contains(&"one.skill.spec.timeout: \"5m\" -> \"7s\"".to_owned()), "{changed:?}");
     assert!(decision.changes.iter().any(|change| matches!(change, Change::RequestApproval { .. })), "asked again");
 }
 
@@ -436,7 +432,10 @@ fn nothing_goes_out_without_a_broker_or_a_secret_that_it_was_given() {
     assert!(held(&bed.look(), "only").contains("no broker is installed; set broker.enabled"));
     bed.config.broker = true;
     assert!(held(&bed.look(), "only").contains("the Secret \"price-api\" is not there or not given to the broker"));
-    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), "17".into());
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("17".into()));
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), None);
+    assert!(held(&bed.look(), "only").contains("do not agree yet on what is in the Secret \"price-api\""));
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("17".into()));
     let intended = bed.look();
     let Some(Change::Intend { launch, .. }) = intended.changes.first() else { panic!("{:?}", intended.changes) };
     assert_eq!(launch.secrets.get("price-api").map(String::as_str), Some("17"));
@@ -446,15 +445,15 @@ fn nothing_goes_out_without_a_broker_or_a_secret_that_it_was_given() {
 fn a_secret_that_changes_after_a_signature_voids_it() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
     bed.skill("echo", serde_json::from_str(GOES_OUT).unwrap());
-    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), "17".into());
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("17".into()));
     bed.look();
     bed.look();
     bed.sign("alice", true);
-    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), "18".into());
+    Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("18".into()));
     let looks: Vec<Change> = (0..3).flat_map(|_| bed.look().changes).collect();
     let voided = looks
         .iter()
-        .any(|change| matches!(change, Change::SupersedeApproval { changed, .. } if changed == &["secrets"]));
+        .any(|change| matches!(change, Change::SupersedeApproval { changed, .. } if changed == &["secrets.price-api: \"17\" -> \"18\""]));
     assert!(voided, "{looks:?}");
     assert!(!looks.iter().any(|change| matches!(change, Change::Intend { .. })), "{looks:?}");
 }
@@ -563,7 +562,7 @@ fn signatures_are_awaited_for_a_day_where_nothing_else_is_said() {
         [(json!({"count": 2}), day), (json!({"expiresAfter": "90m"}), SignedDuration::from_mins(90))]
     {
         let mut policy = Bed::step(json!({}));
-        asking(&mut policy, approval);
+        policy.asking(approval);
         assert_eq!(request(&policy.look()).2, policy.now + after);
     }
 }
@@ -574,10 +573,12 @@ fn bound() -> (Bed, Digest, BTreeMap<String, Covered>) {
     let only = json!({"name": "only", "skill": "pay", "needs": ["first"], "approval": "Always",
         "input": {"n": "${task.parameters.n}"}});
     let steps = json!([{"name": "first", "skill": "files"}, only]);
-    let mut bed = Bed::new(json!({"parameters": {"n": 1}, "plan": {"steps": steps}}));
+    let mut bed = Bed::new(json!({"parameters": {"n": 1}, "agentRef": {"name": "bond"}, "plan": {"steps": steps}}));
+    let spec = json!({"allowedSkills": ["files", "pay"]});
+    bed.observed.agent = Acting::of("team", "bond", serde_json::from_value(spec).unwrap());
     bed.skill("files", json!({"workspace": "Write"}));
     bed.skill("pay", json!({"workspace": "Read", "egress": [{"host": "api.example.com", "credential": {"secret": "key", "key": "k"}}]}));
-    Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), "17".into());
+    Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), Some("17".into()));
     let mut report = good("1");
     report["workspace"] = json!(Digest::of_bytes("tree").to_string());
     let asked = bed.end_with(Some(report), "Completed");
@@ -593,31 +594,48 @@ fn a_signature_is_bound_to_each_member_and_the_one_that_changes_is_named() {
         bed.observed.record.as_mut().unwrap()
     }
     type Case = (&'static [&'static str], fn(&mut Bed));
-    let cases: [Case; 10] = [
+    let cases: [Case; 13] = [
         (&["task"], |bed| bed.observed.task.as_mut().unwrap().uid = "another".into()),
         (&["requester"], |bed| record(bed).request.requester.as_mut().unwrap().user = "eve".into()),
-        (&["step"], |bed| record(bed).plan.as_mut().unwrap().steps[1].timeout = Some("1s".into())),
-        (&["input"], |bed| drop(record(bed).plan.as_mut().unwrap().parameters.insert("n".into(), json!(2)))),
+        (&["agent", "task"], |bed| {
+            let Acting::Agent(agent) = &mut bed.observed.agent else { panic!() };
+            agent.spec.priority = Priority::Low;
+        }),
+        (&["step"], |bed| record(bed).plan.as_mut().unwrap().steps[1].when = Some("true".into())),
+        (&["step", "timeoutSeconds"], |bed| {
+            record(bed).plan.as_mut().unwrap().steps[1].timeout = Some("1s".into());
+        }),
+        (&["input", "task"], |bed| drop(record(bed).plan.as_mut().unwrap().parameters.insert("n".into(), json!(2)))),
         (&["skill"], |bed| {
             Arc::make_mut(&mut bed.observed.skills).get_mut("pay").unwrap().idempotent = true;
         }),
         // What runs a built-in is the runner, so its image is both.
-        (&["image", "runner"], |bed| bed.config.runner_image = "runner@sha256:1".into()),
-        (&["secrets"], |bed| drop(Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), "18".into()))),
+        (&["image", "profile"], |bed| bed.config.runner_image = "runner@sha256:1".into()),
+        (&["secrets"], |bed| drop(Arc::make_mut(&mut bed.observed.secrets).insert("key".into(), Some("18".into())))),
         (&["workspace"], |bed| {
             record(bed).steps.get_mut("first").unwrap().workspace = Some(Digest::of_bytes("another tree"));
         }),
-        (&["policies"], |bed| asking(bed, json!({}))),
-        (&["attempt"], |bed| {
+        (&["rules", "risk"], |bed| {
+            bed.rules(json!([{"name": "all", "match": "true", "effect": "Allow", "risk": "High"}]))
+        }),
+        (&["ask", "rules"], |bed| {
+            let ask = json!({"count": 2});
+            bed.rules(json!([{"name": "all", "match": "true", "effect": "RequireApproval", "approval": ask}]));
+        }),
+        (&["run"], |bed| {
             let steps = &mut record(bed).steps;
             let before = steps["first"].attempts[0].clone();
             steps.get_mut("only").unwrap().attempts.push(before);
         }),
     ];
     let (_, _, covers) = bound();
-    let mut members: BTreeSet<&str> = covers["only"].binding.as_object().unwrap().keys().map(String::as_str).collect();
-    // The form of the binding itself.
-    members.remove("version");
+    let value = |covered: &Covered| json!(covered.binding.as_ref().unwrap());
+    let binding = value(&covers["only"]);
+    let mut members: BTreeSet<&str> = binding.as_object().unwrap().keys().map(String::as_str).collect();
+    // The form of the binding itself; what there is none of yet; what has a test of its own.
+    for member in ["version", "taint", "payment"] {
+        members.remove(member);
+    }
     for (expected, change) in cases {
         let (mut bed, before, covers) = bound();
         change(&mut bed);
@@ -626,16 +644,14 @@ fn a_signature_is_bound_to_each_member_and_the_one_that_changes_is_named() {
             Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
             _ => None,
         });
-        assert_eq!(
-            named.as_deref(),
-            Some(expected.iter().map(|&m| m.to_owned()).collect::<Vec<_>>().as_slice()),
-            "{:?}",
-            decision.changes
-        );
+        let named = named.unwrap_or_else(|| panic!("{expected:?}: {:?}", decision.changes));
+        let of = |field: &String| field.split(['.', ':']).next().unwrap().to_owned();
+        let named: BTreeSet<String> = named.iter().map(of).collect();
+        assert_eq!(named, expected.iter().map(|&member| member.to_owned()).collect(), "{:?}", decision.changes);
         let (after, again, _) = request(&decision);
         assert_ne!(before, *after, "{expected:?}");
         for member in expected {
-            assert_ne!(covers["only"].binding[member], again["only"].binding[member], "{member}");
+            assert_ne!(value(&covers["only"])[member], value(&again["only"])[member], "{member}");
             members.remove(member);
         }
     }

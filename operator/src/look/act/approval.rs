@@ -1,6 +1,6 @@
 //! Puts what will run before people: with what earlier steps returned, and how it differs from what was approved last.
 
-use countersign_core::approval::{Missing, differences, readable};
+use countersign_core::approval::{Missing, readable};
 use countersign_core::digest;
 use countersign_core::plan::CompiledStep;
 use countersign_core::record::{Covered, TaskRecord};
@@ -74,10 +74,11 @@ async fn brief(
     let covered = record.approvals.get(approval).and_then(|approval| approval.covers.get(step));
     if let (Some(covered), Some(last)) = (covered, context.store.last_approved(&record.uid, step).await?) {
         let Covered { attempt: _, digest: _, binding, rules: _ } = covered;
-        subject.since_last_approved = Some(SinceLastApproved {
+        let both = last.binding.zip(binding.as_ref());
+        subject.since_last_approved = both.map(|(before, now)| SinceLastApproved {
             approval: last.approval,
             at: Time(last.at),
-            differences: differences(&last.binding, binding),
+            differences: before.differences_between_runs(now),
         });
     }
     Ok(())

@@ -136,7 +136,7 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
         Change::SupersedeApproval { name, changed, at: _ } => {
             let done = sqlx::query!(
                 "update approvals set state = 'Superseded', changed = $3
-                 where task_uid = $1 and name = $2 and state in ('Requested', 'Approved', 'Consumed')",
+                 where task_uid = $1 and name = $2 and state in ('Requested', 'Approved')",
                 uid,
                 name,
                 json(changed)?
@@ -155,22 +155,19 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
         // What it reserves is the ledger's.
         Change::Intend { step, number, key, digest, input_digest, approval, launch, rules: _, budget: _, at } => {
             if let Some(approval) = approval {
-                // Once for each step that it is for, and for exactly what was signed for.
-                let used = sqlx::query!(
-                    "update approvals a set state = case
-                       when (select count(*) from attempts t where t.task_uid = $1 and t.approval = $2) + 1
-                            >= (select count(*) from jsonb_object_keys(a.covers))
-                       then 'Consumed' else a.state end
+                // For exactly what was signed for, and not where the step began under it before.
+                let signed = sqlx::query!(
+                    "update approvals a set state = a.state
                      where a.task_uid = $1 and a.name = $2 and a.state = 'Approved'
                        and a.covers -> $3::text ->> 'digest' = $4
-                       and not exists (select from attempts t
-                                       where t.task_uid = $1 and t.approval = $2 and t.step = $3::text)",
+                       and not exists (select from attempts t where t.task_uid = $1 and t.approval = $2
+                                       and t.step = $3::text and t.pod_uid is not null)",
                     uid,
                     approval,
                     step,
                     digest.to_string()
                 );
-                one(used.execute(&mut *connection).await?, change)?;
+                one(signed.execute(&mut *connection).await?, change)?;
             }
             let opened = sqlx::query!(
                 "update steps set not_before = null, deferred_until = null, deferral = null
@@ -209,16 +206,31 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             one(done.execute(connection).await?, change)
         }
         Change::Admit { step, number, pod_uid, at } => {
-            let done = sqlx::query!(
+            let admitted = sqlx::query_scalar!(
                 "update attempts set pod_uid = $4, admitted_at = to_timestamp($5::bigint / 1000000.0)
-                 where task_uid = $1 and step = $2 and number = $3 and pod_uid is null and outcome is null",
+                 where task_uid = $1 and step = $2 and number = $3 and pod_uid is null and outcome is null
+                 returning approval",
                 uid,
                 step,
                 small(*number)?,
                 pod_uid,
                 micros(*at)
             );
-            one(done.execute(connection).await?, change)
+            let approval = admitted.fetch_optional(&mut *connection).await?;
+            let approval = approval.ok_or_else(|| untouched(change, 0))?;
+            let Some(approval) = approval else { return Ok(()) };
+            // It began, and that uses the Approval: once for each step that it is for.
+            let used = sqlx::query!(
+                "update approvals a set state = case
+                   when (select count(*) from attempts t
+                         where t.task_uid = $1 and t.approval = $2 and t.pod_uid is not null)
+                        >= (select count(*) from jsonb_object_keys(a.covers))
+                   then 'Consumed' else a.state end
+                 where a.task_uid = $1 and a.name = $2 and a.state = 'Approved'",
+                uid,
+                approval
+            );
+            one(used.execute(connection).await?, change)
         }
         // The log's entry holds the evidence.
         Change::FinishAttempt { step, number, outcome, message, output, retry_at, evidence: _, workspace, at } => {
@@ -321,8 +333,12 @@ async fn keep(connection: &mut PgConnection, output: &Output) -> Result<(), Comm
 fn one(result: PgQueryResult, change: &Change) -> Result<(), CommitError> {
     match result.rows_affected() {
         1 => Ok(()),
-        rows => Err(CommitError::Refused(format!("{} touched {rows} rows instead of one", change.kind()))),
+        rows => Err(untouched(change, rows)),
     }
+}
+
+fn untouched(change: &Change, rows: u64) -> CommitError {
+    CommitError::Refused(format!("{} touched {rows} rows instead of one", change.kind()))
 }
 
 fn small(number: u32) -> Result<i32, StoreError> {

@@ -61,10 +61,19 @@ impl Store {
         )
         .execute(&mut *transaction)
         .await?;
-        sqlx::query!("update attempts set launch = 'null' where task_uid = $1", uid).execute(&mut *transaction).await?;
+        // What voided an attempt or an Approval is named with the values that differ; only the names stay.
+        sqlx::query!(
+            "update attempts set launch = 'null', message = case outcome when 'Voided' then null else message end
+             where task_uid = $1",
+            uid
+        )
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query!(
             "update approvals set covers = (
-                 select jsonb_object_agg(c.key, c.value || '{\"binding\": null, \"rules\": []}') from jsonb_each(covers) c)
+                 select jsonb_object_agg(c.key, c.value || '{\"binding\": null, \"rules\": []}') from jsonb_each(covers) c),
+                 changed = case when changed is not null then coalesce(
+                     (select jsonb_agg(split_part(c, ':', 1)) from jsonb_array_elements_text(changed) c), '[]') end
              where task_uid = $1",
             uid
         )

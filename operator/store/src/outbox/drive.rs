@@ -45,6 +45,8 @@ pub enum Work {
 /// The most that may be signed for of an asset, in the smallest unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
+    /// How many places a whole unit has.
+    pub decimals: u8,
     /// In one payment.
     pub payment: U256,
     /// In any 24 hours.
@@ -396,7 +398,7 @@ async fn over_limit(
     limit: Option<Limit>,
     now: Timestamp,
 ) -> Result<Option<String>, StoreError> {
-    let Some(Limit { payment: each, daily }) = limit else {
+    let Some(Limit { decimals: _, payment: each, daily }) = limit else {
         return Ok(Some(format!("the signer has no limits for {}; set limits for this asset", payment.asset)));
     };
     let wanted = payment.amount.0;

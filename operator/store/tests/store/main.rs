@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod alerts;
+mod brokers;
 mod cosignatures;
 mod database;
 mod edges;

@@ -26,6 +26,7 @@ fn payment(step: &str, amount: u64) -> Payment {
     Payment {
         id: PaymentId::of(story::UID, step, ""),
         network: "main".into(),
+        on: None,
         mode: PaymentMode::Live,
         asset: "ETH".into(),
         token: None,
@@ -103,7 +104,7 @@ impl Bed {
 }
 
 fn limit(payment: u64, daily: u64) -> Limit {
-    Limit { payment: U256::from(payment), daily: U256::from(daily) }
+    Limit { decimals: 18, payment: U256::from(payment), daily: U256::from(daily) }
 }
 
 fn signed(nonce: u64, hash: &str) -> Submission {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use countersign_core::binding::Binding;
 use countersign_core::budget::{BudgetDecision, Scope, SeenLine, Window};
 use countersign_core::digest::Digest;
 use countersign_core::money::Money;
@@ -102,10 +103,35 @@ fn request(clock: &mut Clock, name: &str, step: &str) -> Change {
     request_all(clock, name, &[step])
 }
 
+fn binding() -> Binding {
+    let binding = json!({
+        "version": 2,
+        "task": {"uid": UID, "namespace": "ns", "name": "task", "type": null, "goal": null, "priority": "Normal",
+            "parameters": digest("parameters")},
+        "requester": {"user": "dave", "groups": ["agents"]},
+        "agent": null,
+        "taint": [],
+        "step": {"name": "one", "skill": "k"},
+        "run": 1,
+        "input": {"b": 1, "a": 2},
+        "workspace": [],
+        "skill": {"name": "k", "spec": {"effect": "Read", "builtin": {"name": "generic_action"}}},
+        "image": "i@sha256:0",
+        "profile": {"runner": "r@sha256:0", "runtimeClass": null},
+        "timeoutSeconds": 60,
+        "secrets": {},
+        "payment": null,
+        "risk": "High",
+        "ask": {"required": 1, "groups": [], "serviceAccounts": [], "excluded": [], "scope": "Step", "expiresAfter": "24h0m0s"},
+        "rules": [{"policy": "ops/p", "rule": {"name": "r", "match": "true", "effect": "RequireApproval"}, "egress": null}],
+    });
+    serde_json::from_value(binding).unwrap()
+}
+
 fn request_all(clock: &mut Clock, name: &str, steps: &[&str]) -> Change {
     let at = clock.tick();
     let covered = |step: &&str| {
-        let binding = json!({"input": {"b": 1, "a": 2}});
+        let binding = Some(Box::new(binding()));
         ((*step).to_owned(), Covered { attempt: 1, digest: digest("what"), binding, rules: vec![rule()] })
     };
     Change::RequestApproval {
@@ -313,6 +339,7 @@ fn signed_as_a_whole() -> Story {
         adopt(c, &["one", "two", "three"]),
         vec![request_all(c, "a", &["one", "two", "three"]), sign(c, "a", "bob", true)],
         vec![decide(c, "a", true), intend(c, "one", 1, Some("a"))],
+        vec![admit(c, "one", 1)],
         vec![intend(c, "two", 1, Some("a"))],
         vec![end_step(c, "three", StepOutcome::Skipped), Change::WithdrawApproval { name: "a".into(), at: c.tick() }],
     ];
@@ -348,7 +375,10 @@ fn superseded() -> Story {
         vec![request(c, "a", "one")],
         vec![supersede(c, "a"), request(c, "b", "one")],
         vec![sign(c, "b", "bob", true), decide(c, "b", true), intend(c, "one", 1, Some("b"))],
-        vec![supersede(c, "b"), end_attempt(c, "one", 1, AttemptOutcome::Voided, false)],
+        // It never began, so it is launched again under the same signature.
+        vec![end_attempt(c, "one", 1, AttemptOutcome::NotStarted, true)],
+        vec![intend(c, "one", 2, Some("b"))],
+        vec![supersede(c, "b"), end_attempt(c, "one", 2, AttemptOutcome::Voided, false)],
         vec![request(c, "c", "one")],
     ];
     Story { name: "superseded", batches }

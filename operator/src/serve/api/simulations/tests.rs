@@ -124,7 +124,7 @@ impl Bench {
         let noted = Arc::clone(&writes);
         let client = Client::new(tower::service_fn(move |request| api_server(Arc::clone(&noted), request)), "default");
         let metrics = Metrics::new().unwrap();
-        let caches = Caches::start(&client, "ops", &[], &Arc::new(Trigger::default()));
+        let caches = Caches::start(&client, "ops", &Arc::new(Trigger::default()));
         caches.wait_until_synced().await;
         let context = Context {
             client: client.clone(),
