@@ -6,11 +6,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../cluster/lib.sh"
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 context=$STATE/context/attacker
-if [[ ! -x /bin/busybox ]]; then
-  say "installing busybox (about 5 s, once)"
-  apt-get update -qq
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends busybox-static >/dev/null
-fi
+[[ -x /bin/busybox ]] || die "busybox is missing; install Debian's busybox-static"
 rm -rf "$context"
 mkdir -p "$context/bin" "$context/etc"
 cp /bin/busybox "$context/bin/"

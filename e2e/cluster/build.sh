@@ -9,7 +9,7 @@ KUBERNETES_VERSION=v1.36.3
 
 packages() {
   local missing=() package
-  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck git lighttpd curl python3 exim4-daemon-light; do
+  for package in libseccomp-dev buildah nftables conntrack iproute2 iptables postgresql jq openssl gcc pkg-config shellcheck git lighttpd curl busybox-static python3 exim4-daemon-light; do
     dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
   done
   if ((${#missing[@]})); then

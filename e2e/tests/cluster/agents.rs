@@ -83,7 +83,7 @@ fn only_the_platform_team_says_whose_tasks_are_an_agents() {
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         agent("a", &spec)
     };
-    let bound = json!({"subjects": [{"kind": "User", "name": "robot"}], "owners": [{"kind": "User", "name": "olga"}]});
+    let bound = json!({"subjects": [{"kind": "User", "name": "drone"}], "owners": [{"kind": "User", "name": "olga"}]});
     let words = "the verb bind on agents";
     refused(admin.kubectl_with(&file, &with(bound.clone())), words);
     admin.kubectl_with(&file, &with(json!({}))).unwrap();

@@ -442,7 +442,7 @@ fn a_right_to_patch_is_no_right_to_sign() {
 #[test]
 fn a_megabyte_of_reason_is_refused_with_its_bound() {
     let scene = Scene::new("attack-reason");
-    let patch = json!({"approved": true, "reason": "a".repeat(1 << 20)});
+    let patch = json!({"approved": true, "reason": "a".repeat(1_000_000)});
     refused(scene.bob.patch(&scene.ns, &scene.approval, &patch), "at most 1024");
     scene.assert_untouched();
 }
@@ -506,7 +506,7 @@ fn a_namespaces_rule_cannot_bring_back_what_the_cluster_downgraded() {
     let ns = Namespace::new("attack-layers");
     jq_skill("e2e-layers-full", "{ran: \"full\"}", r#""downgradeTo": "e2e-layers-small""#);
     jq_skill("e2e-layers-small", "{ran: \"small\"}", r#""idempotent": true"#);
-    let rule = |effect: &str| json!([{"name": "full", "match": format!("namespace == '{}' && skill.name == 'e2e-layers-full'", ns.name), "effect": effect}]);
+    let rule = |effect: &str| json!([{"name": "full", "match": format!("task.namespace == '{}' && skill.name == 'e2e-layers-full'", ns.name), "effect": effect}]);
     let policy = |namespace: &str, effect: &str| {
         let policy = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Policy",
             "metadata": {"name": "e2e-layers", "namespace": namespace}, "spec": {"rules": rule(effect)}});

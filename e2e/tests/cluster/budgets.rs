@@ -213,6 +213,7 @@ fn budgets_cannot_be_got_around() {
     ns.kubectl(&["apply", "-f", &sample("agents.yaml")]);
     let mallory = User::new("mallory", &[]);
     ns.grant("countersign-operator", "mallory");
+    ns.grant("countersign-agent-user", "mallory");
     let apply = |manifest: &str| mallory.kubectl_with(&["-n", &ns.name, "apply", "-f", "-"], manifest);
     // Tasks are mallory's to make, Agents, Policies and Skills are not, nor what is said of them.
     let raise = r#"{"spec":{"budget":{"daily":"1000"}}}"#;

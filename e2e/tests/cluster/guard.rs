@@ -273,7 +273,7 @@ fn the_webhook_answers_only_at_the_path_that_its_configurations_tell() {
     let status = |path: &str| {
         let url = format!("{}{path}", forward.url);
         let arguments = ["-sk", "-o", "/dev/null", "-w", "%{http_code}", "-X", "POST", "-d", "{}", &url];
-        text(&Command::new("curl").args(arguments).output().unwrap())
+        text(&Command::new("curl").args(arguments).output().unwrap().stdout)
     };
     for (configuration, root) in [(WEBHOOK, "/mutate/"), (VALIDATING, "/validate/")] {
         let path = told(configuration);

@@ -156,11 +156,13 @@ fn cases() -> Vec<Case> {
         ("priority", json!("Low"), json!("High")),
         ("agentRef", json!({"name": "a"}), json!({"name": "b"})),
         ("budget", json!("1"), json!("2")),
+        ("runId", json!("a"), json!("b")),
     ] {
         let rule: &'static str = match field {
             "goal" => "spec.goal is immutable; create a new Task",
             "priority" => "spec.priority is immutable; create a new Task",
             "budget" => "spec.budget is immutable; create a new Task",
+            "runId" => "spec.runId is immutable; create a new Task",
             _ => "spec.agentRef is immutable; create a new Task",
         };
         let with = |value| task(json!({"type": "e2e_case", "suspend": true, field: value}));
@@ -265,6 +267,22 @@ fn cases() -> Vec<Case> {
             object("Plan", "case", json!({"requester": {"user": "b"}, "steps": [step("a")]})),
         ),
     ];
+    let agent = |subject: Value| object("Agent", "case", json!({"allowedSkills": [], "subjects": [subject]}));
+    let excluding = |subject: Value| approval(json!({"required": {"count": 1, "excluded": [subject]}}));
+    let account = json!({"kind": "ServiceAccount", "name": "a", "namespace": "n"});
+    let of_the_api_server = json!({"kind": "Group", "name": "system:masters"});
+    for with in [&agent as &dyn Fn(Value) -> Value, &excluding] {
+        cases.push(create(
+            "a ServiceAccount has a namespace, a User and a Group have none",
+            with(account.clone()),
+            with(json!({"kind": "User", "name": "a", "namespace": "n"})),
+        ));
+        cases.push(create(
+            "groups of the API server hold whoever comes to be in them; name users, service accounts or a group of your own",
+            with(json!({"kind": "Group", "name": "auditors"})),
+            with(of_the_api_server.clone()),
+        ));
+    }
     cases.extend(immutable);
     cases.extend(egress_cases());
     cases.extend(budget_cases());

@@ -145,7 +145,7 @@ fn a_failed_step_ends_the_task_and_is_tried_again_only_where_that_is_safe() {
         ns.apply(&format!(
             r#"{{"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {{"name": "{name}"}},
             "spec": {{"plan": {{"steps": [
-              {{"name": "first", "skill": "{skill}", "retry": {{"limit": 1, "backoff": "100ms"}}}},
+              {{"name": "first", "skill": "{skill}", "retry": {{"limit": 1, "backoff": "1s"}}}},
               {{"name": "second", "skill": "check-balance", "needs": ["first"], "input": {{"address": "a", "transactions": []}}}}]}}}}}}"#
         ));
     };

@@ -138,10 +138,10 @@ fn contract(ports: &[(&str, u16)]) -> Value {
 async fn world_with_exim(certificate_of: &str) -> (World, Exim) {
     let world = World::new(json!({"effect": "External"})).await;
     world.names.set(NAME, &[&["127.0.0.1"]]);
-    world.secret("mail", "password", &format!("{PASSWORD}\n")).await;
     let exim = Exim::start(&world, certificate_of).await;
     let ports = [("Smtps", exim.smtps), ("Smtp", exim.starttls), ("Smtp", exim.plain)];
     world.admit(ATTEMPT, contract(&ports));
+    world.secret("mail", "password", &format!("{PASSWORD}\n")).await;
     (world, exim)
 }
 
