@@ -115,15 +115,24 @@ impl fmt::Display for Amount {
     }
 }
 
-/// As people read it: `1.5 ETH to 0x… on NETWORK`.
+/// As people read it: `7 USDC (token 0x…, 6 decimals) to 0x… on NETWORK (chain 1, router 0x…, out of 0x…)`, with every
+/// address in its checksummed form (EIP-55).
 impl fmt::Display for Payment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Payment { id: _, network, on: _, mode, asset, token: _, decimals, to, amount, price: _ } = self;
-        let mock = match mode {
-            PaymentMode::Live => "",
-            PaymentMode::Mock => " (mock: nothing moves)",
-        };
-        write!(f, "{} {asset} to {} on {network}{mock}", units(*amount, *decimals), to.to_checksum(None))
+        let Payment { id: _, network, on, mode, asset, token, decimals, to, amount, price: _ } = self;
+        let checked = |address: &Address| address.to_checksum(None);
+        write!(f, "{} {asset}", units(*amount, *decimals))?;
+        if let Some(token) = token {
+            write!(f, " (token {}, {decimals} decimals)", checked(token))?;
+        }
+        write!(f, " to {} on {network}", checked(to))?;
+        if let Some(PaymentNetwork { chain_id, router, account }) = on {
+            write!(f, " (chain {chain_id}, router {}, out of {})", checked(router), checked(account))?;
+        }
+        match mode {
+            PaymentMode::Live => Ok(()),
+            PaymentMode::Mock => f.write_str(" (mock: nothing moves)"),
+        }
     }
 }
 

@@ -10,10 +10,10 @@ use crate::escape::{excerpt, shown};
 
 /// How many differences are listed.
 const DIFFERENCES: usize = 32;
-/// How many characters of a value are shown.
-const VALUE_CHARS: usize = 256;
-/// How many of them in a line of its own.
+/// How many characters of a value are shown in a line of its own.
 const LINE_CHARS: usize = 64;
+/// How many of a member's path.
+const FIELD_CHARS: usize = 250;
 /// The members that another run has others of, or may have: they say nothing about what is done.
 const OF_ONE_RUN: [&str; 5] = ["version", "task", "run", "workspace", "rules"];
 
@@ -51,10 +51,9 @@ fn compare(field: &str, before: Option<&Value>, now: Option<&Value>, found: &mut
         }
         return;
     }
-    let text = |value: Option<&Value>| {
-        value.filter(|value| !value.is_null()).map(|value| excerpt(&value.to_string(), VALUE_CHARS))
-    };
-    found.push(Difference { field: excerpt(field, 250), before: text(before), now: text(now) });
+    // Whole and as it is: whoever shows it escapes it, and cuts it then.
+    let text = |value: Option<&Value>| value.filter(|value| !value.is_null()).map(Value::to_string);
+    found.push(Difference { field: field.to_owned(), before: text(before), now: text(now) });
 }
 
 /// A difference in one line: `ask.required: 1 -> 2`.
@@ -63,12 +62,13 @@ pub struct Changed<'a>(pub &'a Difference);
 impl fmt::Display for Changed<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Difference { field, before, now } = self.0;
-        let text = |value: &Option<String>| value.as_deref().map_or("none".into(), |text| excerpt(text, LINE_CHARS));
-        write!(f, "{field}: {} -> {}", text(before), text(now))
+        let line = |text: &str| excerpt(&shown(text), LINE_CHARS);
+        let text = |value: &Option<String>| value.as_deref().map_or("none".into(), line);
+        write!(f, "{}: {} -> {}", excerpt(&shown(field), FIELD_CHARS), text(before), text(now))
     }
 }
 
 /// Each difference in one line.
 pub fn difference_texts(differences: &[Difference]) -> Vec<String> {
-    differences.iter().map(|difference| shown(&Changed(difference).to_string())).collect()
+    differences.iter().map(|difference| Changed(difference).to_string()).collect()
 }

@@ -26,10 +26,12 @@ fn another_run_has_another_payment_and_that_is_no_difference() {
 }
 
 #[test]
-fn what_is_long_is_cut_and_what_is_much_is_bounded() {
+fn a_line_is_cut_and_hides_nothing_and_what_is_much_is_bounded() {
     let many = |n: u32| json!({"input": (0..100).map(|i| (format!("k{i}"), json!(i + n))).collect::<Map<_, _>>()});
     assert_eq!(all(&many(0), &many(1)).len(), 32);
-    let long = all(&json!({"input": "a".repeat(1000)}), &json!({"input": "é".repeat(1000)}));
-    assert_eq!(long[0].now.as_ref().unwrap().chars().count(), 256);
+    let long = all(&json!({"input": "a".repeat(1000)}), &json!({"input": "b".repeat(1000)}));
+    assert_eq!(long[0].now.as_ref().unwrap().chars().count(), 1002, "whole, for whoever shows it");
     assert_eq!(lines(&long)[0].chars().count(), "input: ".len() + 64 + " -> ".len() + 64);
+    let hidden = all(&json!({"input": {"a\u{202e}": "b"}}), &json!({"input": {"a\u{202e}": "c\u{e0041}"}}));
+    assert_eq!(lines(&hidden), [r#"input.a\u{202e}: "b" -> "c\u{e0041}""#]);
 }

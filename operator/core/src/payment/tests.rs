@@ -58,10 +58,25 @@ fn a_payment_is_what_the_input_says_exactly() {
         assert_eq!(payment.amount.to_string(), raw, "{input}");
         assert_eq!(payment.token.is_some(), token, "{input}");
         assert_eq!(payment.price.micros(), price, "{input}");
+        let of_token = payment.token.map(|token| format!(" (token {}, 6 decimals)", token.to_checksum(None)));
+        let shown = shown.to_owned() + of_token.as_deref().unwrap_or_default();
         assert_eq!(payment.to_string(), format!("{shown} to {TO} on main"));
         // As it is recorded and read again.
         assert_eq!(serde_json::from_value::<Payment>(json!(payment)).unwrap(), payment);
     }
+}
+
+#[test]
+fn whoever_signs_reads_where_it_is_paid_through_what_and_out_of_which_account() {
+    let lower = TO.to_lowercase();
+    let on = PaymentNetwork { chain_id: 8453, router: TOKEN.parse().unwrap(), account: lower.parse().unwrap() };
+    let paid = pay(json!({"to": lower, "amount": "7", "asset": "USDC"})).unwrap();
+    let token: Address = TOKEN.parse().unwrap();
+    let token = token.to_checksum(None);
+    assert_eq!(
+        Payment { on: Some(on), ..paid }.to_string(),
+        format!("7 USDC (token {token}, 6 decimals) to {TO} on main (chain 8453, router {token}, out of {TO})")
+    );
 }
 
 #[test]
