@@ -153,10 +153,8 @@ impl Place {
         if bed.observed.record.is_none() {
             let Some(task) = &bed.observed.task else { return };
             let key = RunKey::of("place", task);
-            let counts = |(_, (other, end)): &(&String, &(RunKey, Option<(Finished, bool)>))| {
-                *other == key && end.as_ref().is_none_or(|(_, ran)| *ran)
-            };
-            let found = self.ledger.iter().find(counts);
+            let found =
+                self.ledger.iter().find(|(_, (other, end))| *other == key && end.as_ref().is_none_or(|(_, ran)| *ran));
             bed.observed.prior = found.map(|(uid, (_, end))| PriorRun {
                 uid: uid.clone(),
                 finished: end.as_ref().map(|(end, _)| end.clone()),

@@ -51,7 +51,7 @@ fn samples(kind: &str) -> Vec<Value> {
     match kind {
         "Task" => vec![
             json!({"type": "t", "goal": "g", "parameters": {"x": "text", "y": ["text"]}, "agentRef": {"name": "a", "namespace": "n"},
-                "priority": "Low", "budget": "1", "requester": requester, "deadline": "2026-01-01T00:00:00Z"}),
+                "priority": "Low", "budget": "1", "runId": "again", "requester": requester, "deadline": "2026-01-01T00:00:00Z"}),
             json!({"planRef": {"name": "p"}}),
             json!({"plan": {"steps": steps}}),
         ],

@@ -22,6 +22,8 @@ async fn tell(store: &Store, story: &Story, name: &str, seconds: i64, batches: u
                     json["namespace"] = if name.starts_with('b') { "beta".into() } else { "alpha".into() };
                     json["at"] = at(seconds).to_string().into();
                     json["spec"] = serde_json::json!({"type": name, "agentRef": {"name": "robot"}});
+                    // Each is a request of its own.
+                    json.as_object_mut().unwrap().remove("run");
                 }
                 // Keys are unique for ever.
                 if let Some(key) = json.get("key").cloned() {
