@@ -179,17 +179,17 @@ macro_rules! not_compared {
 
 not_compared!(
     broken_what_is_asked_is_not_compared_at_intent,
-    Comparison::AtIntent,
+    Comparison::Intent,
     "was intended although something else is asked for"
 );
 not_compared!(
     broken_what_is_asked_is_not_compared_at_dispatch,
-    Comparison::AtDispatch,
+    Comparison::Dispatch,
     "its Job was made although something else is asked for"
 );
 not_compared!(
     broken_what_is_asked_is_not_compared_at_admission,
-    Comparison::AtAdmission,
+    Comparison::Admission,
     "was let in although something else is asked for"
 );
 broken!(broken_the_guard_is_not_asked, STEP, "ran while the guard was broken", {

@@ -24,9 +24,9 @@ use crate::world::{
 /// Which of the comparisons a look comes to, of what was decided with what would be decided now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Comparison {
-    AtIntent,
-    AtDispatch,
-    AtAdmission,
+    Intent,
+    Dispatch,
+    Admission,
 }
 
 /// An entry that can come to stand in the Approval, and what the seal says of it.
@@ -214,9 +214,9 @@ impl<'a> Explorer<'a> {
         let covered = approval.and_then(|name| record.approvals[name].covers.get(EDITED));
         let ask = covered.and_then(|covered| covered.binding.as_ref()?.ask.as_ref());
         match ask.map(|ask| ask.required.count) {
-            None => Asks::OfNobody,
-            Some(3) => Asks::OfThree,
-            Some(_) => Asks::OfTwo,
+            None => Asks::Nobody,
+            Some(3) => Asks::Three,
+            Some(_) => Asks::Two,
         }
     }
 
@@ -224,11 +224,11 @@ impl<'a> Explorer<'a> {
     fn compared(state: &State, record: &TaskRecord) -> Option<(Comparison, Asks)> {
         if let Some(attempt) = record.steps.get(EDITED)?.live_attempt() {
             let comparison =
-                if state.jobs.contains(&attempt.key) { Comparison::AtAdmission } else { Comparison::AtDispatch };
+                if state.jobs.contains(&attempt.key) { Comparison::Admission } else { Comparison::Dispatch };
             return Some((comparison, Self::asked_for(record, attempt.approval.as_deref())));
         }
         let open = record.approvals.values().find(|approval| approval.awaits(EDITED))?;
-        Some((Comparison::AtIntent, Self::asked_for(record, Some(&open.name))))
+        Some((Comparison::Intent, Self::asked_for(record, Some(&open.name))))
     }
 
     /// Nothing is done of the step that is edited while something else is asked for than when it was decided.
@@ -441,7 +441,7 @@ impl<'a> Explorer<'a> {
             return Err("ran although the Task was cancelled");
         }
         // What asks for nobody runs by itself.
-        let by_itself = |(step, _): &&(String, bool)| step == EDITED && before.asks(self.world) == Asks::OfNobody;
+        let by_itself = |(step, _): &&(String, bool)| step == EDITED && before.asks(self.world) == Asks::Nobody;
         if ran.iter().all(|ran| by_itself(&ran)) {
             return Ok(());
         }

@@ -47,9 +47,9 @@ pub struct World {
 /// What the rules ask for of the step that is edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Asks {
-    OfTwo,
-    OfThree,
-    OfNobody,
+    Two,
+    Three,
+    Nobody,
 }
 
 /// Who signs, in whosever name.
@@ -69,8 +69,8 @@ pub const STEP: World =
 pub const PLAN: World = World { scope: ApprovalScope::Plan, forgeries: 0, ..STEP };
 
 /// What is asked for changes, with the Job and the pod a while apart from what was intended.
-pub const ASKED: World = World { edits: 0, forgeries: 0, asks: &[Asks::OfNobody, Asks::OfThree, Asks::OfTwo], ..STEP };
-pub const ASKED_OF_A_PLAN: World = World { scope: ApprovalScope::Plan, asks: &[Asks::OfThree, Asks::OfTwo], ..ASKED };
+pub const ASKED: World = World { edits: 0, forgeries: 0, asks: &[Asks::Nobody, Asks::Three, Asks::Two], ..STEP };
+pub const ASKED_OF_A_PLAN: World = World { scope: ApprovalScope::Plan, asks: &[Asks::Three, Asks::Two], ..ASKED };
 
 pub fn instant(late: bool) -> Timestamp {
     if late { "2026-01-03T00:00:00Z" } else { "2026-01-01T00:00:00Z" }.parse().unwrap()
@@ -107,7 +107,7 @@ impl State {
     /// What the rules ask for now.
     pub fn asks(&self, world: World) -> Asks {
         let came = self.asked.checked_sub(1).and_then(|last| world.asks.get(last));
-        came.copied().unwrap_or(Asks::OfTwo)
+        came.copied().unwrap_or(Asks::Two)
     }
 
     /// What tells states apart. The order of signatures does not: `signatures.rs` shows that it means nothing.
@@ -189,9 +189,9 @@ impl Judge for Table<'_> {
             payment: None,
         };
         let count = match self.asks {
-            Asks::OfNobody if edited => None,
-            Asks::OfThree if edited => Some(3),
-            Asks::OfTwo | Asks::OfThree | Asks::OfNobody => Some(2),
+            Asks::Nobody if edited => None,
+            Asks::Three if edited => Some(3),
+            Asks::Two | Asks::Three | Asks::Nobody => Some(2),
         };
         let required = |count| Required {
             count,

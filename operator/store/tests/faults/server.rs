@@ -155,7 +155,7 @@ impl Drop for Server {
 pub async fn empty(store: &Store) {
     let statement = "set session_replication_role = replica;
         truncate tasks, plans, steps, approvals, signatures, attempts, outputs, log_entries, log_payloads, log_pending,
-            log_leaves, log_tiles, log_checkpoints, log_keys, configurations, budgets restart identity cascade;
+            log_leaves, log_tiles, log_checkpoints, log_keys, configurations, budgets, runs restart identity cascade;
         set session_replication_role = origin";
     sqlx::raw_sql(statement).execute(store.pool()).await.unwrap();
 }
