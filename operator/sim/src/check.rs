@@ -38,7 +38,8 @@ pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
         let idempotent = skills.clone().all(|(_, skill)| skill.idempotent)
             || skills.any(|(name, spec)| Some(name.as_str()) == skill && spec.idempotent);
         hold(idempotent || launched <= 1, || format!("{name} is not idempotent and was launched {launched} times"))?;
-        for attempt in &step.attempts {
+        // A signature is used up when the step begins: what never began is launched again under the same one.
+        for attempt in step.attempts.iter().filter(|attempt| attempt.launched()) {
             let Some(approval) = &attempt.approval else { continue };
             hold(used.insert((approval, name)), || format!("approval {approval} was used twice for {name}"))?;
         }
