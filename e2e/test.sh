@@ -30,7 +30,7 @@ part() {
 }
 took() { printf '%6d s  %s\n' "$2" "$1" >>"$LOGS/table"; }
 
-# beside NAME COMMAND...: starts a program that goes on while others do, half an hour at most; `together` waits for it.
+# beside NAME COMMAND...: starts a program that goes on while others do, fifty minutes at most; `together` waits for it.
 BESIDE=
 beside() {
   local name=$1
@@ -38,12 +38,12 @@ beside() {
   printf '\n== %s: begun, beside what follows\n' "$name"
   BESIDE_NAME=$name BESIDE_START=$SECONDS
   # It ends what it has started, should it be ended itself.
-  timeout 1800 nice -n 10 "$@" >"$LOGS/beside" 2>&1 &
+  timeout 3000 nice -n 10 "$@" >"$LOGS/beside" 2>&1 &
   BESIDE=$!
 }
 together() {
   local code=0
-  wait_for 1800 "$BESIDE_NAME" ended "$BESIDE"
+  wait_for 3000 "$BESIDE_NAME" ended "$BESIDE"
   wait "$BESIDE" || code=$?
   BESIDE=
   printf '\n== %s, begun beside the others\n' "$BESIDE_NAME"
