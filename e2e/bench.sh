@@ -106,7 +106,7 @@ all_held() { [[ $(sql "select count(*) from tasks where namespace = '$NS' and na
 wait_for 600 "the suspended Tasks" all_held
 # The kubelet's figures are up to 20 s old.
 before=$(operator_memory time)
-fresh() { [[ $(operator_memory time) != "$before" ]]; }
+fresh() { local time && time=$(operator_memory time) && [[ $time != "$before" ]]; }
 wait_for 60 "a fresh figure of memory" fresh
 memory=$(($(operator_memory workingSetBytes) / 1048576))
 

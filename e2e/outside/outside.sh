@@ -94,7 +94,7 @@ router() {
   deployer=$(rpc eth_accounts | jq -r '.[0]')
   rpc eth_sendTransaction "[{\"from\": \"$deployer\", \"to\": \"$(payer)\", \"value\": \"0x56bc75e2d63100000\"}]" >/dev/null # 100 ETH
   hash=$(rpc eth_sendTransaction "[{\"from\": \"$deployer\", \"data\": \"0x$(sed 's/^0x//' "$CLUSTER_DIR/../../operator/chain/contracts/Router.bin" | tr -d '\n')\"}]")
-  mined() { [[ $(rpc eth_getTransactionReceipt "[\"$hash\"]") != null ]]; }
+  mined() { [[ $(rpc eth_getTransactionReceipt "[\"$hash\"]" | jq -r .blockNumber) == 0x* ]]; }
   wait_for 15 "the router's deployment" mined
   rpc eth_getTransactionReceipt "[\"$hash\"]" | jq -r '[.contractAddress, .blockNumber] | join(" ")' >"$OUTSIDE/router"
 }
@@ -143,11 +143,11 @@ secrets() {
   done
 }
 
+# A pipeline, so that it fails where the node does not answer even if whoever calls it is a condition, for which `set -e` is off.
 rpc() {
-  local answer
-  answer=$(curl -sS --fail --max-time 10 -H 'content-type: application/json' "http://$(ip):$CHAIN_PORT" \
-    -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":${2:-[]}}")
-  jq -r 'if .error then error(.error.message) else .result end' <<<"$answer"
+  curl -sS --fail --max-time 10 -H 'content-type: application/json' "http://$(ip):$CHAIN_PORT" \
+    -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":${2:-[]}}" \
+    | jq -r 'if .error then error(.error.message) else .result end'
 }
 
 witness_key() { sed -n 2p "$OUTSIDE/witness.key"; }
