@@ -42,7 +42,7 @@ start() {
   prepare
   if ! running; then
     setsid setpriv --reuid postgres --regid postgres --init-groups env -C / \
-      "$(program pg_ctl)" -D "$DATA" -w -t 60 -l "$DATA/log" start >/dev/null </dev/null
+      "$(program pg_ctl)" -D "$DATA" -w -t 180 -l "$DATA/log" start >/dev/null </dev/null
   fi
   wait_for 60 PostgreSQL as_postgres "$(program pg_isready)" -q -h "$DATA" -p "$POSTGRES_PORT"
   if [[ -z $(superuser -tAc "select 1 from pg_roles where rolname = 'countersign'") ]]; then
@@ -56,6 +56,7 @@ if [[ $(flavour) != local ]]; then exit 0; fi
 case ${1:-} in
   start) start ;;
   stop) if running; then as_postgres "$(program pg_ctl)" -D "$DATA" -m fast -w stop >/dev/null; fi ;;
+  checkpoint) superuser -qc checkpoint ;;
   kill) as_postgres "$(program pg_ctl)" -D "$DATA" -m immediate -w stop >/dev/null ;;
   url) url "$NODE_IP" countersign ;;
   operator-url) url "$NODE_IP" countersign_operator ;;
@@ -66,5 +67,5 @@ case ${1:-} in
     shift
     exec "$(program psql)" -X "$(url 127.0.0.1 countersign)" "$@"
     ;;
-  *) die "postgres.sh: start, stop, kill, url, operator-url, broker-url, signer-url, local-url or psql" ;;
+  *) die "postgres.sh: start, stop, checkpoint, kill, url, operator-url, broker-url, signer-url, local-url or psql" ;;
 esac

@@ -209,17 +209,16 @@ fn a_guard_that_was_altered_is_no_guard() {
     let _turn = my_turn();
     let scene = Scene::new("guard-altered");
     let sign_all = || [&scene.alice, &scene.bob].map(|user| user.sign(&scene.ns, &scene.approval).unwrap());
-    {
-        let _taken = Taken::replaced(POLICY, |policy| {
-            policy["spec"]["validations"].as_array_mut().unwrap().pop();
-        });
-        sign_all();
-        held(&scene, "ValidatingAdmissionPolicy countersign-approvals was altered");
-    }
-    {
-        let _taken = Taken::replaced(WEBHOOK, |webhook| webhook["webhooks"][0]["failurePolicy"] = json!("Ignore"));
-        held(&scene, "failurePolicy was altered");
-    }
+    let policy = Taken::replaced(POLICY, |policy| {
+        policy["spec"]["validations"].as_array_mut().unwrap().pop();
+    });
+    sign_all();
+    held(&scene, "ValidatingAdmissionPolicy countersign-approvals was altered");
+    // The one before the other is whole again, as nothing is held between the two.
+    let webhook = Taken::replaced(WEBHOOK, |webhook| webhook["webhooks"][0]["failurePolicy"] = json!("Ignore"));
+    drop(policy);
+    held(&scene, "failurePolicy was altered");
+    drop(webhook);
     let task = scene.task();
     scene.ns.wait_for(&task, "Completed");
 }
