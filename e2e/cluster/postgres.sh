@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # PostgreSQL for the local cluster: Debian's, on the node, with data of its own.
-#   start | stop | kill | url | operator-url | broker-url | signer-url | local-url | psql [ARGS]
+#   start | stop | checkpoint | kill | url | operator-url | broker-url | signer-url | local-url | psql [ARGS]
 # `kill` ends it as a crash would (immediate shutdown). On kind or an existing cluster the chart brings
 # its own PostgreSQL, and the URLs print nothing. `url` is the
 # owner's, `operator-url`, `broker-url` and `signer-url` are those of roles which `countersign migrate` makes and which cannot change the log.
