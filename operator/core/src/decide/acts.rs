@@ -20,8 +20,9 @@ pub(super) fn acts(view: &View<'_>, record: &TaskRecord, blocked: &BlockedReason
     let mut acts = Vec::new();
     if let Some(task) = &view.observed.task {
         acts.extend(plan(view, record, task));
-        acts.extend(record.approvals.values().filter_map(|approval| report_or_create(view, approval)));
     }
+    // Those that outlived their Task are told as well that nothing comes of them.
+    acts.extend(record.approvals.values().filter_map(|approval| report_or_create(view, approval)));
     for step in record.steps.values() {
         for attempt in &step.attempts {
             acts.extend(attempt_act(view, record, attempt, blocked));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use countersign_core::effect::Act;
 use countersign_core::record::{Change, Finished, TaskOutcome};
 use countersign_core::run::{PriorRun, Run, RunKey};
 use jiff::SignedDuration;
@@ -58,6 +59,20 @@ fn while_its_run_is_being_ended_it_waits_and_says_so() {
     assert!(phase == "Planning" && message.contains("the same request still runs"), "{phase}: {message}");
     let next = decision.requeue.unwrap();
     assert!(next <= bed.now + SignedDuration::from_secs(1), "{next}");
+}
+
+#[test]
+fn an_approval_that_outlives_its_task_says_that_nothing_comes_of_it() {
+    let mut bed = Bed::step(json!({"approval": "Always"}));
+    bed.look();
+    bed.look();
+    bed.observed.task = None;
+    let decision = bed.look();
+    let told = decision.acts.iter().find_map(|act| match act {
+        Act::ReportApproval { status, .. } => status.conditions.first().map(|condition| condition.reason.clone()),
+        _ => None,
+    });
+    assert_eq!(told.as_deref(), Some("Withdrawn"), "{:?}", decision.acts);
 }
 
 /// What somebody does to the Task of one name, applied again and again.

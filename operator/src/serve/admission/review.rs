@@ -146,7 +146,7 @@ fn mutate_approval(now: Timestamp, operator: &str, seal: &Seal, request: &Review
     };
     let Stamped { spec, signed } = stamp::stamp(now, &user(request), &old, &new.spec, seal)?;
     let namespace = request.namespace.as_deref().unwrap_or_default();
-    let takes = signed.then(|| Right::to_approve(namespace, old.spec.risk));
+    let takes = signed.then(|| Right::to_approve(namespace, old.spec.risk, &old.spec.task_ref));
     if spec == new.spec {
         return Ok(Mutation { admitted: Admitted::AsIs, takes });
     }

@@ -186,7 +186,12 @@ mod tests {
 
     /// An API server that answers whether somebody may sign, at the edge of the machine.
     fn shared(may_sign: bool) -> Shared {
-        let answer = tower::service_fn(move |_: Request<kube::client::Body>| async move {
+        let answer = tower::service_fn(move |asked: Request<kube::client::Body>| async move {
+            if asked.uri().path().ends_with("/tasks/t") {
+                let task = json!({"apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
+                    "metadata": {"name": "t", "uid": "u"}});
+                return Ok(axum::http::Response::new(Body::from(task.to_string())));
+            }
             let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
                 "metadata": {}, "spec": {}, "status": {"allowed": may_sign}});
             Ok::<_, std::convert::Infallible>(axum::http::Response::new(Body::from(review.to_string())))
@@ -336,6 +341,22 @@ mod tests {
         let body: Value = serde_json::from_slice(&to_bytes(response.into_body(), 1 << 20).await.unwrap()).unwrap();
         let message = body["response"]["status"]["message"].as_str().unwrap();
         assert!(message.contains("the verb approve on riskclasses/low"), "{message}");
+    }
+
+    #[tokio::test]
+    async fn what_a_task_leaves_behind_is_not_signed_for() {
+        for (uid, allowed) in [("u", true), ("of-one-that-is-gone", false)] {
+            let of = json!({"taskRef": {"name": "t", "uid": uid}});
+            let mut signed = of.clone();
+            signed["approved"] = json!(true);
+            let kind = ("Approval", "approvals");
+            let answer = ask("/mutate", kind, "UPDATE", "alice", approval(signed), approval(of)).await;
+            assert_eq!(answer["allowed"], allowed, "{answer}");
+            if !allowed {
+                let message = answer["status"]["message"].as_str().unwrap();
+                assert!(message.contains("the Task t that it is of is gone"), "{message}");
+            }
+        }
     }
 
     /// The first operation of an answer's patch.
