@@ -85,6 +85,7 @@ fn inputs(budget: &str) -> Inputs {
             "price".to_owned(),
             History { runs: 200, p50: Duration::from_millis(800), p95: Duration::from_secs(3), mean_cost: None },
         )]),
+        outputs: BTreeMap::new(),
     }
 }
 

@@ -5,7 +5,7 @@ use countersign_core::observed::{PodEnd, PodState};
 use countersign_crds::Decision;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::check::{self, Violation};
 use crate::draw::Draw;
@@ -108,11 +108,19 @@ fn end(world: &mut World, name: &str, status: Option<&str>, reason: &str) {
     world.say(|| format!("{name} ends: {status:?} {reason}"));
     let Some(pod) = world.api.pods.get_mut(name) else { return };
     let report = status.map(|status| match status {
-        "Succeeded" => good_report(&pod.key),
+        "Succeeded" => good_report(&pod.key, &json!({"ok": true})),
         other => json!({"version": 1, "attempt": pod.key, "status": other, "message": "because"}),
     });
     let report = report.and_then(|report| serde_json::from_value(report).ok());
     pod.state = PodState::Ended(PodEnd { report, reason: reason.to_owned(), output: None });
+}
+
+/// The pod ends well, and returns this.
+pub(crate) fn end_well(world: &mut World, name: &str, output: &Value) {
+    let Some(pod) = world.api.pods.get_mut(name) else { return };
+    let report = serde_json::from_value(good_report(&pod.key, output)).ok();
+    pod.state = PodState::Ended(PodEnd { report, reason: "exit code 0".to_owned(), output: None });
+    pod.ends_at = None;
 }
 
 /// Sign, reject, suspend, cancel, edit a Skill, delete the Task.
@@ -215,9 +223,13 @@ pub(crate) fn all_do_their_part(world: &mut World, draw: &mut Draw) -> Result<()
     job_controller(world, draw);
     kubelet(world, draw)?;
     money::reconcile(world);
-    let names: Vec<String> = world.api.approvals.keys().cloned().collect();
-    for name in &names {
-        PEOPLE.into_iter().for_each(|who| sign(world, name, who, true));
-    }
+    all_sign(world);
     Ok(())
+}
+
+/// Everybody signs for whatever they may.
+pub(crate) fn all_sign(world: &mut World) {
+    for name in world.api.approvals.keys().cloned().collect::<Vec<_>>() {
+        PEOPLE.into_iter().for_each(|who| sign(world, &name, who, true));
+    }
 }

@@ -39,8 +39,12 @@ pub(crate) fn priced(skill: SkillSpec, ceiling: Option<u64>, over_budget: OverBu
     SkillSpec { cost, over_budget, ..skill }
 }
 
-/// What an attempt comes to: nothing, half of its most, or all of it.
-fn cost(key: &str, amount: Money) -> Money {
+/// What an attempt comes to: as its world says, or nothing, half of its most, or all of it.
+fn cost(world: &World, attempt: &AttemptRecord, amount: Money) -> Money {
+    if let Some(cost) = world.costs.get(&attempt.skill) {
+        return (*cost).min(amount);
+    }
+    let AttemptRecord { key, .. } = attempt;
     match Digest::of_bytes(key).as_bytes()[0] % 3 {
         0 => Money::ZERO,
         1 => Money::from_micros(amount.micros() / 2),
@@ -63,7 +67,7 @@ pub(crate) fn post(world: &World, record: Option<&TaskRecord>, changes: &[Change
                 let closing = match (attempt.launched(), outcome) {
                     (false, _) => Closing::Release,
                     (true, AttemptOutcome::Unknown) => Closing::Unknown,
-                    (true, _) => Closing::Settle(cost(&attempt.key, reserved.amount)),
+                    (true, _) => Closing::Settle(cost(world, attempt, reserved.amount)),
                 };
                 ledger.close(&attempt.key, closing)?;
             }
@@ -150,7 +154,8 @@ pub(crate) fn reconcile(world: &mut World) {
     for attempt in Vec::from_iter(unknown) {
         let amount = attempt.reservation.as_ref().map_or(Money::ZERO, |reservation| reservation.amount);
         // It is held, as was just seen.
-        let _ = world.ledger.close(&attempt.key, Closing::Settle(cost(&attempt.key, amount)));
+        let cost = cost(world, &attempt, amount);
+        let _ = world.ledger.close(&attempt.key, Closing::Settle(cost));
     }
 }
 

@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use countersign_core::blocked::{Blocked, BlockedReason, BlockedReasons};
 use countersign_core::cel::Fence;
-use countersign_core::decide::{Bench, decide};
+use countersign_core::decide::{Evaluators, decide};
 use countersign_core::effect::{Act, Decision};
+use countersign_core::judge::{Judge, PolicyJudge};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TemplateLookup};
 use countersign_core::record::{AttemptState, Change, TaskRecord};
 use jiff::Timestamp;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::check::{self, Violation};
 use crate::draw::Draw;
@@ -40,9 +41,11 @@ pub(crate) struct Operator {
     view: Api,
     pending: VecDeque<Effect>,
     defect: Option<Defect>,
+    /// Where it does not judge by a table.
+    judge: Option<PolicyJudge>,
     fence: Fence,
     /// When it looks again although nothing is seen to change.
-    requeue: Option<Timestamp>,
+    pub requeue: Option<Timestamp>,
     /// What the last look said of what does not go on.
     blocked: BlockedReasons,
     /// Since when what steps need has been missing.
@@ -63,11 +66,22 @@ thread_local! {
 
 impl Operator {
     pub fn new(defect: Option<Defect>) -> Operator {
+        Operator::with(defect, None, FENCE.with(Clone::clone))
+    }
+
+    /// One that judges by the Policies of its world.
+    pub fn judging_by(judge: PolicyJudge) -> Operator {
+        let fence = judge.fence().clone();
+        Operator::with(None, Some(judge), fence)
+    }
+
+    fn with(defect: Option<Defect>, judge: Option<PolicyJudge>, fence: Fence) -> Operator {
         Operator {
             view: Api::default(),
             pending: VecDeque::new(),
             defect,
-            fence: FENCE.with(Clone::clone),
+            judge,
+            fence,
             requeue: None,
             blocked: BlockedReasons::default(),
             missing: BTreeMap::new(),
@@ -199,6 +213,17 @@ impl Operator {
         Ok(())
     }
 
+    /// A look with a true view, carried out to its end; whether anything came of it.
+    pub fn look_and_perform(&mut self, world: &mut World) -> Result<bool, Violation> {
+        self.view = world.api.clone();
+        self.look(world)?;
+        let busy = self.busy();
+        while let Some(effect) = self.pending.pop_front() {
+            self.perform(world, effect)?;
+        }
+        Ok(busy)
+    }
+
     /// Whether a look with a true view finds nothing to change and nothing to do.
     pub fn idle_when_fresh(&mut self, world: &mut World) -> Result<bool, Violation> {
         self.view = world.api.clone();
@@ -257,9 +282,13 @@ impl Operator {
 
     fn decide(&self, world: &World) -> Result<Decision, Violation> {
         let invalid = self.defect == Some(Defect::TakesBusyForInvalid);
-        let judge = TableJudge { busy: world.evaluator_busy, invalid };
-        let bench = Bench { judge: &judge, fence: &self.fence };
-        decide(world.now, &world.config, &self.observe(world), &bench)
+        let table = TableJudge { busy: world.evaluator_busy, invalid };
+        let judge: &dyn Judge = match &self.judge {
+            Some(judge) => judge,
+            None => &table,
+        };
+        let evaluators = Evaluators { judge, fence: &self.fence };
+        decide(world.now, &world.config, &self.observe(world), &evaluators)
             .map_err(|error| Violation::new(format!("the core contradicts itself: {error}")))
     }
 
@@ -302,7 +331,7 @@ impl Operator {
             pods,
             jobs: self.view.jobs.clone(),
             guard: if world.guard_broken { Guard::Broken { problem: "it is gone".into() } } else { Guard::Whole },
-            outputs: BTreeMap::new(),
+            outputs: outputs(world),
             balances: world.ledger.balances.clone(),
             outside: Default::default(),
             missing_since: self.missing.clone(),
@@ -370,6 +399,9 @@ impl Operator {
         for change in changes {
             world.tally.reserved += u64::from(matches!(change, Change::Intend { budget: Some(_), .. }));
             world.tally.deferred += u64::from(matches!(change, Change::Defer { .. }));
+        }
+        if let Some(kept) = &mut world.kept {
+            kept.extend(changes.iter().cloned());
         }
         world.ledger = ledger;
         world.record = next;
@@ -456,9 +488,20 @@ fn views(api: &Api) -> Vec<PodView> {
     api.pods.iter().map(view).collect()
 }
 
+/// All outputs that were recorded, where what is recorded is kept; nobody refers to them in other worlds.
+fn outputs(world: &World) -> BTreeMap<String, Arc<Value>> {
+    let output = |change: &Change| match change {
+        Change::FinishAttempt { step, output: Some(output), .. } => {
+            Some((step.clone(), Arc::new(output.value.clone())))
+        }
+        _ => None,
+    };
+    world.kept.iter().flatten().filter_map(output).collect()
+}
+
 /// The report of a pod that went well, as the runner writes it.
-pub(crate) fn good_report(key: &str) -> serde_json::Value {
-    let output = json!({"ok": true}).to_string();
+pub(crate) fn good_report(key: &str, output: &Value) -> Value {
+    let output = output.to_string();
     let digest = countersign_core::digest::Digest::of_bytes(&output);
     json!({
         "version": 1, "attempt": key, "status": "Succeeded", "message": "",

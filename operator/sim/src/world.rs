@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use countersign_core::budget::Ledger;
 use countersign_core::decide::Config;
+use countersign_core::money::Money;
 use countersign_core::observed::{ApprovalView, PodState, TaskView};
 use countersign_core::policy::PolicySet;
-use countersign_core::record::TaskRecord;
+use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::{
     ApprovalSpec, EffectClass, Identity, OverBudget, PlanTemplate, Retry, SkillSpec, Step, StepApproval, TaskSpec,
 };
@@ -49,6 +50,10 @@ pub(crate) struct World {
     /// What other Tasks hold.
     pub others: Vec<String>,
     pub next_uid: u64,
+    /// What was recorded, where it is kept.
+    pub kept: Option<Vec<Change>>,
+    /// What an attempt with a Skill costs; of any other it depends on the attempt.
+    pub costs: BTreeMap<String, Money>,
     pub tally: Tally,
     pub verbose: bool,
 }
@@ -161,6 +166,8 @@ impl World {
             ledger: Ledger::default(),
             others: Vec::new(),
             next_uid: 0,
+            kept: None,
+            costs: BTreeMap::new(),
             tally: Tally::default(),
             verbose,
         }

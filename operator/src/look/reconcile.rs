@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_core::decide::{Bench, decide};
+use countersign_core::decide::{Evaluators, decide};
 use countersign_core::effect::{Act, Decision};
 use countersign_core::observed::{Observed, TaskView};
 use countersign_core::record::{Change, TaskRecord};
@@ -90,7 +90,7 @@ async fn look_until_settled(
         let now = clock::now();
         // Evaluating an expression can take its whole time limit; other looks go on meanwhile.
         let decision =
-            tokio::task::block_in_place(|| decide(now, &context.config, &observed, &Bench::from(&context.judge)))?;
+            tokio::task::block_in_place(|| decide(now, &context.config, &observed, &Evaluators::from(&context.judge)))?;
         let requeue = decision.requeue;
         let known = needed.len();
         needed.extend(decision.blocked.outputs_needed());

@@ -134,7 +134,37 @@ pub enum Weighed {
     Unpriced(String),
 }
 
+/// What the budgets say of one Skill, without their numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// There is nothing to reserve.
+    Free,
+    Fits,
+    Over(Later),
+    Unpriced,
+}
+
 impl Purse<'_> {
+    /// What the budgets say of a Skill and of those that it could be downgraded to, one after the other, and why one
+    /// does not fit: all that a judgement takes from them.
+    pub fn weigh_all(&self, skill: &str, skills: &BTreeMap<String, SkillSpec>) -> Vec<(Fit, Option<String>)> {
+        let mut chain: Vec<&str> = vec![skill];
+        let mut said = Vec::new();
+        while let Some((name, contract)) = chain.last().and_then(|name| skills.get_key_value(*name)) {
+            said.push(match self.weigh(name, contract) {
+                Weighed::Free => (Fit::Free, None),
+                Weighed::Fits(_) => (Fit::Fits, None),
+                Weighed::Over { decision, later } => (Fit::Over(later), decision.message),
+                Weighed::Unpriced(why) => (Fit::Unpriced, Some(why)),
+            });
+            match contract.downgrade_to.as_deref().filter(|next| !chain.contains(next)) {
+                Some(next) => chain.push(next),
+                None => break,
+            }
+        }
+        said
+    }
+
     /// Weighs one attempt with this Skill.
     pub fn weigh(&self, skill: &str, contract: &SkillSpec) -> Weighed {
         if let Standing::Reserved { skill: reserved } = self.standing {

@@ -2,18 +2,18 @@
 
 use countersign_crds::Decision;
 
+use super::Worklist;
 use super::view::View;
 use crate::approval::{Tally, is_new, tally};
 use crate::blocked::BlockedReasons;
 use crate::escape::shown;
-use crate::record::{ApprovalRecord, ApprovalState, Change, StepOutcome, TaskRecord};
+use crate::record::{ApprovalRecord, Change, StepOutcome, TaskRecord};
 
-pub(super) fn follow(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
+pub(super) fn follow(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons) -> Vec<Change> {
     if record.ending.is_some() {
         return Vec::new();
     }
-    let waiting = record.approvals.values().filter(|approval| approval.state == ApprovalState::Requested);
-    waiting.flat_map(|approval| follow_one(view, record, approval)).collect()
+    record.requested().flat_map(|approval| follow_one(view, record, approval)).collect()
 }
 
 fn follow_one(view: &View<'_>, record: &TaskRecord, approval: &ApprovalRecord) -> Vec<Change> {

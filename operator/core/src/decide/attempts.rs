@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use super::Worklist;
 use super::compare::{Standing, standing, superseded};
 use super::outcome::{self, Result as PodResult};
 use super::view::View;
@@ -14,10 +15,10 @@ use crate::record::{
 /// How long past its timeout a pod may take to say how it ended, and a cancelled one to end.
 pub(super) const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
-pub(super) fn follow(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedReasons) -> Vec<Change> {
+pub(super) fn follow(view: &View<'_>, record: &Worklist, blocked: &mut BlockedReasons) -> Vec<Change> {
     let mut changes = Vec::new();
     let mut places = free_places(record);
-    for (step, steps) in &record.steps {
+    for (step, steps) in record.live() {
         let Some(attempt) = steps.live_attempt() else { continue };
         let Some(launch) = &attempt.launch else { continue };
         let next = match &attempt.state {
@@ -52,9 +53,9 @@ pub(super) fn follow(view: &View<'_>, record: &TaskRecord, blocked: &mut Blocked
 }
 
 /// How many more pods may be let in at once.
-fn free_places(record: &TaskRecord) -> usize {
+fn free_places(record: &Worklist) -> usize {
     let most = record.plan.as_ref().map_or(0, |plan| plan.parallelism as usize);
-    let running = record.steps.values().filter_map(|step| step.live_attempt()).filter(|attempt| attempt.launched());
+    let running = record.live().filter_map(|(_, step)| step.live_attempt()).filter(|attempt| attempt.launched());
     most.saturating_sub(running.count())
 }
 
@@ -83,7 +84,7 @@ fn called_off(record: &TaskRecord) -> Option<EndingCause> {
 /// No pod was let in yet, so nothing of it has run.
 fn intended(
     view: &View<'_>,
-    record: &TaskRecord,
+    record: &Worklist,
     step: &str,
     attempt: &AttemptRecord,
     places: usize,
@@ -244,7 +245,7 @@ fn admitted(
 /// The attempt is over; so is its step, unless another attempt is owed or it was never let in.
 fn over(
     view: &View<'_>,
-    record: &TaskRecord,
+    record: &Worklist,
     step: &str,
     attempt: &AttemptRecord,
     launch: &Launch,
@@ -259,9 +260,7 @@ fn over(
         };
     }
     let retry_at = record
-        .plan
-        .as_ref()
-        .and_then(|plan| plan.steps.iter().find(|spec| spec.name == step))
+        .step(step)
         .filter(|_| record.ending.is_none())
         .and_then(|spec| outcome::retry_at(view.now, spec, launch, record.steps.get(step)?, attempt, outcome));
     let reference = output.as_ref().map(|output| output.reference.clone());

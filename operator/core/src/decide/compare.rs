@@ -3,6 +3,7 @@
 
 use countersign_crds::Step;
 
+use super::Worklist;
 use super::view::View;
 use crate::binding::{Binding, difference_texts};
 use crate::blocked::Blocked;
@@ -55,12 +56,11 @@ pub(super) fn superseded<'a>(record: &'a TaskRecord, attempt: &AttemptRecord) ->
 
 /// Judges the attempt's step once more. The Job is made where this says [`Standing::Same`] and there is none yet; the pod is
 /// let in where it says so and there is one.
-pub(super) fn standing(view: &View<'_>, record: &TaskRecord, step: &str, attempt: &AttemptRecord) -> Standing {
+pub(super) fn standing(view: &View<'_>, record: &Worklist, step: &str, attempt: &AttemptRecord) -> Standing {
     let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
-    let spec = |step: &str| record.plan.as_ref()?.steps.iter().find(|spec| spec.name == step);
     let judge = |spec: &Step| view.judge(record, spec, attempt.number, Money::ZERO);
     let other = |member: &str| Standing::Other(vec![member.to_owned()]);
-    match spec(step).and_then(judge) {
+    match record.step(step).and_then(judge) {
         None => Standing::Gone,
         Some(Judgement::Blocked { blocked, budget: _ }) => Standing::NotNow(blocked),
         Some(Judgement::Skip) => other("when"),

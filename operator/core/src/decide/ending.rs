@@ -1,12 +1,13 @@
 //! How a Task comes to its end: begun, wound up, finished.
 
+use super::Worklist;
 use super::view::View;
 use crate::blocked::BlockedReasons;
-use crate::record::{Change, Ending, EndingCause, Finished, StepOutcome, StepRecord, TaskOutcome, TaskRecord};
+use crate::record::{Change, Ending, EndingCause, Finished, StepOutcome, TaskOutcome, TaskRecord};
 use crate::run;
 
 /// Whether something calls for the end now. A stronger cause replaces a failed step.
-pub(super) fn begin(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
+pub(super) fn begin(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons) -> Vec<Change> {
     let begun = record.ending.as_ref().map(|ending| ending.cause);
     if begun.is_some_and(|cause| cause != EndingCause::StepFailed) {
         return Vec::new();
@@ -19,7 +20,7 @@ pub(super) fn begin(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons
         Some(task) if task.spec.deadline.as_ref().is_some_and(|time| past(time.0)) => {
             Some(EndingCause::DeadlineExceeded)
         }
-        Some(_) => record.steps.values().any(went_wrong).then_some(EndingCause::StepFailed),
+        Some(_) => record.went_wrong().then_some(EndingCause::StepFailed),
     };
     match cause {
         Some(cause) if begun != Some(cause) => vec![Change::End { ending: Ending { cause, at: view.now } }],
@@ -27,15 +28,8 @@ pub(super) fn begin(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons
     }
 }
 
-fn went_wrong(step: &StepRecord) -> bool {
-    match step.state {
-        StepOutcome::Failed | StepOutcome::Rejected | StepOutcome::Unknown => true,
-        StepOutcome::Open | StepOutcome::Succeeded | StepOutcome::Skipped => false,
-    }
-}
-
 /// Once the end has begun, nothing new starts: what has no attempt under way is closed.
-pub(super) fn wind_up(view: &View<'_>, record: &TaskRecord, _: &mut BlockedReasons) -> Vec<Change> {
+pub(super) fn wind_up(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons) -> Vec<Change> {
     let Some(ending) = &record.ending else { return Vec::new() };
     let withdrawn = record
         .approvals
@@ -72,14 +66,14 @@ pub(super) fn explain(cause: EndingCause) -> (&'static str, &'static str) {
 }
 
 /// Every step is closed: the Task is over.
-pub(super) fn finish(view: &View<'_>, record: &TaskRecord) -> Vec<Change> {
+pub(super) fn finish(view: &View<'_>, record: &Worklist) -> Vec<Change> {
     let planned = record.plan.is_some();
-    if (!planned && record.ending.is_none()) || record.steps.values().any(StepRecord::is_open) {
+    if (!planned && record.ending.is_none()) || record.is_open() {
         return Vec::new();
     }
     let (outcome, reason, message) = verdict(record);
     // A signature may be for a step that was skipped in the end.
-    let unused = record.approvals.values().filter(|approval| approval.is_open());
+    let unused = record.open_approvals();
     let withdraw = unused.map(|approval| Change::WithdrawApproval { name: approval.name.clone(), at: view.now });
     let finished = Finished { outcome, reason, message, at: view.now };
     withdraw.chain([Change::Finish { finished, ran: run::ran(record, outcome) }]).collect()

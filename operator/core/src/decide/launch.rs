@@ -7,27 +7,31 @@ use jiff::Timestamp;
 
 use super::attempts::{broken_guard, no_place};
 use super::compare::{compare, of_step};
-use super::request;
 use super::view::View;
+use super::{Worklist, request};
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::budget::BudgetDecision;
 use crate::judge::{Judgement, Prepared};
 use crate::money::Money;
 use crate::names;
-use crate::record::{ApprovalRecord, ApprovalState, AttemptState, Change, RuleDecision, StepOutcome, TaskRecord};
+use crate::record::{
+    ApprovalRecord, ApprovalState, AttemptState, Change, RuleDecision, StepOutcome, StepRecord, TaskRecord,
+};
 
-pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedReasons) -> Vec<Change> {
+pub(super) fn start(view: &View<'_>, record: &Worklist, blocked: &mut BlockedReasons) -> Vec<Change> {
     let Some(plan) = &record.plan else { return Vec::new() };
     if record.ending.is_some() {
         return Vec::new();
     }
+    if record.settled() {
+        // The look that follows at once weighs against what is held then.
+        return Vec::new();
+    }
     if let Some(why) = view.nothing_begins() {
-        let ready = plan.steps.iter().filter(|step| could_start(record, step));
-        ready.for_each(|step| blocked.block(&step.name, why.clone()));
+        record.ready().for_each(|(step, _)| blocked.block(&step.name, why.clone()));
         return Vec::new();
     }
     let mut slots = (plan.parallelism as usize).saturating_sub(taken(record, blocked));
-    let open = awaited(record);
     let mut changes = Vec::new();
     // What the steps before have taken of the same budget.
     let mut reserved = Money::ZERO;
@@ -35,15 +39,15 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedR
     let mut covered = BTreeSet::new();
     // As many steps as could run may newly be put to people; those that were put stay under judgement.
     let mut fresh = slots.max(1);
-    for step in plan.steps.iter().filter(|step| could_start(record, step)) {
-        if let Some(why) = retrying(view, record, step) {
+    for (step, state) in record.ready() {
+        if let Some(why) = retrying(view, state) {
             blocked.block(&step.name, why);
             continue;
         }
         if covered.contains(&step.name) {
             continue;
         }
-        let asked = open.contains(step.name.as_str());
+        let asked = record.awaited(&step.name).is_some();
         if !asked && fresh == 0 {
             continue;
         }
@@ -51,13 +55,14 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedR
         if !asked && blocked.of(&step.name).is_none_or(keeps_its_turn) {
             fresh -= 1;
         }
-        let (mut voided, mut shared) = (false, false);
+        let (mut voided, mut shared, mut reserves) = (false, false, false);
         for change in &next {
             match change {
                 Change::Intend { budget, .. } => {
                     slots -= 1;
                     let amount = budget.as_ref().map_or(Money::ZERO, |budget| budget.amount);
                     reserved = reserved.saturating_add(amount);
+                    reserves = budget.is_some();
                 }
                 Change::RequestApproval { covers, scope, .. } => {
                     covered.extend(covers.keys().cloned());
@@ -68,6 +73,10 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedR
             }
         }
         changes.extend(next);
+        if reserves && record.is_any_asleep() {
+            // What is asleep is held against that first.
+            return changes;
+        }
         if voided || shared {
             // It was or is for other steps too; they are looked at with that on record, so that none is asked for twice.
             return changes;
@@ -77,9 +86,8 @@ pub(super) fn start(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedR
 }
 
 /// How many attempts hold a place among those that may run at once.
-fn taken(record: &TaskRecord, blocked: &BlockedReasons) -> usize {
-    let live = record.steps.iter().filter(|(_, step)| step.live_attempt().is_some());
-    live.filter(|(name, _)| blocked.of(name).is_none_or(|why| why.reason.holds_a_slot())).count()
+fn taken(record: &Worklist, blocked: &BlockedReasons) -> usize {
+    record.live().filter(|(name, _)| blocked.of(name).is_none_or(|why| why.reason.holds_a_slot())).count()
 }
 
 /// What is over in a moment, or only waits for a place, keeps its turn; whatever else blocks one step lets the next go
@@ -88,20 +96,13 @@ fn keeps_its_turn(blocked: &Blocked) -> bool {
     blocked.reason.is_transient() || blocked.reason == BlockedReason::ParallelismReached
 }
 
-/// The steps that an open Approval is for.
-fn awaited(record: &TaskRecord) -> BTreeSet<&str> {
-    let open = record.approvals.values().filter(|approval| approval.is_open());
-    open.flat_map(|a| a.covers.keys().filter(|step| a.awaits(step))).map(String::as_str).collect()
-}
-
-fn could_start(record: &TaskRecord, step: &Step) -> bool {
-    let Some(state) = record.steps.get(&step.name) else { return false };
-    state.is_open() && state.live_attempt().is_none() && step.needs.iter().all(|need| satisfied(record, need))
+/// Whether a step could start as far as other steps go.
+pub(super) fn needs_are_met(record: &TaskRecord, step: &Step) -> bool {
+    step.needs.iter().all(|need| satisfied(record, need))
 }
 
 /// The pause before a step is tried again, with what became of the last try.
-fn retrying(view: &View<'_>, record: &TaskRecord, step: &Step) -> Option<Blocked> {
-    let state = record.steps.get(&step.name)?;
+fn retrying(view: &View<'_>, state: &StepRecord) -> Option<Blocked> {
     let at = state.not_before.filter(|at| *at > view.now)?;
     let last = state.attempts.last().and_then(|attempt| match &attempt.state {
         AttemptState::Finished { message, .. } => message.as_deref(),
@@ -121,14 +122,14 @@ pub(crate) fn satisfied(record: &TaskRecord, need: &str) -> bool {
 
 fn start_one(
     view: &View<'_>,
-    record: &TaskRecord,
+    record: &Worklist,
     step: &Step,
     slot: bool,
     reserved: Money,
     blocked: &mut BlockedReasons,
 ) -> Vec<Change> {
     let number = record.steps.get(&step.name).map_or(1, |state| state.next_number());
-    let open = record.approvals.values().find(|approval| approval.awaits(&step.name));
+    let open = record.awaited(&step.name);
     // What has no time for one step has none for the next.
     if let Some(busy) = blocked.evaluator_busy().cloned() {
         blocked.block(&step.name, busy);
@@ -151,6 +152,9 @@ fn start_one(
                     return void(view, open, "missing").into_iter().chain([closed]).collect();
                 }
             };
+            if budget.is_some() {
+                view.doze(record, step, reserved);
+            }
             let defer = budget.and_then(|budget| deferred(view, record, step, why.until, budget));
             blocked.block(&step.name, why);
             defer.into_iter().collect()
@@ -184,15 +188,19 @@ fn start_one(
             void(view, open, "budget").into_iter().chain([closed]).collect()
         }
         Judgement::Ready(prepared) if prepared.binding.ask.is_none() => {
-            let asked = open.map(|approval| format!("ask.required: {} -> none", approval.required.count));
-            let void = void(view, open, &asked.unwrap_or_default());
+            // Where the signature is for other steps too, it stands for them.
+            let alone = open.filter(|approval| approval.covers.len() == 1);
+            let asked = alone.map(|approval| format!("ask.required: {} -> none", approval.required.count));
+            let void = void(view, alone, &asked.unwrap_or_default());
             let intend = slot.then(|| intend(view, record, step, number, *prepared, None));
             if intend.is_none() {
                 blocked.block(&step.name, no_place(record));
             }
             void.into_iter().chain(intend).collect()
         }
-        Judgement::Ready(prepared) => under_approval(view, record, step, number, *prepared, open, slot, blocked),
+        Judgement::Ready(prepared) => {
+            under_approval(view, record, step, number, *prepared, open, slot, reserved, blocked)
+        }
     }
 }
 
@@ -218,16 +226,17 @@ fn unsigned_yet(approval: &ApprovalRecord) -> Blocked {
 #[expect(clippy::too_many_arguments, reason = "one case of the judgement, with all that the judgement was about")]
 fn under_approval(
     view: &View<'_>,
-    record: &TaskRecord,
+    record: &Worklist,
     step: &Step,
     number: u32,
     prepared: Prepared,
     open: Option<&ApprovalRecord>,
     slot: bool,
+    reserved: Money,
     blocked: &mut BlockedReasons,
 ) -> Vec<Change> {
     let Some(approval) = open else {
-        return request::ask(view, record, step, prepared).into_iter().collect();
+        return request::ask(view, record, step, prepared, reserved).into_iter().collect();
     };
     let covered = approval.covers.get(&step.name);
     let signed = covered.and_then(|covered| covered.binding.as_deref());
@@ -235,7 +244,7 @@ fn under_approval(
     if let Err(changed) = same {
         let changed = if approval.covers.len() > 1 { of_step(&step.name, changed) } else { changed };
         let superseded = Change::SupersedeApproval { name: approval.name.clone(), changed, at: view.now };
-        return [superseded].into_iter().chain(request::ask(view, record, step, prepared)).collect();
+        return [superseded].into_iter().chain(request::ask(view, record, step, prepared, reserved)).collect();
     }
     let why = if approval.state == ApprovalState::Approved {
         broken_guard(view).or_else(|| (!slot).then(|| no_place(record)))

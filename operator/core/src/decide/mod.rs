@@ -15,9 +15,12 @@ mod planning;
 mod request;
 mod requeue;
 mod view;
+mod worklist;
 
 pub(crate) use launch::satisfied;
-pub(crate) use request::MOST_STEPS;
+pub(crate) use planning::begin;
+pub(crate) use view::{Dozing, View};
+pub(crate) use worklist::Worklist;
 
 use std::collections::BTreeMap;
 
@@ -28,11 +31,11 @@ use crate::blocked::BlockedReasons;
 use crate::budget::Budgets;
 use crate::effect::Decision;
 use crate::judge::{Judge, PolicyJudge};
+use crate::money::Money;
 use crate::observed::{Observed, TaskView};
 use crate::payment::PaymentNetwork;
 use crate::record::{ApplyError, Change, Request, TaskRecord};
 use crate::status;
-use view::View;
 
 /// What the platform team sets.
 #[derive(Clone, Debug)]
@@ -51,15 +54,15 @@ pub struct Config {
     pub planning_deadline: SignedDuration,
 }
 
-/// Planning needs the evaluator, to see whether inputs fit; everything else asks the judge.
-pub struct Bench<'a> {
+/// What expressions are evaluated with. Planning needs it to see whether inputs fit; everything else asks the judge.
+pub struct Evaluators<'a> {
     pub judge: &'a dyn Judge,
     pub fence: &'a crate::cel::Fence,
 }
 
-impl<'a> From<&'a PolicyJudge> for Bench<'a> {
+impl<'a> From<&'a PolicyJudge> for Evaluators<'a> {
     fn from(judge: &'a PolicyJudge) -> Self {
-        Bench { judge, fence: judge.fence() }
+        Evaluators { judge, fence: judge.fence() }
     }
 }
 
@@ -67,27 +70,18 @@ impl<'a> From<&'a PolicyJudge> for Bench<'a> {
 ///
 /// # Errors
 /// A change that does not fit the record: a defect, reported and left alone rather than bent.
-pub fn decide(now: Timestamp, config: &Config, observed: &Observed, bench: &Bench<'_>) -> Result<Decision, ApplyError> {
-    let mut record = observed.record.clone();
-    let mut changes = Vec::new();
+pub fn decide(
+    now: Timestamp,
+    config: &Config,
+    observed: &Observed,
+    evaluators: &Evaluators<'_>,
+) -> Result<Decision, ApplyError> {
+    let budgets = budgets(now, observed);
+    let view = View { now, config, observed, evaluators, budgets: &budgets, dozing: None };
+    let mut record = observed.record.clone().map(Worklist::new);
     let mut blocked = BlockedReasons::default();
-    let budgets = observed
-        .task
-        .as_ref()
-        .map(|task| Budgets::of(now, task, observed.agent.agent(), &observed.policies))
-        .unwrap_or_default();
-    let view = View { now, config, observed, bench, budgets };
-    loop {
-        let batch = advance(&view, record.as_ref(), &mut blocked);
-        if batch.is_empty() {
-            break;
-        }
-        for change in batch {
-            apply(&mut record, &change)?;
-            changes.push(change);
-        }
-    }
-    let Some(record) = record else { return Ok(unrecorded(&view)) };
+    let changes = settle(&view, &mut record, &mut blocked)?;
+    let Some(record) = record.map(Worklist::into_record) else { return Ok(unrecorded(&view)) };
     let acts = acts::acts(&view, &record, &blocked);
     let status = observed.task.as_ref().map(|task| report(&view, task, &record, &blocked));
     // What was settled is shown as it is in the ledger then.
@@ -119,6 +113,41 @@ fn report(view: &View<'_>, task: &TaskView, record: &TaskRecord, blocked: &Block
     status::project(view.now, task, record, &pauses)
 }
 
+/// What limits bear on the Task now.
+pub(crate) fn budgets(now: Timestamp, observed: &Observed) -> Budgets {
+    let of = |task| Budgets::of(now, task, observed.agent.agent(), &observed.policies);
+    observed.task.as_ref().map(of).unwrap_or_default()
+}
+
+/// All changes of the record that follow from what is seen, applied to it.
+///
+/// # Errors
+/// As of [`decide`].
+pub(crate) fn settle(
+    view: &View<'_>,
+    record: &mut Option<Worklist>,
+    blocked: &mut BlockedReasons,
+) -> Result<Vec<Change>, ApplyError> {
+    let mut changes = Vec::new();
+    loop {
+        if let Some(record) = record.as_mut().filter(|record| record.is_any_asleep()) {
+            record.rouse(|record, skill| view.money(record, skill, Money::ZERO));
+        }
+        let batch = advance(view, record.as_ref(), blocked);
+        let over = batch.is_empty();
+        for change in batch {
+            apply(record, &change)?;
+            changes.push(change);
+        }
+        if let (Some(record), Some(dozing)) = (record.as_mut(), view.dozing) {
+            dozing.borrow_mut().drain(..).for_each(|Dozing { step, said }| record.doze(&step, said));
+        }
+        if over {
+            return Ok(changes);
+        }
+    }
+}
+
 /// Whether money moves with these changes.
 fn settles(observed: &Observed, changes: &[Change]) -> bool {
     let Some(record) = &observed.record else { return false };
@@ -133,12 +162,13 @@ fn settles(observed: &Observed, changes: &[Change]) -> bool {
     })
 }
 
-type Stage = fn(&View<'_>, &TaskRecord, &mut BlockedReasons) -> Vec<Change>;
+type Stage = fn(&View<'_>, &Worklist, &mut BlockedReasons) -> Vec<Change>;
 
-fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyError> {
+fn apply(record: &mut Option<Worklist>, change: &Change) -> Result<(), ApplyError> {
     match (record.as_mut(), change) {
         (None, Change::Adopt { uid, namespace, name, spec: _, request, run: _, at }) => {
-            *record = Some(TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), request.clone(), *at));
+            let adopted = TaskRecord::adopt(uid.clone(), namespace.clone(), name.clone(), request.clone(), *at);
+            *record = Some(Worklist::new(adopted));
             Ok(())
         }
         (None, _) => Err(ApplyError {
@@ -151,7 +181,7 @@ fn apply(record: &mut Option<TaskRecord>, change: &Change) -> Result<(), ApplyEr
 }
 
 /// The first stage that has something to say speaks; then everything is looked at again.
-fn advance(view: &View<'_>, record: Option<&TaskRecord>, blocked: &mut BlockedReasons) -> Vec<Change> {
+fn advance(view: &View<'_>, record: Option<&Worklist>, blocked: &mut BlockedReasons) -> Vec<Change> {
     *blocked = BlockedReasons::default();
     let Some(record) = record else {
         return planning::adopt(view);

@@ -3,11 +3,12 @@
 use countersign_crds::AgentReference;
 use serde_json::Value;
 
+use super::Worklist;
 use super::view::View;
 use crate::agent::ActingAgent;
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::plan::{self, Selection};
-use crate::record::{Change, Finished, Request, TaskOutcome, TaskRecord};
+use crate::record::{ApplyError, Change, Finished, RecordedPlan, Request, TaskOutcome};
 use crate::run::{Run, RunKey};
 
 pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
@@ -45,12 +46,30 @@ pub(super) fn waits(view: &View<'_>) -> Option<Blocked> {
     Some(Blocked::new(BlockedReason::EarlierRun, message))
 }
 
-pub(super) fn stamp(view: &View<'_>, record: &TaskRecord, blocked: &mut BlockedReasons) -> Vec<Change> {
+/// A record in which the Task is adopted and runs this Plan, and the changes that make it so; nothing where there is no
+/// Task.
+///
+/// # Errors
+/// As of [`super::decide`].
+pub(crate) fn begin(view: &View<'_>, plan: &RecordedPlan) -> Result<(Option<Worklist>, Vec<Change>), ApplyError> {
+    let mut changes = adopt(view);
+    // What ran before is over at once.
+    if changes.len() == 1 {
+        changes.push(Change::Stamp { plan: plan.clone(), at: view.now });
+    }
+    let mut record = None;
+    for change in &changes {
+        super::apply(&mut record, change)?;
+    }
+    Ok((record, changes))
+}
+
+pub(super) fn stamp(view: &View<'_>, record: &Worklist, blocked: &mut BlockedReasons) -> Vec<Change> {
     let Some(task) = &view.observed.task else { return Vec::new() };
     if record.plan.is_some() || record.ending.is_some() {
         return Vec::new();
     }
-    match plan::select(task, view.observed, view.bench.fence) {
+    match plan::select(task, view.observed, view.evaluators.fence) {
         Selection::Stamp(plan) => vec![Change::Stamp { plan: *plan, at: view.now }],
         Selection::Blocked(found) => match view.still_missing(found, record.adopted_at) {
             Ok(found) => {

@@ -6,6 +6,7 @@ use countersign_crds::{ApprovalScope, RiskClass, Step};
 use jiff::SignedDuration;
 use serde_json::json;
 
+use super::Worklist;
 use super::view::View;
 use crate::approval::Ask;
 use crate::digest::{self, Digest};
@@ -17,21 +18,28 @@ use crate::plan::CompiledStep;
 use crate::record::{Change, Covered, TaskRecord};
 
 /// How many steps one signature can be for; more than that nobody reads.
-pub(crate) const MOST_STEPS: usize = 32;
+const MOST_STEPS: usize = 32;
 
 /// How many bytes of JSON one signature can be for, beyond the step that asks: etcd takes requests of 1.5 MiB.
 const MOST_BYTES: usize = 512 << 10;
 
-/// What is put to people; nothing where it takes no signature, or nobody knows who asked for the work, which the judge
-/// refuses before.
-pub(super) fn ask(view: &View<'_>, record: &TaskRecord, step: &Step, prepared: Prepared) -> Option<Change> {
+/// What is put to people, where so much is reserved already that no record shows yet; nothing where it takes no
+/// signature, or nobody knows who asked for the work, which the judge refuses before.
+pub(super) fn ask(
+    view: &View<'_>,
+    record: &Worklist,
+    step: &Step,
+    prepared: Prepared,
+    reserved: Money,
+) -> Option<Change> {
     let requester = record.request.requester.clone()?;
     let mut ask = prepared.binding.ask.clone()?;
     let mut risk = prepared.binding.risk;
     let alone = prepared.digest;
+    let reserved = reserved.saturating_add(takes(&prepared));
     let mut covers = BTreeMap::from([(step.name.clone(), covered(prepared))]);
     if ask.scope == ApprovalScope::Plan {
-        gather(view, record, &mut covers, &mut ask, &mut risk);
+        gather(view, record, reserved, &mut covers, &mut ask, &mut risk);
     }
     let digest = if covers.len() == 1 { alone } else { digest_of(&record.uid, &covers) };
     let after = SignedDuration::try_from(ask.expires_after.get()).unwrap_or(SignedDuration::MAX);
@@ -51,16 +59,23 @@ pub(super) fn ask(view: &View<'_>, record: &TaskRecord, step: &Step, prepared: P
     })
 }
 
+/// What an attempt reserves.
+fn takes(prepared: &Prepared) -> Money {
+    prepared.budget.as_ref().map_or(Money::ZERO, |budget| budget.amount)
+}
+
 fn covered(prepared: Prepared) -> Covered {
     let Prepared { input_digest: _, binding, digest, limits: _, rules, budget: _ } = prepared;
     Covered { attempt: binding.run, digest, binding: Some(Box::new(binding)), rules }
 }
 
 /// Adds every other open step that needs a signature, may be signed for with others, and is known already:
-/// what it refers to is over. The strictest of all that they ask for is asked for.
+/// what it refers to is over. The strictest of all that they ask for is asked for. What is signed for together is weighed
+/// together, or the first to start would change what the next one is.
 fn gather(
     view: &View<'_>,
-    record: &TaskRecord,
+    record: &Worklist,
+    mut reserved: Money,
     covers: &mut BTreeMap<String, Covered>,
     ask: &mut Ask,
     risk: &mut RiskClass,
@@ -78,10 +93,10 @@ fn gather(
             continue;
         }
         let number = state.next_number();
-        let Some(Judgement::Ready(prepared)) = view.judge(record, step, number, Money::ZERO) else { continue };
+        let Some(Judgement::Ready(prepared)) = view.judge(record, step, number, reserved) else { continue };
         let theirs = prepared.binding.ask.clone().filter(|theirs| theirs.scope == ApprovalScope::Plan);
         let Some(theirs) = theirs else { continue };
-        let its_risk = prepared.binding.risk;
+        let (its_risk, its_price) = (prepared.binding.risk, takes(&prepared));
         let its = covered(*prepared);
         // What does not fit beside the others asks with an Approval of its own.
         if bytes + size(&its) > MOST_BYTES {
@@ -90,6 +105,7 @@ fn gather(
         bytes += size(&its);
         *ask = ask.clone().and(&theirs);
         *risk = (*risk).max(its_risk);
+        reserved = reserved.saturating_add(its_price);
         covers.insert(step.name.clone(), its);
     }
 }

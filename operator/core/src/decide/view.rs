@@ -1,5 +1,6 @@
 //! What every stage sees.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -7,9 +8,9 @@ use countersign_crds::Step;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::{Bench, Config};
+use super::{Config, Evaluators, Worklist};
 use crate::blocked::{Blocked, BlockedReason};
-use crate::budget::{Budgets, Purse, Standing};
+use crate::budget::{Budgets, Fit, Purse, Standing};
 use crate::digest::Digest;
 use crate::judge::{Case, Judgement};
 use crate::money::Money;
@@ -17,32 +18,37 @@ use crate::observed::{Network, Observed};
 use crate::plan::ancestors;
 use crate::record::{RecordedPlan, StepOutcome, TaskRecord};
 
-pub(super) struct View<'a> {
+pub(crate) struct View<'a> {
     pub now: Timestamp,
     pub config: &'a Config,
     pub observed: &'a Observed,
-    pub bench: &'a Bench<'a>,
+    pub evaluators: &'a Evaluators<'a>,
     /// What limits bear on the Task now.
-    pub budgets: Budgets,
+    pub budgets: &'a Budgets,
+    /// Where steps are noted that wait for money, if nothing but money and time alters until the next look: then they
+    /// are not judged again before the budgets say something else.
+    pub dozing: Option<&'a RefCell<Vec<Dozing>>>,
+}
+
+/// A step that waits for money, and what the budgets said of its Skill.
+pub(crate) struct Dozing {
+    pub step: String,
+    pub said: Vec<Fit>,
 }
 
 impl View<'_> {
     /// Judges a step as its attempt `number`, with so much reserved already that no record shows yet; `None` where
     /// there is no Task or Plan to judge it by.
-    pub fn judge(&self, record: &TaskRecord, step: &Step, number: u32, reserved: Money) -> Option<Judgement> {
+    pub fn judge(&self, record: &Worklist, step: &Step, number: u32, reserved: Money) -> Option<Judgement> {
         let task = self.observed.task.as_ref()?;
         let plan = record.plan.as_ref()?;
         let has_output = |name: &str| record.steps.get(name).is_some_and(|step| step.state == StepOutcome::Succeeded);
         let outputs: &BTreeMap<String, Arc<Value>> = &self.observed.outputs;
         let workspace = || workspace(plan, record, step);
         let live = record.steps.get(&step.name).and_then(|state| state.live_attempt());
-        let purse = Purse {
-            budgets: &self.budgets,
-            balances: &self.observed.balances,
-            pending: newly_reserved(self.observed, record).saturating_add(reserved),
-            standing: live.map_or(Standing::Asking, |attempt| Standing::Reserved { skill: &attempt.skill }),
-        };
-        Some(self.bench.judge.judge(&Case {
+        let standing = live.map_or(Standing::Asking, |attempt| Standing::Reserved { skill: &attempt.skill });
+        let purse = Purse { standing, ..self.purse(record, reserved) };
+        Some(self.evaluators.judge.judge(&Case {
             task,
             plan,
             request: &record.request,
@@ -60,6 +66,29 @@ impl View<'_> {
             broker: self.config.broker,
             networks: &self.config.networks,
         }))
+    }
+
+    fn purse(&self, record: &Worklist, reserved: Money) -> Purse<'_> {
+        Purse {
+            budgets: self.budgets,
+            balances: &self.observed.balances,
+            pending: record.reserved().saturating_add(reserved),
+            standing: Standing::Asking,
+        }
+    }
+
+    /// What the budgets say of a Skill.
+    pub fn money(&self, record: &Worklist, skill: &str, reserved: Money) -> Vec<Fit> {
+        let said = self.purse(record, reserved).weigh_all(skill, &self.observed.skills);
+        said.into_iter().map(|(fit, _)| fit).collect()
+    }
+
+    /// Notes that a step waits for money.
+    pub fn doze(&self, record: &Worklist, step: &Step, reserved: Money) {
+        if let Some(dozing) = self.dozing {
+            let said = self.money(record, &step.skill, reserved);
+            dozing.borrow_mut().push(Dozing { step: step.name.clone(), said });
+        }
     }
 
     /// Why nothing of this Task may begin now, whatever it is.
@@ -115,19 +144,6 @@ impl View<'_> {
         );
         Err(Blocked { message, ..blocked })
     }
-}
-
-/// What this look has decided to reserve.
-fn newly_reserved(observed: &Observed, record: &TaskRecord) -> Money {
-    let before = observed.record.as_ref();
-    let is_new = |step: &str, number: u32| {
-        let known = before.and_then(|before| before.steps.get(step)).and_then(|step| step.attempts.last());
-        known.is_none_or(|known| known.number < number)
-    };
-    let last = record.steps.iter().filter_map(|(name, step)| Some((name, step.live_attempt()?)));
-    last.filter(|(name, attempt)| is_new(name, attempt.number))
-        .filter_map(|(_, attempt)| Some(attempt.reservation.as_ref()?.amount))
-        .fold(Money::ZERO, Money::saturating_add)
 }
 
 /// The trees of files that the steps before this one left, in the order of the Plan. A tree holds what its step began

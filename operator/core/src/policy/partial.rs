@@ -17,12 +17,6 @@ pub(crate) struct OpenRule {
 }
 
 impl PolicySet {
-    /// The rules that bear on the namespace and read something of this variable.
-    pub(crate) fn reading(&self, namespace: &str, root: &str) -> Vec<Expression> {
-        let rules = self.applying(namespace).flat_map(|policy| policy.rules.iter().flatten());
-        rules.filter(|rule| rule.references().iter().any(|path| path.root() == root)).cloned().collect()
-    }
-
     /// Whether this Policy, by `NAMESPACE/NAME`, may allow.
     pub(crate) fn may_allow(&self, policy: &str) -> bool {
         self.all().iter().any(|known| known.name == policy && known.binds_cluster)

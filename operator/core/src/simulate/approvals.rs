@@ -1,65 +1,40 @@
 //! Which signatures will be asked for, and of whom.
 
-use countersign_crds::{ApprovalScope, Required, RiskClass};
+use std::time::Duration;
 
-use super::court::Says;
+use countersign_crds::{Required, RiskClass};
+
 use super::simulation::ApprovalOutlook;
-use super::walk::Passed;
-use crate::approval::Ask;
-use crate::decide::MOST_STEPS;
 use crate::escape::shown;
 use crate::observed::TaskView;
-use crate::record::RecordedPlan;
+use crate::record::{Change, RecordedPlan};
 
-/// In the order in which the steps start. Where the rules let one signature be for all steps of a Plan, the first that
-/// asks asks for all whose input is known, as when they are put to people.
-pub(super) fn outlook(task: &TaskView, plan: &RecordedPlan, steps: &[Passed], order: &[usize]) -> Vec<ApprovalOutlook> {
-    let asks = |index: usize| match &steps.get(index)?.ruling.says {
-        Says::NeedsApproval { timeout: _, ask, risk } => Some((ask, *risk)),
-        Says::Skip
-        | Says::Invalid { .. }
-        | Says::Denied { .. }
-        | Says::Deferred { .. }
-        | Says::NotYet { .. }
-        | Says::Permitted { .. } => None,
+/// In the order in which they are asked for.
+pub(super) fn outlook(task: &TaskView, plan: &RecordedPlan, changes: &[Change]) -> Vec<ApprovalOutlook> {
+    let asked = |change: &Change| {
+        let Change::RequestApproval { covers, required, scope, risk, expires_at, at, .. } = change else {
+            return None;
+        };
+        let Required { count, groups, service_accounts, excluded: _ } = required.clone();
+        let after = Duration::try_from(expires_at.duration_since(*at)).unwrap_or_default();
+        Some(ApprovalOutlook {
+            steps: plan
+                .steps
+                .iter()
+                .map(|step| &step.name)
+                .filter(|step| covers.contains_key(*step))
+                .cloned()
+                .collect(),
+            count,
+            groups,
+            service_accounts,
+            risk: *risk,
+            scope: *scope,
+            expires_after_seconds: after.as_secs(),
+            from: from(task, required, *risk),
+        })
     };
-    let name = |index: usize| plan.steps.get(index).map(|step| step.name.clone());
-    let mut covered = vec![false; steps.len()];
-    let mut outlook = Vec::new();
-    for index in order {
-        let Some((ask, risk)) = asks(*index).filter(|_| !covered[*index]) else { continue };
-        covered[*index] = true;
-        let (mut ask, mut risk, mut of) = (ask.clone(), risk, vec![*index]);
-        if ask.scope == ApprovalScope::Plan {
-            for (other, covered) in covered.iter_mut().enumerate().filter(|(_, covered)| !**covered) {
-                let known = steps.get(other).is_some_and(|step| step.known.whole());
-                let Some((theirs, its)) = asks(other).filter(|_| known && of.len() < MOST_STEPS) else { continue };
-                if theirs.scope == ApprovalScope::Plan {
-                    (ask, risk) = (ask.and(theirs), risk.max(its));
-                    *covered = true;
-                    of.push(other);
-                }
-            }
-        }
-        outlook.push(one(task, of.into_iter().filter_map(name).collect(), ask, risk));
-    }
-    outlook
-}
-
-fn one(task: &TaskView, steps: Vec<String>, ask: Ask, risk: RiskClass) -> ApprovalOutlook {
-    let Ask { required, scope: _, expires_after } = ask;
-    let from = from(task, &required, risk);
-    let Required { count, groups, service_accounts, excluded: _ } = required;
-    ApprovalOutlook {
-        scope: if steps.len() == 1 { ApprovalScope::Step } else { ApprovalScope::Plan },
-        steps,
-        count,
-        groups,
-        service_accounts,
-        risk,
-        expires_after_seconds: expires_after.get().as_secs(),
-        from,
-    }
+    changes.iter().filter_map(asked).collect()
 }
 
 /// Who may sign, in words.

@@ -84,7 +84,8 @@ fn per_call(contract: &SkillSpec) -> Money {
 /// `timeout` is what one attempt may take at most.
 pub(super) fn takes(contract: &SkillSpec, history: Option<&History>, timeout: Duration) -> Takes {
     if let Some(History { runs: 1.., p50, p95, mean_cost: _ }) = history {
-        return Takes { p50: *p50, p95: *p95, source: DurationSource::History };
+        // The Skill's timeout may be shorter now.
+        return Takes { p50: (*p50).min(timeout), p95: (*p95).min(timeout), source: DurationSource::History };
     }
     let expected = contract.expected_duration.as_ref().and_then(|text| text.parse::<GoDuration>().ok());
     match expected {

@@ -1,4 +1,4 @@
-//! What is known of a step before anything has run: the outputs of the steps before it are not.
+//! What is known of a step when its turn comes in a simulation: some outputs of the steps before it are not.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,6 +43,11 @@ pub(super) enum When {
 }
 
 impl Known {
+    /// Of a step that was not looked at.
+    pub fn whole_of(step: &Step) -> Known {
+        Known { when: When::True, input: Some(step.input.clone()), open: BTreeSet::new() }
+    }
+
     /// Whether nothing that an earlier step returns bears on it.
     pub fn whole(&self) -> bool {
         self.when != When::Open && self.open.is_empty()
@@ -77,23 +82,27 @@ impl Known {
 impl<'a> Sight<'a> {
     pub fn new(task: &'a TaskView, plan: &'a RecordedPlan, fence: &'a Fence) -> Sight<'a> {
         let mut sight = Sight { task, plan, fence, bare: Variables::new() };
-        sight.bare = sight.variables(BTreeSet::new());
+        sight.bare = sight.variables(Vec::new());
         sight
     }
 
-    /// The output of a step that is skipped is null.
-    fn variables(&self, skipped: BTreeSet<String>) -> Variables {
+    fn variables(&self, outputs: Vec<(String, Arc<Value>)>) -> Variables {
         let task = task_value(&self.task.namespace, &self.task.name, &self.plan.parameters);
-        let outputs = skipped.into_iter().map(|step| (step, Arc::new(Value::Null)));
-        variables(task, (&self.plan.name, &self.plan.digest.to_string()), outputs)
+        variables(task, (&self.plan.name, &self.plan.digest.to_string()), outputs.into_iter())
     }
 
-    /// `is_skipped` says of a step that comes before whether it certainly is; then its output is known, and null.
-    pub fn look(&self, compiled: &CompiledStep, is_skipped: &dyn Fn(&str) -> bool) -> Known {
-        let referenced = compiled.referenced_steps();
-        let (skipped, not_known): (BTreeSet<String>, BTreeSet<String>) =
-            referenced.into_iter().partition(|step| is_skipped(step));
-        let variables = if skipped.is_empty() { self.bare.clone() } else { self.variables(skipped) };
+    /// `output` gives what a step that comes before returned, which is null where it was skipped; `None` where nobody
+    /// knows.
+    pub fn look(&self, compiled: &CompiledStep, output: &dyn Fn(&str) -> Option<Arc<Value>>) -> Known {
+        let mut outputs = Vec::new();
+        let mut not_known = BTreeSet::new();
+        for step in compiled.referenced_steps() {
+            match output(&step) {
+                Some(output) => outputs.push((step, output)),
+                None => drop(not_known.insert(step)),
+            }
+        }
+        let variables = if outputs.is_empty() { self.bare.clone() } else { self.variables(outputs) };
         let refers =
             |path: &Path| matches!(path.as_strs().as_slice(), ["steps", step, ..] if not_known.contains(*step));
         let when = match &compiled.when {

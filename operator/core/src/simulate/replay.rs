@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::compare::Finding;
-use super::court::{Ruling, Says, ruling};
 use super::estimate;
+use super::ruling::{Ruling, Says, ruling};
 use super::simulation::{StepDecision, VERSION};
 use crate::agent::acting;
 use crate::budget::{Budgets, Closing, Ledger, Purse, Standing};
@@ -266,9 +266,8 @@ impl Side<'_> {
             broker: config.broker,
             networks: &config.networks,
         });
-        let ruling = ruling(&step.skill, judgement, Vec::new(), &|_| true);
-        let runs = matches!(ruling.says, Says::Permitted { .. } | Says::NeedsApproval { .. });
-        if let Some(decision) = ruling.budget.as_ref().filter(|_| runs) {
+        let ruling = ruling(&step.skill, &judgement, Vec::new(), &|_| true);
+        if let Some(decision) = ruling.budget.as_ref().filter(|_| ruling.says.runs()) {
             let attempt = format!("{}/{}", task.task.uid, step.name);
             let contract = skills.get(&ruling.skill);
             let expected = || contract.map(|contract| estimate::cost(step, contract, None, true, None).expected);
@@ -284,7 +283,7 @@ impl Side<'_> {
 fn finding(ruling: Ruling) -> Finding {
     let Ruling { says, skill, reasons, undetermined: _, only_by_open_rules: _, budget } = ruling;
     let (decision, asked, message) = match says {
-        Says::Skip => (StepDecision::Skip, None, None),
+        Says::Skip { message: _ } => (StepDecision::Skip, None, None),
         Says::Invalid { reason: _, message } => (StepDecision::Invalid, None, Some(message)),
         Says::Denied { message } => (StepDecision::Deny, None, Some(message)),
         Says::Deferred { until: _ } => {
@@ -292,8 +291,8 @@ fn finding(ruling: Ruling) -> Finding {
         }
         Says::NotYet { message } => (StepDecision::Wait, None, Some(message)),
         Says::Permitted { timeout: _ } => (StepDecision::Allow, None, None),
-        Says::NeedsApproval { timeout: _, ask, risk } => {
-            (StepDecision::RequireApproval, Some((ask.required, risk)), None)
+        Says::NeedsApproval { timeout: _, required, risk } => {
+            (StepDecision::RequireApproval, Some((required, risk)), None)
         }
     };
     let (required, risk) = asked.unzip();

@@ -6,10 +6,10 @@ use std::time::Duration;
 use countersign_crds::{EffectClass, SkillSpec};
 use jiff::{SignedDuration, Timestamp};
 
-use super::Inputs;
 use super::known::When;
+use super::passed::Passed;
 use super::simulation::{ApprovalOutlook, BudgetOutlook, DurationSource, Risk, RiskKind, StepDecision, StepOutlook};
-use super::walk::{Passed, Walked};
+use super::{Courses, Inputs};
 use crate::budget::{Scope, Window, price};
 use crate::observed::{Network, TaskView};
 use crate::record::RecordedPlan;
@@ -25,7 +25,7 @@ pub(super) struct Grounds<'a> {
     pub inputs: &'a Inputs,
     pub task: &'a TaskView,
     pub plan: &'a RecordedPlan,
-    pub walked: &'a Walked,
+    pub courses: &'a Courses,
     pub steps: &'a [StepOutlook],
     pub approvals: &'a [ApprovalOutlook],
     pub budgets: &'a [BudgetOutlook],
@@ -55,7 +55,7 @@ fn risk(kind: RiskKind, steps: Vec<String>, message: impl Into<String>) -> Risk 
 /// Those of the steps that would run, with what they would run.
 fn running<'a>(grounds: &Grounds<'a>) -> impl Iterator<Item = (&'a StepOutlook, &'a Passed, &'a SkillSpec)> {
     let skills = &grounds.inputs.observed.skills;
-    let steps = grounds.steps.iter().zip(&grounds.walked.steps).filter(|(_, passed)| passed.runs());
+    let steps = grounds.steps.iter().zip(&grounds.courses.passed).filter(|(_, passed)| passed.runs());
     steps.filter_map(|(step, passed)| Some((step, passed, skills.get(&step.skill)?)))
 }
 
@@ -80,7 +80,7 @@ fn irreversible(grounds: &Grounds<'_>) -> Vec<Risk> {
 fn prices(grounds: &Grounds<'_>) -> Vec<Risk> {
     let skills = &grounds.inputs.observed.skills;
     let mut unpriced: BTreeMap<(&str, RiskKind), Vec<String>> = BTreeMap::new();
-    for (step, passed) in grounds.steps.iter().zip(&grounds.walked.steps) {
+    for (step, passed) in grounds.steps.iter().zip(&grounds.courses.passed) {
         if skills.get(&step.skill).is_none_or(|contract| price(contract).is_ok()) {
             continue;
         }
@@ -109,10 +109,11 @@ fn network(grounds: &Grounds<'_>) -> Option<Risk> {
     let message = match &grounds.inputs.observed.network {
         Network::Closed => return None,
         Network::NotTried => {
-            "whether NetworkPolicies are enforced in this namespace was not tried yet, as nothing ran here".to_owned()
+            "whether NetworkPolicies are enoutwaited in this namespace was not tried yet, as nothing ran here"
+                .to_owned()
         }
         Network::Open { reached } => {
-            format!("NetworkPolicies are not enforced in this namespace: a pod reached {reached}")
+            format!("NetworkPolicies are not enoutwaited in this namespace: a pod reached {reached}")
         }
     };
     Some(risk(RiskKind::NetworkNotEnforced, Vec::new(), message))
@@ -144,11 +145,11 @@ fn deferred(grounds: &Grounds<'_>) -> Vec<Risk> {
     let mut by_time: BTreeMap<(Option<Timestamp>, bool), Vec<String>> = BTreeMap::new();
     for (step, passed, _) in running(grounds) {
         if let Some(deferred) = &passed.deferred {
-            by_time.entry((deferred.until, passed.forced)).or_default().push(step.name.clone());
+            by_time.entry((deferred.until, passed.outwaited)).or_default().push(step.name.clone());
         }
     }
-    let say = |((until, forced), steps)| {
-        let message = match (until, forced) {
+    let say = |((until, outwaited), steps)| {
+        let message = match (until, outwaited) {
             (Some(until), _) => format!("its budget has nothing left for it before {until}; it waits until then"),
             (None, false) => "it waits until steps before it give back what is reserved for them".to_owned(),
             (None, true) => {
@@ -162,7 +163,7 @@ fn deferred(grounds: &Grounds<'_>) -> Vec<Risk> {
 
 /// What would be an obstacle if it were known that the step is reached.
 fn conditional(grounds: &Grounds<'_>) -> Vec<Risk> {
-    let may_be_skipped = grounds.steps.iter().zip(&grounds.walked.steps);
+    let may_be_skipped = grounds.steps.iter().zip(&grounds.courses.passed);
     let fails = may_be_skipped.filter(|(_, passed)| passed.known.when == When::Open && !passed.runs());
     let say = |(step, _): (&StepOutlook, &Passed)| {
         let why = step.message.as_deref().unwrap_or_default();
@@ -177,9 +178,9 @@ fn deadline(grounds: &Grounds<'_>) -> Option<Risk> {
         let end = SignedDuration::try_from(end).ok().and_then(|end| grounds.now.checked_add(end).ok());
         end.is_none_or(|end| end > deadline)
     };
-    let message = if after(grounds.walked.usual.end()) {
+    let message = if after(grounds.courses.times.end()) {
         format!("it usually takes longer than until its deadline, which is {deadline}")
-    } else if after(grounds.walked.slow.end()) {
+    } else if after(grounds.courses.slow.end()) {
         format!("if its steps take long, it is not done by its deadline, which is {deadline}")
     } else if !grounds.approvals.is_empty() {
         format!("whoever signs late lets its deadline pass, which is {deadline}")

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_core::approval::{Answer, Seal, Signer, Terms, may_sign};
 use countersign_core::blocked::Blocked;
 use countersign_core::cel::Fence;
-use countersign_core::decide::{Bench, Config, decide};
+use countersign_core::decide::{Config, Evaluators, decide};
 use countersign_core::effect::{self, Act};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::record::{ApprovalRecord, ApprovalState, AttemptRecord, Change, Request, StepRecord, TaskRecord};
@@ -286,9 +286,9 @@ impl<'a> Explorer<'a> {
         };
         let runs = self.rules.judged(state.runs());
         let judge = Table { scope: self.world.scope, runs, asks, skill: &self.skill };
-        let bench = Bench { judge: &judge, fence: &self.fence };
+        let evaluators = Evaluators { judge: &judge, fence: &self.fence };
         let now = instant(state.late);
-        let decision = decide(now, &self.config, &observed, &bench).map_err(|_| CONTRADICTION)?;
+        let decision = decide(now, &self.config, &observed, &evaluators).map_err(|_| CONTRADICTION)?;
         self.check_waits(now, &decision)?;
         Ok(decision)
     }

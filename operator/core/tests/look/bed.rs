@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign_core::agent::acting;
 use countersign_core::blocked::BlockedReason;
 use countersign_core::cel::Fence;
-use countersign_core::decide::{Bench, Config, decide};
+use countersign_core::decide::{Config, Evaluators, decide};
 use countersign_core::effect::{Act, Decision};
 use countersign_core::judge::{Case, Judge, Judgement, PolicyJudge};
 use countersign_core::observed::{ApprovalView, Guard, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
@@ -105,9 +105,9 @@ impl Bed {
 
     /// A look; its changes are recorded and its deeds done.
     pub fn look(&mut self) -> Decision {
-        let bench = Bench::from(&self.judge);
-        let bench = if self.busy { Bench { judge: &Busy, ..bench } } else { bench };
-        let decision = decide(self.now, &self.config, &self.observed, &bench).unwrap();
+        let evaluators = Evaluators::from(&self.judge);
+        let evaluators = if self.busy { Evaluators { judge: &Busy, ..evaluators } } else { evaluators };
+        let decision = decide(self.now, &self.config, &self.observed, &evaluators).unwrap();
         self.observed.missing_since = decision.blocked.missing_since(&self.observed.missing_since, self.now);
         self.observed.record = decision.record.clone();
         for act in &decision.acts {

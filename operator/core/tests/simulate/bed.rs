@@ -55,7 +55,7 @@ impl Bed {
             planning_deadline: SignedDuration::from_hours(1),
         };
         let judge = PolicyJudge::new(Fence::with_limit(Duration::from_secs(60)));
-        let inputs = Inputs { config, observed, history: BTreeMap::new() };
+        let inputs = Inputs { config, observed, history: BTreeMap::new(), outputs: BTreeMap::new() };
         let mut bed = Bed { now: NOW.parse().unwrap(), inputs, judge };
         bed.policy(json!({"rules": [{"name": "all", "match": "true", "effect": "Allow"}]}));
         bed.skill("echo", json!({"idempotent": true, "expectedDuration": "2s"}));

@@ -131,7 +131,7 @@ fn later_steps_see_what_earlier_ones_hold_and_spend() {
 
 #[test]
 fn a_large_plan_goes_on_window_after_window() {
-    let steps = 2000;
+    let steps = 500;
     let mut bed = buys(steps, 100);
     bed.budget(json!({"namespace": {"hourly": "2.2"}}));
     let simulation = bed.simulate();

@@ -228,7 +228,7 @@ impl Simulator {
         };
         let skills: Vec<String> = simulate::skills_of(&observed).into_iter().collect();
         let history = store.history(&skills).await?;
-        Ok(Inputs { config: config.clone(), observed, history })
+        Ok(Inputs { config: config.clone(), observed, history, outputs: BTreeMap::new() })
     }
 
     fn surroundings(&self) -> Surroundings {
