@@ -32,7 +32,7 @@ test: ## Everything that must hold (55 min cold, 30 min warm).
 	@e2e/test.sh
 
 .PHONY: soak
-soak: ## Kills PostgreSQL at every statement, floods the evaluator, fuzzes what verify reads (45 min).
+soak: ## Kills PostgreSQL at every statement, runs Plans both ways, floods the evaluator, fuzzes what verify reads (45 min).
 	@e2e/soak.sh
 
 .PHONY: bench

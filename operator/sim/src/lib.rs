@@ -11,11 +11,13 @@ mod explore;
 mod money;
 mod operator;
 mod table;
+mod twin;
 mod world;
 
 pub use check::Violation;
 pub use explore::{Explored, Small, explore};
 pub use operator::Defect;
+pub use twin::{Twins, twins};
 
 use draw::Draw;
 use operator::Operator;
