@@ -27,7 +27,7 @@ pub use meta::{
     RiskClass, SubjectKind,
 };
 pub use payment::{Asset, PaymentContract, PaymentMode, PaymentState, PaymentStatus};
-pub use plan::{Plan, PlanSpec, PlanTemplate, Retry, Step, StepApproval};
+pub use plan::{After, Need, OnFailure, Outcome, Plan, PlanSpec, PlanTemplate, Retry, Step, StepApproval};
 pub use policy::{ApprovalRequirement, ApprovalScope, Effect, Policy, PolicyMode, PolicySpec, Rule};
 pub use skill::{Builtin, BuiltinName, EffectClass, Image, OverBudget, Resources, Skill, SkillSpec, Workspace};
 pub use task::{PlanStatus, Progress, StepState, StepStatus, Task, TaskSpec, TaskStatus};

@@ -89,15 +89,28 @@ pub struct Step {
     /// The Skill that does the work.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub skill: String,
-    /// What the Skill gets; strings may hold `${cel}` over `task.parameters`, `steps.NAME.output`
-    /// and `plan`.
+    /// What the Skill gets; strings may hold `${cel}` over `task.parameters`, `steps.NAME.output`,
+    /// `steps.NAME.outcome` and `plan`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "free_object")]
     pub input: Map<String, Value>,
-    /// Steps that must have finished well before this one starts.
+    /// Steps that must have succeeded before this one starts: short for `after` with `outcomes: [Succeeded]`. Where one
+    /// ended otherwise, this one is skipped.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
     pub needs: Vec<String>,
+    /// Steps that must have ended before this one starts, each with the outcomes on which it does. Where one ended
+    /// otherwise, this one is skipped.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "after")]
+    pub after: Vec<After>,
+    /// Runs when every other step has ended, however the Task went: after a failure, the deadline or a cancellation
+    /// too, and never after the Task was deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub finally: bool,
+    /// Whether the Task goes on where this step failed. A rejection and an unknown outcome always end it.
+    #[serde(default, skip_serializing_if = "OnFailure::ends_the_task")]
+    pub on_failure: OnFailure,
     /// A CEL expression; where it is false the step is skipped and its output is null.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -112,6 +125,110 @@ pub struct Step {
     /// `Always` asks for a signature whatever Policy says; a Plan can only tighten.
     #[serde(default)]
     pub approval: StepApproval,
+}
+
+/// The step is the key of the list, so that the API server itself refuses it a second time.
+fn after(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let item = generator.subschema_for::<After>();
+    schemars::json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": item,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["step"],
+    })
+}
+
+/// A step that comes before, and the outcomes on which the one behind it starts.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct After {
+    /// The name of the step that comes before.
+    #[schemars(length(min = 1, max = 63))]
+    pub step: String,
+    /// The outcomes on which to start.
+    #[schemars(schema_with = "outcomes")]
+    pub outcomes: Vec<Outcome>,
+}
+
+fn outcomes(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let item = generator.subschema_for::<Outcome>();
+    schemars::json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 5,
+        "items": item,
+        "x-kubernetes-list-type": "set",
+    })
+}
+
+/// How a step can end; expressions see it as `steps.NAME.outcome`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// It did its work.
+    Succeeded,
+    /// It did not do its work, and whatever it did is known to be over.
+    Failed,
+    /// It was not run: its `when` was false, what it needs ended otherwise, or the Task ended before.
+    Skipped,
+    /// A person, a Policy or a budget did not allow it.
+    Rejected,
+    /// It ran, and nobody knows what came of it.
+    Unknown,
+}
+
+impl Outcome {
+    /// Every outcome there is.
+    pub const ALL: [Outcome; 5] =
+        [Outcome::Succeeded, Outcome::Failed, Outcome::Skipped, Outcome::Rejected, Outcome::Unknown];
+
+    /// As it is written in a Plan.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Succeeded => "Succeeded",
+            Outcome::Failed => "Failed",
+            Outcome::Skipped => "Skipped",
+            Outcome::Rejected => "Rejected",
+            Outcome::Unknown => "Unknown",
+        }
+    }
+}
+
+/// What a step's failure means for its Task.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// The Task fails; what runs may finish, and nothing but `finally` steps starts.
+    #[default]
+    EndTask,
+    /// The Task goes on, and can complete.
+    Continue,
+}
+
+impl OnFailure {
+    /// Whether it is what a step says that says nothing.
+    pub fn ends_the_task(&self) -> bool {
+        match self {
+            OnFailure::EndTask => true,
+            OnFailure::Continue => false,
+        }
+    }
+}
+
+/// One step that must have ended before another starts, and on which outcomes that does start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need<'a> {
+    /// The name of the step that comes before.
+    pub step: &'a str,
+    /// The outcomes that do.
+    pub outcomes: &'a [Outcome],
+}
+
+impl Step {
+    /// Every step that must have ended before this one starts, from `needs` and from `after`.
+    pub fn all_needs(&self) -> impl Iterator<Item = Need<'_>> + Clone {
+        let needs = self.needs.iter().map(|step| Need { step, outcomes: &[Outcome::Succeeded] });
+        needs.chain(self.after.iter().map(|After { step, outcomes }| Need { step, outcomes }))
+    }
 }
 
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]

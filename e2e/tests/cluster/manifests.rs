@@ -25,6 +25,14 @@ fn wrong_manifests_are_refused_with_field_and_fix() {
         (inline(json!([with(step("a"), json!({"needs": ["b"]})), with(step("b"), json!({"needs": ["a"]}))])), "cycle"),
         (inline(json!([with(step("a"), json!({"needs": ["z"]}))])), "there is no step \"z\""),
         (inline(json!([step("a"), step("a")])), "Duplicate value"),
+        (
+            inline(json!([step("a"), with(step("b"), json!({"after": [{"step": "a", "outcomes": ["Failed"]}]}))])),
+            "set onFailure: Continue there",
+        ),
+        (
+            inline(json!([step("a"), with(step("b"), json!({"after": [{"step": "a", "outcomes": ["Late"]}]}))])),
+            "spec.plan.steps[1].after[0].outcomes[0]",
+        ),
         (inline(json!([with(step("a"), json!({"when": "steps.b.output"}))])), "step \"b\" does not come before"),
         (
             inline(json!([with(step("a"), json!({"input": {"x": "${task.parameters.p}"}}))])),

@@ -320,6 +320,36 @@ fn branches_conditions_and_own_plans() {
 }
 
 #[test]
+fn steps_start_on_the_outcomes_that_they_name_and_finally_steps_always() {
+    let ns = Namespace::new("outcomes");
+    ns.sample("outcomes.yaml");
+    let balance = json!({"address": "a", "transactions": []});
+    let task = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "called-off"},
+        "spec": {"plan": {"steps": [
+            {"name": "check", "skill": "check-balance", "when": "1 > 2", "input": balance},
+            {"name": "behind", "skill": "check-balance", "needs": ["check"], "input": balance},
+            {"name": "signed", "skill": "check-balance", "approval": "Always", "input": balance},
+            {"name": "clean", "skill": "check-balance", "finally": true,
+             "input": {"address": "signed is ${steps.signed.outcome}", "transactions": []}}]}}});
+    ns.apply(&task.to_string());
+    ns.wait_for("called-off", "WaitingApproval");
+    let behind = ns.step("called-off", "behind");
+    assert_eq!((behind["state"].as_str(), behind["reason"].as_str()), (Some("Skipped"), Some("NeedNotMet")));
+    ns.kubectl(&["patch", "task", "called-off", "--type", "merge", "-p", r#"{"spec":{"cancel":true}}"#]);
+    ns.wait_for("called-off", "Cancelled");
+    assert_eq!(ns.step("called-off", "signed")["state"], "Skipped");
+    assert_eq!(ns.step("called-off", "clean")["state"], "Succeeded");
+    ns.assert_recorded("called-off");
+
+    let message = ns.wait_for("outcomes", "Completed");
+    assert!(message.ends_with("failed, after which the Task went on: strict"), "{message}");
+    for (step, state) in [("strict", "Failed"), ("lenient", "Succeeded"), ("report", "Succeeded")] {
+        assert_eq!(ns.step("outcomes", step)["state"], state, "{step}");
+    }
+    ns.assert_recorded("outcomes");
+}
+
+#[test]
 fn an_agent_may_use_only_what_it_is_allowed() {
     let ns = Namespace::new("agent");
     ns.sample("agent.yaml");

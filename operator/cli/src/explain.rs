@@ -44,7 +44,7 @@ fn explain(now: Timestamp, task: &Task, approvals: &[Approval]) -> String {
     for step in &status.steps {
         let why = match step.state {
             StepState::WaitingApproval => waits(approvals, step.approval.as_deref()),
-            StepState::Blocked => "a step that it needs is not done".to_owned(),
+            StepState::Blocked => "what comes before it has not ended".to_owned(),
             StepState::Pending
             | StepState::Ready
             | StepState::Running

@@ -13,10 +13,12 @@ use crate::approval::{Tally, people, tally};
 use crate::blocked::{BlockedReason, BlockedReasons};
 use crate::budget::{Balance, LineKey, Scope};
 use crate::condition::condition;
-use crate::decide::satisfied;
+use crate::decide::{Turn, Turns};
 use crate::escape::{excerpt, shown};
 use crate::observed::{Network, Observed, Outside, PaymentView, ReportedApproval, TaskView};
-use crate::record::{ApprovalRecord, ApprovalState, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord};
+use crate::record::{
+    ApprovalRecord, ApprovalState, EndingCause, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
+};
 
 /// How many steps a status lists.
 const LISTED_STEPS: usize = 200;
@@ -26,6 +28,7 @@ const MESSAGE_CHARS: usize = 256;
 /// What holds a Task up although nothing is wrong with it.
 pub(crate) struct Pauses<'a> {
     pub suspended: bool,
+    pub turns: &'a Turns<'a>,
     pub network: &'a Network,
     pub blocked: &'a BlockedReasons,
     pub balances: &'a BTreeMap<LineKey, Balance>,
@@ -148,7 +151,14 @@ fn phase(record: &TaskRecord, steps: &[StepStatus], pauses: &Pauses<'_>) -> (&'s
     {
         message = waits;
     }
-    ("Unknown", "Executing", message)
+    let why = match record.ending.as_ref().map(|ending| ending.cause) {
+        None => "",
+        Some(EndingCause::Cancelled) => "the Task was cancelled: ",
+        Some(EndingCause::DeadlineExceeded) => "the Task's deadline passed: ",
+        Some(EndingCause::Deleted) => "the Task object was deleted: ",
+        Some(EndingCause::StepFailed) => "a step did not succeed: ",
+    };
+    ("Unknown", "Executing", format!("{why}{message}"))
 }
 
 /// What the first step that does not go on waits for, and how many others do not.
@@ -214,7 +224,7 @@ fn step_statuses(plan: &RecordedPlan, record: &TaskRecord, pauses: &Pauses<'_>) 
     let status = |step: &countersign_crds::Step| {
         let state = record.steps.get(&step.name)?;
         let approval = approvals.get(step.name.as_str()).copied();
-        Some(step_status(step, state, approval, record, pauses))
+        Some(step_status(step, state, approval, pauses))
     };
     plan.steps.iter().filter_map(status).collect()
 }
@@ -223,11 +233,10 @@ fn step_status(
     step: &countersign_crds::Step,
     record: &StepRecord,
     approval: Option<&ApprovalRecord>,
-    task: &TaskRecord,
     pauses: &Pauses<'_>,
 ) -> StepStatus {
     let (state, reason, message) = match record.state {
-        StepOutcome::Open => open_state(step, record, approval, task, pauses),
+        StepOutcome::Open => open_state(step, record, approval, pauses),
         StepOutcome::Succeeded => (StepState::Succeeded, None, None),
         StepOutcome::Failed => (StepState::Failed, record.reason.clone(), record.message.clone()),
         StepOutcome::Skipped => (StepState::Skipped, record.reason.clone(), record.message.clone()),
@@ -268,7 +277,6 @@ fn open_state(
     step: &countersign_crds::Step,
     record: &StepRecord,
     approval: Option<&ApprovalRecord>,
-    task: &TaskRecord,
     pauses: &Pauses<'_>,
 ) -> (StepState, Option<String>, Option<String>) {
     if let Some(blocked) = pauses.blocked.of(&step.name) {
@@ -311,8 +319,9 @@ fn open_state(
         let message = format!("{}; {waits}", deferral.message);
         return (StepState::Pending, Some("Deferred".to_owned()), Some(message));
     }
-    if !step.needs.iter().all(|need| satisfied(task, need)) {
-        return (StepState::Blocked, None, None);
+    match pauses.turns.of_step(step) {
+        Turn::Now => {}
+        Turn::Later | Turn::Never { .. } => return (StepState::Blocked, None, None),
     }
     if let Some(approval) = approval.filter(|approval| approval.awaits(&step.name)) {
         let waits = approval.state == ApprovalState::Requested;

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use countersign_core::effect::Act;
 use countersign_core::observed::TaskView;
-use countersign_core::record::{ApprovalState, AttemptRecord, AttemptState, Change, TaskRecord};
+use countersign_core::record::{
+    ApprovalState, AttemptRecord, AttemptState, Change, EndingCause, StepOutcome, TaskRecord,
+};
+use countersign_crds::{After, Outcome};
 use thiserror::Error;
 
 use crate::money;
@@ -30,6 +33,7 @@ fn hold(condition: bool, what: impl FnOnce() -> String) -> Result<(), Violation>
 pub(crate) fn check(world: &mut World) -> Result<(), Violation> {
     money::check(world)?;
     let Some(record) = &world.record else { return Ok(()) };
+    check_finally(record)?;
     let mut used = BTreeSet::new();
     for (name, step) in &record.steps {
         let launched = step.attempts.iter().filter(|attempt| attempt.launched()).count();
@@ -83,6 +87,9 @@ fn skill_of<'a>(record: &'a TaskRecord, step: &str) -> Option<&'a str> {
 /// really gave, for this very attempt.
 pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &Change) -> Result<(), Violation> {
     let Change::Intend { step, approval, digest, launch, .. } = change else { return Ok(()) };
+    if let Some(record) = record {
+        check_turn(record, step)?;
+    }
     let people = people_for(launch.contract.description.as_deref());
     if people == 0 {
         return Ok(());
@@ -116,6 +123,53 @@ pub(crate) fn check_begins(task: Option<&TaskView>, changes: &[Change], acts: &[
     let invalid =
         |change: &Change| matches!(change, Change::FinishStep { reason: Some(reason), .. } if reason == FAULT);
     hold(!changes.iter().any(invalid), || "a time-out was taken for a fault of the Plan".into())
+}
+
+/// A step is intended only when what it needs has ended as it takes, and nothing has called it off.
+fn check_turn(record: &TaskRecord, name: &str) -> Result<(), Violation> {
+    let steps = || record.plan.iter().flat_map(|plan| &plan.steps);
+    let Some(step) = steps().find(|step| step.name == name) else {
+        return Err(Violation::new(format!("{name} was intended, which is no step of the Plan")));
+    };
+    let outcome = |name: &str| record.steps.get(name).and_then(|step| step.state.ended());
+    let cause = record.ending.as_ref().map(|ending| ending.cause);
+    if step.finally {
+        hold(cause != Some(EndingCause::Deleted), || format!("{name} was intended after the Task was deleted"))?;
+        let open = steps().find(|other| !other.finally && outcome(&other.name).is_none());
+        hold(open.is_none(), || format!("{name} was intended before other work had ended"))?;
+    } else {
+        hold(cause.is_none(), || format!("{name} was intended after the end had begun ({cause:?})"))?;
+    }
+    for before in &step.needs {
+        hold(outcome(before) == Some(Outcome::Succeeded), || {
+            format!("{name} was intended with {before} {:?}", outcome(before))
+        })?;
+    }
+    for After { step: before, outcomes } in &step.after {
+        let found = outcome(before);
+        hold(found.is_some_and(|found| outcomes.contains(&found)), || {
+            format!("{name} was intended with {before} {found:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Finally steps had their turn before their Task was over, unless it was deleted.
+fn check_finally(record: &TaskRecord) -> Result<(), Violation> {
+    let deleted = record.ending.as_ref().is_some_and(|ending| ending.cause == EndingCause::Deleted);
+    if record.finished.is_none() || deleted {
+        return Ok(());
+    }
+    let steps = record.plan.iter().flat_map(|plan| &plan.steps).filter(|step| step.finally);
+    for step in steps {
+        let state = record.steps.get(&step.name);
+        let reason =
+            state.filter(|state| state.state == StepOutcome::Skipped).and_then(|state| state.reason.as_deref());
+        hold(matches!(reason, None | Some("NeedNotMet" | "WhenFalse")), || {
+            format!("finally step {} was skipped for {reason:?}", step.name)
+        })?;
+    }
+    Ok(())
 }
 
 /// Before a Job is made: its attempt is recorded.

@@ -10,7 +10,8 @@ use countersign_core::observed::{ApprovalView, PodState, TaskView};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::{
-    ApprovalSpec, EffectClass, Identity, OverBudget, PlanTemplate, Retry, SkillSpec, Step, StepApproval, TaskSpec,
+    After, ApprovalSpec, EffectClass, Identity, OnFailure, Outcome, OverBudget, PlanTemplate, Retry, SkillSpec, Step,
+    StepApproval, TaskSpec,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
@@ -248,15 +249,39 @@ impl World {
     }
 }
 
-/// One to four steps, each needing some of those before it.
+/// One to four steps, each needing some of those before it, on some outcomes; the last ones may be finally steps.
 fn plan(draw: &mut Draw) -> Vec<Step> {
     let count = 1 + draw.below(4);
-    let random = |index: u64, draw: &mut Draw| {
-        let needs: Vec<u64> = (0..index).filter(|_| draw.one_in(2)).collect();
+    let work = if draw.one_in(3) { 1 + draw.below(count) } else { count };
+    let mut steps: Vec<Step> = Vec::new();
+    for index in 0..count {
         let retry = draw.one_in(2).then(|| Retry { limit: 2, backoff: "1s".into(), max_backoff: "10s".into() });
-        step(index, &needs, retry)
+        let mut step = step(index, &[], retry);
+        step.finally = index >= work;
+        step.on_failure = if draw.one_in(4) { OnFailure::Continue } else { OnFailure::EndTask };
+        for before in &steps {
+            if draw.one_in(2) {
+                need(&mut step, before, draw);
+            }
+        }
+        steps.push(step);
+    }
+    steps
+}
+
+/// Mostly its success; else some of the outcomes with which a Task goes on.
+fn need(step: &mut Step, before: &Step, draw: &mut Draw) {
+    let possible: &[Outcome] = match (step.finally, before.on_failure) {
+        (true, _) => &Outcome::ALL,
+        (false, OnFailure::Continue) => &Outcome::ALL[..3],
+        (false, OnFailure::EndTask) => &[Outcome::Succeeded, Outcome::Skipped],
     };
-    (0..count).map(|index| random(index, draw)).collect()
+    let outcomes: Vec<Outcome> = possible.iter().filter(|_| draw.one_in(2)).copied().collect();
+    if !outcomes.is_empty() && draw.one_in(3) {
+        step.after.push(After { step: before.name.clone(), outcomes });
+    } else {
+        step.needs.push(before.name.clone());
+    }
 }
 
 fn step(index: u64, needs: &[u64], retry: Option<Retry>) -> Step {
@@ -266,6 +291,9 @@ fn step(index: u64, needs: &[u64], retry: Option<Retry>) -> Step {
         skill: format!("skill{index}"),
         input: Map::new(),
         needs: needs.iter().map(name).collect(),
+        after: Vec::new(),
+        finally: false,
+        on_failure: OnFailure::EndTask,
         when: None,
         retry,
         timeout: None,

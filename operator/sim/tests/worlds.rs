@@ -67,9 +67,10 @@ fn every_planted_defect_is_found() {
         Defect::ForgetsToRequeue,
         Defect::TakesBusyForInvalid,
         Defect::BeginsWhileSuspended,
+        Defect::TakesSkippedForSucceeded,
     ] {
-        let found = (0..2_000).find_map(|seed| run(seed, Some(defect), false).err().map(|found| (seed, found)));
-        let (seed, violation) = found.unwrap_or_else(|| panic!("{defect:?} was not found in 2,000 worlds"));
+        let found = (0..10_000).find_map(|seed| run(seed, Some(defect), false).err().map(|found| (seed, found)));
+        let (seed, violation) = found.unwrap_or_else(|| panic!("{defect:?} was not found in 10,000 worlds"));
         println!("{defect:?} found in world {seed}: {violation}");
     }
 }

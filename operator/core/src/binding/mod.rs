@@ -144,7 +144,7 @@ impl Binding {
             runner_image,
             // What they amount to is in the work or in the ruling.
             outputs: _,
-            finished: _,
+            outcome: _,
             skills: _,
             policies: _,
             secrets: _,

@@ -6,13 +6,13 @@ use countersign_crds::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
 
+use super::turn::{called_off_by_name, ends_what_runs};
 use super::view::View;
 use crate::blocked::{BlockedReason, BlockedReasons};
 use crate::effect::Act;
 use crate::observed::{PodState, TaskView};
 use crate::record::{
-    ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, EndingCause, RecordedPlan, RuleDecision,
-    TaskRecord,
+    ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, RecordedPlan, RuleDecision, TaskRecord,
 };
 use crate::status;
 
@@ -23,9 +23,9 @@ pub(super) fn acts(view: &View<'_>, record: &TaskRecord, blocked: &BlockedReason
     }
     // Those that outlived their Task are told as well that nothing comes of them.
     acts.extend(record.approvals.values().filter_map(|approval| report_or_create(view, approval)));
-    for step in record.steps.values() {
+    for (name, step) in &record.steps {
         for attempt in &step.attempts {
-            acts.extend(attempt_act(view, record, attempt, blocked));
+            acts.extend(attempt_act(view, record, name, attempt, blocked));
         }
     }
     // Asked for once; from then on it is for the API server to do.
@@ -144,7 +144,13 @@ fn bears(rule: &RuleDecision) -> bool {
     tightens && rule.mode == PolicyMode::Enforce
 }
 
-fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord, blocked: &BlockedReasons) -> Option<Act> {
+fn attempt_act(
+    view: &View<'_>,
+    record: &TaskRecord,
+    step: &str,
+    attempt: &AttemptRecord,
+    blocked: &BlockedReasons,
+) -> Option<Act> {
     let key = attempt.key.clone();
     let there = view.observed.jobs.contains(&key);
     let delete = || there.then(|| Act::DeleteJob { key: key.clone() });
@@ -152,14 +158,14 @@ fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord, bl
         AttemptState::Intended => {
             let launch = attempt.launch.as_ref()?;
             let seen = there || view.observed.pods_of(&key).next().is_some();
-            let step = step_of(record, attempt)?;
             let owed = !seen && view.observed.task.is_some();
             // Said of what was compared in this look, and still is what would be decided.
-            let same = blocked.of(&step).is_some_and(|why| why.reason == BlockedReason::PodPending);
-            (owed && same).then(|| Act::CreateJob { key: key.clone(), step, launch: Box::new(launch.clone()) })
+            let same = blocked.of(step).is_some_and(|why| why.reason == BlockedReason::PodPending);
+            let (key, step) = (key.clone(), step.to_owned());
+            (owed && same).then(|| Act::CreateJob { key, step, launch: Box::new(launch.clone()) })
         }
         AttemptState::Admitted { pod_uid, .. } => {
-            if ends_what_runs(record) {
+            if called_off_by_name(record, step).is_some_and(ends_what_runs) {
                 return delete();
             }
             let launch = attempt.launch.as_ref()?;
@@ -182,16 +188,4 @@ fn attempt_act(view: &View<'_>, record: &TaskRecord, attempt: &AttemptRecord, bl
             AttemptOutcome::Succeeded | AttemptOutcome::Failed | AttemptOutcome::TimedOut => None,
         },
     }
-}
-
-fn step_of(record: &TaskRecord, attempt: &AttemptRecord) -> Option<String> {
-    let holds = |attempts: &[AttemptRecord]| attempts.iter().any(|other| other.key == attempt.key);
-    record.steps.iter().find(|(_, step)| holds(&step.attempts)).map(|(name, _)| name.clone())
-}
-
-fn ends_what_runs(record: &TaskRecord) -> bool {
-    record.ending.as_ref().is_some_and(|ending| match ending.cause {
-        EndingCause::Cancelled | EndingCause::DeadlineExceeded | EndingCause::Deleted => true,
-        EndingCause::StepFailed => false,
-    })
 }

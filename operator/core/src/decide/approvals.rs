@@ -3,6 +3,7 @@
 use countersign_crds::Decision;
 
 use super::Worklist;
+use super::turn::called_off_by_name;
 use super::view::View;
 use crate::approval::{Tally, is_new, tally};
 use crate::blocked::BlockedReasons;
@@ -10,10 +11,8 @@ use crate::escape::shown;
 use crate::record::{ApprovalRecord, Change, StepOutcome, TaskRecord};
 
 pub(super) fn follow(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons) -> Vec<Change> {
-    if record.ending.is_some() {
-        return Vec::new();
-    }
-    record.requested().flat_map(|approval| follow_one(view, record, approval)).collect()
+    let wanted = |approval: &&ApprovalRecord| called_off_by_name(record, &approval.step).is_none();
+    record.requested().filter(wanted).flat_map(|approval| follow_one(view, record, approval)).collect()
 }
 
 fn follow_one(view: &View<'_>, record: &TaskRecord, approval: &ApprovalRecord) -> Vec<Change> {

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::Worklist;
 use super::compare::{Standing, standing, superseded};
 use super::outcome::{self, Result as PodResult};
+use super::turn::{called_off, called_off_by_name, ends_what_runs};
 use super::view::View;
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::observed::{Guard, Network, PodState, PodView};
@@ -23,7 +24,10 @@ pub(super) fn follow(view: &View<'_>, record: &Worklist, blocked: &mut BlockedRe
         let Some(launch) = &attempt.launch else { continue };
         let next = match &attempt.state {
             AttemptState::Intended => intended(view, record, step, attempt, places, blocked),
-            AttemptState::Admitted { pod_uid, at } => admitted(view, record, attempt, launch, pod_uid, *at),
+            AttemptState::Admitted { pod_uid, at } => {
+                let cause = called_off_by_name(record, step);
+                admitted(view, record, cause, attempt, launch, pod_uid, *at)
+            }
             AttemptState::Finished { .. } => continue,
         };
         match next {
@@ -77,10 +81,6 @@ fn over_with(outcome: AttemptOutcome, message: impl Into<String>) -> Next {
     Next::Over(PodResult::failed(outcome, message))
 }
 
-fn called_off(record: &TaskRecord) -> Option<EndingCause> {
-    record.ending.as_ref().map(|ending| ending.cause)
-}
-
 /// No pod was let in yet, so nothing of it has run.
 fn intended(
     view: &View<'_>,
@@ -106,7 +106,7 @@ fn intended(
         let message = format!("pod {} ran without being let in: somebody removed its gate", loose.name);
         return over_with(AttemptOutcome::Unknown, message);
     }
-    if let Some(cause) = called_off(record) {
+    if let Some(cause) = called_off_by_name(record, step) {
         let (_, message) = super::ending::explain(cause);
         return over_with(AttemptOutcome::Voided, format!("not started: {message}"));
     }
@@ -190,12 +190,13 @@ pub(super) fn broken_guard(view: &View<'_>) -> Option<Blocked> {
 fn admitted(
     view: &View<'_>,
     record: &TaskRecord,
+    called_off: Option<EndingCause>,
     attempt: &AttemptRecord,
     launch: &Launch,
     pod_uid: &str,
     at: jiff::Timestamp,
 ) -> Next {
-    let cause = called_off(record).filter(|cause| *cause != EndingCause::StepFailed);
+    let cause = called_off.filter(|cause| ends_what_runs(*cause));
     let Some(pod) = view.observed.pods_of(&attempt.key).find(|pod| pod.uid == pod_uid) else {
         return match cause {
             Some(_) => {
@@ -242,6 +243,13 @@ fn admitted(
     }
 }
 
+/// An attempt that something has kept from beginning for too long is over, and never began.
+pub(super) fn give_up(view: &View<'_>, record: &Worklist, step: &str, message: &str) -> Option<Vec<Change>> {
+    let attempt = record.steps.get(step)?.live_attempt()?;
+    let result = PodResult::failed(AttemptOutcome::NotStarted, message);
+    Some(over(view, record, step, attempt, attempt.launch.as_ref()?, result))
+}
+
 /// The attempt is over; so is its step, unless another attempt is owed or it was never let in.
 fn over(
     view: &View<'_>,
@@ -261,7 +269,7 @@ fn over(
     }
     let retry_at = record
         .step(step)
-        .filter(|_| record.ending.is_none())
+        .filter(|spec| called_off(record, spec).is_none())
         .and_then(|spec| outcome::retry_at(view.now, spec, launch, record.steps.get(step)?, attempt, outcome));
     let reference = output.as_ref().map(|output| output.reference.clone());
     let mut changes = vec![Change::FinishAttempt {

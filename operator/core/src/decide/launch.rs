@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::attempts::{broken_guard, no_place};
 use super::compare::{compare, of_step};
+use super::turn::called_off;
 use super::view::View;
 use super::{Worklist, request};
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
@@ -20,15 +21,13 @@ use crate::record::{
 
 pub(super) fn start(view: &View<'_>, record: &Worklist, blocked: &mut BlockedReasons) -> Vec<Change> {
     let Some(plan) = &record.plan else { return Vec::new() };
-    if record.ending.is_some() {
-        return Vec::new();
-    }
     if record.settled() {
         // The look that follows at once weighs against what is held then.
         return Vec::new();
     }
+    let ready = || record.ready().filter(|(step, _)| called_off(record, step).is_none());
     if let Some(why) = view.nothing_begins() {
-        record.ready().for_each(|(step, _)| blocked.block(&step.name, why.clone()));
+        ready().for_each(|(step, _)| blocked.block(&step.name, why.clone()));
         return Vec::new();
     }
     let mut slots = (plan.parallelism as usize).saturating_sub(taken(record, blocked));
@@ -39,7 +38,7 @@ pub(super) fn start(view: &View<'_>, record: &Worklist, blocked: &mut BlockedRea
     let mut covered = BTreeSet::new();
     // As many steps as could run may newly be put to people; those that were put stay under judgement.
     let mut fresh = slots.max(1);
-    for (step, state) in record.ready() {
+    for (step, state) in ready() {
         if let Some(why) = retrying(view, state) {
             blocked.block(&step.name, why);
             continue;
@@ -96,11 +95,6 @@ fn keeps_its_turn(blocked: &Blocked) -> bool {
     blocked.reason.is_transient() || blocked.reason == BlockedReason::ParallelismReached
 }
 
-/// Whether a step could start as far as other steps go.
-pub(super) fn needs_are_met(record: &TaskRecord, step: &Step) -> bool {
-    step.needs.iter().all(|need| satisfied(record, need))
-}
-
 /// The pause before a step is tried again, with what became of the last try.
 fn retrying(view: &View<'_>, state: &StepRecord) -> Option<Blocked> {
     let at = state.not_before.filter(|at| *at > view.now)?;
@@ -110,14 +104,6 @@ fn retrying(view: &View<'_>, state: &StepRecord) -> Option<Blocked> {
     });
     let message = format!("tried again at {at}: {}", last.unwrap_or("the last attempt did not succeed"));
     Some(Blocked::new(BlockedReason::Retrying, message).until(at))
-}
-
-/// A need is met by success, and by a `when` that was false.
-pub(crate) fn satisfied(record: &TaskRecord, need: &str) -> bool {
-    record.steps.get(need).is_some_and(|step| match step.state {
-        StepOutcome::Succeeded | StepOutcome::Skipped => true,
-        StepOutcome::Open | StepOutcome::Failed | StepOutcome::Rejected | StepOutcome::Unknown => false,
-    })
 }
 
 fn start_one(

@@ -14,11 +14,12 @@ mod outcome;
 mod planning;
 mod request;
 mod requeue;
+mod turn;
 mod view;
 mod worklist;
 
-pub(crate) use launch::satisfied;
 pub(crate) use planning::begin;
+pub(crate) use turn::{NEED_NOT_MET, Turn, Turns};
 pub(crate) use view::{Dozing, View};
 pub(crate) use worklist::Worklist;
 
@@ -105,6 +106,7 @@ fn unrecorded(view: &View<'_>) -> Decision {
 fn report(view: &View<'_>, task: &TaskView, record: &TaskRecord, blocked: &BlockedReasons) -> TaskStatus {
     let pauses = status::Pauses {
         suspended: view.suspended(),
+        turns: &turn::Turns::of(record),
         network: &view.observed.network,
         blocked,
         balances: &view.observed.balances,
@@ -189,8 +191,16 @@ fn advance(view: &View<'_>, record: Option<&Worklist>, blocked: &mut BlockedReas
     if record.finished.is_some() {
         return Vec::new();
     }
-    let stages: [Stage; 6] =
-        [ending::begin, planning::stamp, attempts::follow, approvals::follow, ending::wind_up, launch::start];
+    let stages: [Stage; 8] = [
+        ending::begin,
+        planning::stamp,
+        attempts::follow,
+        approvals::follow,
+        ending::wind_up,
+        turn::skip,
+        launch::start,
+        ending::give_up,
+    ];
     for stage in stages {
         let changes = stage(view, record, blocked);
         if !changes.is_empty() {

@@ -39,7 +39,7 @@ pub(super) fn ask(
     let reserved = reserved.saturating_add(takes(&prepared));
     let mut covers = BTreeMap::from([(step.name.clone(), covered(prepared))]);
     if ask.scope == ApprovalScope::Plan {
-        gather(view, record, reserved, &mut covers, &mut ask, &mut risk);
+        gather(view, record, reserved, step.finally, &mut covers, &mut ask, &mut risk);
     }
     let digest = if covers.len() == 1 { alone } else { digest_of(&record.uid, &covers) };
     let after = SignedDuration::try_from(ask.expires_after.get()).unwrap_or(SignedDuration::MAX);
@@ -71,18 +71,20 @@ fn covered(prepared: Prepared) -> Covered {
 
 /// Adds every other open step that needs a signature, may be signed for with others, and is known already:
 /// what it refers to is over. The strictest of all that they ask for is asked for. What is signed for together is weighed
-/// together, or the first to start would change what the next one is.
+/// together, or the first to start would change what the next one is. One signature is for finally steps or for others:
+/// what becomes of those says nothing about these.
 fn gather(
     view: &View<'_>,
     record: &Worklist,
     mut reserved: Money,
+    finally: bool,
     covers: &mut BTreeMap<String, Covered>,
     ask: &mut Ask,
     risk: &mut RiskClass,
 ) {
     let Some(plan) = &record.plan else { return };
     let mut bytes: usize = covers.values().map(size).sum();
-    for step in &plan.steps {
+    for step in plan.steps.iter().filter(|step| step.finally == finally) {
         if covers.len() >= MOST_STEPS {
             return;
         }

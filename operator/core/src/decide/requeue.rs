@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::attempts::GRACE;
+use super::ending;
 use super::view::View;
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::record::{ApprovalState, AttemptState, TaskRecord};
@@ -25,7 +26,8 @@ pub(super) fn requeue(
     if settled || (changed && blocked.all().any(unchecked)) {
         return Some(view.now);
     }
-    let blocked = blocked.all().filter_map(|blocked| blocked.requeue(view.now));
+    let given_up = ending::patience_ends(view, record, blocked);
+    let blocked = blocked.all().filter_map(|blocked| blocked.requeue(view.now)).chain(given_up);
     blocked.chain(instants(view, record).into_iter().filter(|at| *at > view.now)).min()
 }
 

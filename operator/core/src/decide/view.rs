@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::Step;
+use countersign_crds::{Outcome, Step};
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -15,8 +15,8 @@ use crate::digest::Digest;
 use crate::judge::{Case, Judgement};
 use crate::money::Money;
 use crate::observed::{Network, Observed};
-use crate::plan::ancestors;
-use crate::record::{RecordedPlan, StepOutcome, TaskRecord};
+use crate::plan::Order;
+use crate::record::{RecordedPlan, TaskRecord};
 
 pub(crate) struct View<'a> {
     pub now: Timestamp,
@@ -42,7 +42,10 @@ impl View<'_> {
     pub fn judge(&self, record: &Worklist, step: &Step, number: u32, reserved: Money) -> Option<Judgement> {
         let task = self.observed.task.as_ref()?;
         let plan = record.plan.as_ref()?;
-        let has_output = |name: &str| record.steps.get(name).is_some_and(|step| step.state == StepOutcome::Succeeded);
+        let outcome = |name: &str| {
+            let ended = record.steps.get(name).and_then(|step| step.state.ended());
+            ended.unwrap_or(Outcome::Skipped)
+        };
         let outputs: &BTreeMap<String, Arc<Value>> = &self.observed.outputs;
         let workspace = || workspace(plan, record, step);
         let live = record.steps.get(&step.name).and_then(|state| state.live_attempt());
@@ -55,7 +58,7 @@ impl View<'_> {
             step,
             run: record.steps.get(&step.name).map_or(1, |state| state.run(number)),
             outputs,
-            finished: &has_output,
+            outcome: &outcome,
             skills: &self.observed.skills,
             agent: &self.observed.agent,
             policies: &self.observed.policies,
@@ -146,14 +149,14 @@ impl View<'_> {
     }
 }
 
-/// The trees of files that the steps before this one left, in the order of the Plan. A tree holds what its step began
-/// with, so of steps that come one after the other the last one's is enough.
+/// The trees of files that the steps that this one needs left, in the order of the Plan. A tree holds what its step
+/// began with, so of steps that come one after the other the last one's is enough.
 fn workspace(plan: &RecordedPlan, record: &TaskRecord, step: &Step) -> Vec<Digest> {
     let tree = |name: &str| record.steps.get(name).and_then(|step| step.workspace);
-    let before = ancestors(&plan.steps);
-    let of = |name: &str| before.get(name).cloned().unwrap_or_default();
-    let left: BTreeSet<&str> = of(&step.name).into_iter().filter(|name| tree(name).is_some()).collect();
-    let overtaken: BTreeSet<&str> = left.iter().flat_map(|name| of(name)).collect();
+    let order = Order::of(&plan.steps);
+    let left: BTreeSet<&str> = order.needed_by(step).filter(|name| tree(name).is_some()).collect();
+    let overtaken: BTreeSet<&str> =
+        left.iter().filter_map(|name| order.step(name)).flat_map(|step| order.needed_by(step)).collect();
     let last = |step: &&Step| left.contains(step.name.as_str()) && !overtaken.contains(step.name.as_str());
     plan.steps.iter().filter(last).filter_map(|step| tree(&step.name)).collect()
 }

@@ -6,10 +6,10 @@ use std::ops::Deref;
 
 use countersign_crds::Step;
 
-use super::launch::needs_are_met;
+use super::turn::{Turn, Turns, ends_the_task};
 use crate::budget::{Fit, Later};
 use crate::money::Money;
-use crate::record::{ApplyError, ApprovalRecord, ApprovalState, Change, StepOutcome, StepRecord, TaskRecord};
+use crate::record::{ApplyError, ApprovalRecord, ApprovalState, Change, StepRecord, TaskRecord};
 
 /// A record that only changes alter, and an index of it that follows them.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,13 +23,19 @@ pub(crate) struct Worklist {
     places: HashMap<String, usize>,
     /// By place: the steps that need this one.
     followers: Vec<Vec<usize>>,
+    /// The finally steps, by place.
+    finally: Vec<usize>,
     /// The steps that have not ended, by place.
     open: BTreeSet<usize>,
+    /// How many of those are no finally steps.
+    open_work: usize,
     /// Those that ended so that the Task does, by place.
     wrong: BTreeSet<usize>,
     /// Those that could start as far as other steps go, by place; but for those asleep.
     ready: BTreeSet<usize>,
-    /// Those that could, and wait for money.
+    /// Those whose turn never comes, by place.
+    never: BTreeSet<usize>,
+    /// Those that could start, and wait for money.
     asleep: Vec<Sleepers>,
     /// Those with an attempt under way, by name.
     live: BTreeSet<String>,
@@ -64,9 +70,12 @@ impl Worklist {
             settled: false,
             places: HashMap::new(),
             followers: Vec::new(),
+            finally: Vec::new(),
             open: BTreeSet::new(),
+            open_work: 0,
             wrong: BTreeSet::new(),
             ready: BTreeSet::new(),
+            never: BTreeSet::new(),
             asleep: Vec::new(),
             live: BTreeSet::new(),
             requested: BTreeSet::new(),
@@ -192,6 +201,16 @@ impl Worklist {
         !self.wrong.is_empty()
     }
 
+    /// Whose turn it is.
+    pub fn turns(&self) -> Turns<'_> {
+        Turns { record: &self.record, work_is_over: self.open_work == 0 }
+    }
+
+    /// The steps that have not ended and whose turn never comes, in the Plan's order.
+    pub fn never(&self) -> impl Iterator<Item = &Step> {
+        self.record.plan.iter().flat_map(|plan| self.never.iter().filter_map(|at| plan.steps.get(*at)))
+    }
+
     /// The steps that could start as far as other steps go, in the Plan's order.
     pub fn ready(&self) -> impl Iterator<Item = (&Step, &StepRecord)> {
         let steps = self.record.plan.iter().flat_map(|plan| self.ready.iter().filter_map(|at| plan.steps.get(*at)));
@@ -224,10 +243,17 @@ impl Worklist {
         self.places = plan.steps.iter().enumerate().map(|(at, step)| (step.name.clone(), at)).collect();
         self.followers = vec![Vec::new(); plan.steps.len()];
         for (at, step) in plan.steps.iter().enumerate() {
-            for need in step.needs.iter().filter_map(|need| self.places.get(need)) {
+            for need in step.all_needs().filter_map(|need| self.places.get(need.step)) {
                 self.followers[*need].push(at);
             }
         }
+        let finally = plan.steps.iter().enumerate().filter(|(_, step)| step.finally);
+        self.finally = finally.map(|(at, _)| at).collect();
+        // All of them, before it is asked whose turn it is.
+        let is_open = |step: &Step| self.record.steps.get(&step.name).is_some_and(StepRecord::is_open);
+        let open = plan.steps.iter().enumerate().filter(|(_, step)| is_open(step));
+        self.open = open.map(|(at, _)| at).collect();
+        self.open_work = self.open.iter().filter(|at| !plan.steps[**at].finally).count();
         for at in 0..self.followers.len() {
             self.index_place(at);
         }
@@ -239,7 +265,9 @@ impl Worklist {
         let was_open = self.open.contains(&at);
         self.index_place(at);
         if was_open && !self.open.contains(&at) {
-            for follower in self.followers[at].clone() {
+            let work_is_over = self.open_work == 0 && self.step(name).is_some_and(|step| !step.finally);
+            let finally = if work_is_over { self.finally.clone() } else { Vec::new() };
+            for follower in self.followers[at].iter().copied().chain(finally).collect::<Vec<_>>() {
                 self.index_place(follower);
             }
         }
@@ -249,13 +277,17 @@ impl Worklist {
         let Some(step) = self.record.plan.as_ref().and_then(|plan| plan.steps.get(at)) else { return };
         let Some(state) = self.record.steps.get(&step.name) else { return };
         let live = state.live_attempt().is_some();
-        let ready = state.is_open() && !live && needs_are_met(&self.record, step);
-        let wrong = match state.state {
-            StepOutcome::Failed | StepOutcome::Rejected | StepOutcome::Unknown => true,
-            StepOutcome::Open | StepOutcome::Succeeded | StepOutcome::Skipped => false,
+        if !state.is_open() && self.open.remove(&at) && !step.finally {
+            self.open_work -= 1;
+        }
+        let waits = state.is_open() && !live;
+        let (ready, never) = match (Turns { record: &self.record, work_is_over: self.open_work == 0 }).of_step(step) {
+            Turn::Later => (false, false),
+            Turn::Now => (waits, false),
+            Turn::Never { .. } => (false, waits),
         };
-        set(&mut self.open, at, state.is_open());
-        set(&mut self.wrong, at, wrong);
+        set(&mut self.wrong, at, ends_the_task(step, state));
+        set(&mut self.never, at, never);
         let dozes = self.asleep.iter().any(|group| group.places.contains(&at));
         set(&mut self.ready, at, ready && !dozes);
         if dozes && !ready {

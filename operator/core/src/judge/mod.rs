@@ -6,7 +6,7 @@ mod skills;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{Effect, EgressLimit, PolicyMode, RiskClass, SkillSpec, Step};
+use countersign_crds::{Effect, EgressLimit, Outcome, PolicyMode, RiskClass, SkillSpec, Step};
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ use crate::digest::Digest;
 use crate::fingerprint::Fingerprints;
 use crate::observed::TaskView;
 use crate::payment::PaymentNetwork;
-use crate::plan::{CompiledStep, task_value, variables};
+use crate::plan::{CompiledStep, Ended, task_value, variables};
 use crate::policy::{PolicySet, Verdict, vocabulary};
 use crate::problem;
 use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
@@ -41,8 +41,8 @@ pub struct Case<'a> {
     pub run: u32,
     /// Outputs of finished steps.
     pub outputs: &'a BTreeMap<String, Arc<Value>>,
-    /// The steps that have an output, whether or not `outputs` holds it.
-    pub finished: &'a dyn Fn(&str) -> bool,
+    /// What became of each step that comes before; one that succeeded has an output, whether or not `outputs` holds it.
+    pub outcome: &'a dyn Fn(&str) -> Outcome,
     pub skills: &'a BTreeMap<String, SkillSpec>,
     pub agent: &'a Acting,
     pub policies: &'a PolicySet,
@@ -131,14 +131,16 @@ impl PolicyJudge {
         let fence = self.fence.of(&case.task.namespace);
         let compiled = CompiledStep::compile(case.step, &case.step.name)
             .map_err(|problems| invalid("InvalidStep", problem::join(&problems)))?;
-        let mut outputs = Vec::new();
+        let mut ended = Vec::new();
         let mut not_loaded = BTreeSet::new();
         for step in compiled.referenced_steps() {
-            match case.outputs.get(&step) {
-                Some(output) => outputs.push((step, Arc::clone(output))),
-                None if (case.finished)(&step) => drop(not_loaded.insert(step)),
-                // Skipped: its output is null.
-                None => outputs.push((step, Arc::new(Value::Null))),
+            let outcome = (case.outcome)(&step);
+            match (case.outputs.get(&step), outcome) {
+                (Some(output), _) => ended.push((step, Ended { output: Arc::clone(output), outcome })),
+                (None, Outcome::Succeeded) => drop(not_loaded.insert(step)),
+                (None, Outcome::Failed | Outcome::Skipped | Outcome::Rejected | Outcome::Unknown) => {
+                    ended.push((step, Ended { output: Arc::new(Value::Null), outcome }));
+                }
             }
         }
         if !not_loaded.is_empty() {
@@ -148,7 +150,7 @@ impl PolicyJudge {
         }
         let digest = case.plan.digest.to_string();
         let task = task_value(&case.task.namespace, &case.task.name, &case.plan.parameters);
-        let variables = variables(task, (&case.plan.name, &digest), outputs.into_iter());
+        let variables = variables(task, (&case.plan.name, &digest), ended.into_iter());
         if let Some(when) = &compiled.when {
             match fence.evaluate_bool(when, &variables) {
                 Ok(true) => {}

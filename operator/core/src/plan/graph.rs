@@ -1,11 +1,12 @@
 //! Whether a list of steps is a Plan: unique names, known needs, no cycle, expressions that compile and
 //! name only what is there.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
-use countersign_crds::{Retry, Step};
+use countersign_crds::{Need, Outcome, Retry, Step};
 use serde_json::{Map, Value};
 
+use super::order::Order;
 use super::step::CompiledStep;
 use crate::bounds::{BACKOFF, Bounds, TIMEOUT};
 use crate::names::is_label;
@@ -31,14 +32,15 @@ pub(crate) fn compile_steps(
         // Without a sound graph "comes before" means nothing.
         return Err(problems);
     }
-    let needs: BTreeMap<&str, &[String]> = steps.iter().map(|s| (s.name.as_str(), s.needs.as_slice())).collect();
+    let order = Order::of(steps);
     let mut all = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         let field = at(field, index, step);
+        problems.extend(check_needs(step, &field, &order));
         problems.extend(check_durations(step, &field));
         match CompiledStep::compile(step, &field) {
             Ok(compiled) => {
-                let before = |name: &str| comes_before(&needs, step, name);
+                let before = |name: &str| order.comes_before(step, name);
                 problems.extend(compiled.check_references(&field, &before, parameters));
                 all.push(compiled);
             }
@@ -46,21 +48,6 @@ pub(crate) fn compile_steps(
         }
     }
     if problems.is_empty() { Ok(all) } else { Err(problems) }
-}
-
-/// Whether a step has to end before this one starts. The nearest are looked at first: it is mostly one of them.
-fn comes_before(needs: &BTreeMap<&str, &[String]>, step: &Step, name: &str) -> bool {
-    let mut seen = BTreeSet::new();
-    let mut open: VecDeque<&str> = step.needs.iter().map(String::as_str).collect();
-    while let Some(before) = open.pop_front() {
-        if before == name {
-            return true;
-        }
-        if seen.insert(before) {
-            open.extend(needs.get(before).into_iter().flat_map(|needs| needs.iter().map(String::as_str)));
-        }
-    }
-    false
 }
 
 /// `spec.steps[2] (check_balance)`: the index finds it in the file, the name in the head.
@@ -81,10 +68,61 @@ fn check_names(steps: &[Step], field: &str) -> Vec<Problem> {
         }
     }
     for (index, step) in steps.iter().enumerate() {
-        for (n, need) in step.needs.iter().enumerate() {
-            if !seen.contains(need.as_str()) {
-                let message = format!("there is no step {need:?}; name a step of this Plan");
-                problems.push(Problem::new(format!("{}.needs[{n}]", at(field, index, step)), message));
+        let mut named = BTreeSet::new();
+        for (part, need) in placed_needs(step) {
+            let field = || format!("{}.{part}", at(field, index, step));
+            if !seen.contains(need.step) {
+                let message = format!("there is no step {:?}; name a step of this Plan", need.step);
+                problems.push(Problem::new(field(), message));
+            }
+            if !named.insert(need.step) {
+                let message = format!("step {:?} is named before; name it once, with all outcomes that do", need.step);
+                problems.push(Problem::new(field(), message));
+            }
+        }
+    }
+    if !steps.is_empty() && steps.iter().all(|step| step.finally) {
+        let message = "every step is a finally step, which run after the others; leave finally out where the work is";
+        problems.push(Problem::new(field, message));
+    }
+    problems
+}
+
+/// A step's needs, each with its place: `needs[1]`, `after[0]`.
+fn placed_needs(step: &Step) -> impl Iterator<Item = (String, Need<'_>)> {
+    let place = |n: usize| match n.checked_sub(step.needs.len()) {
+        None => format!("needs[{n}]"),
+        Some(n) => format!("after[{n}]"),
+    };
+    step.all_needs().enumerate().map(move |(n, need)| (place(n), need))
+}
+
+/// Needs that can never be met: on the outcomes that they name the Task ends, or the step comes later anyway.
+fn check_needs(step: &Step, field: &str, order: &Order<'_>) -> Vec<Problem> {
+    if step.finally {
+        return Vec::new();
+    }
+    let mut problems = Vec::new();
+    for (part, Need { step: name, outcomes }) in placed_needs(step) {
+        let Some(before) = order.step(name) else { continue };
+        let mut refuse = |message: String| problems.push(Problem::new(format!("{field}.{part}"), message));
+        if before.finally {
+            refuse(format!(
+                "step {name:?} is a finally step, which runs after this one; set finally here too, or not there"
+            ));
+            continue;
+        }
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Succeeded | Outcome::Skipped => {}
+                Outcome::Failed if before.on_failure.ends_the_task() => refuse(format!(
+                    "a Task ends when step {name:?} failed; set onFailure: Continue there, or finally here"
+                )),
+                Outcome::Failed => {}
+                Outcome::Rejected | Outcome::Unknown => refuse(format!(
+                    "a Task ends with a step that is {}; set finally here, or leave that outcome out",
+                    outcome.as_str()
+                )),
             }
         }
     }
@@ -96,10 +134,10 @@ fn check_cycle(steps: &[Step], field: &str) -> Option<Problem> {
     let mut waits: BTreeMap<&str, usize> = BTreeMap::new();
     let mut next: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for step in steps {
-        let needs: BTreeSet<&str> = step.needs.iter().map(String::as_str).collect();
-        waits.insert(&step.name, needs.len());
-        for need in needs {
-            next.entry(need).or_default().push(&step.name);
+        // No step is named twice.
+        waits.insert(&step.name, step.all_needs().count());
+        for need in step.all_needs() {
+            next.entry(need.step).or_default().push(&step.name);
         }
     }
     let mut ready: Vec<&str> = waits.iter().filter(|(_, n)| **n == 0).map(|(name, _)| *name).collect();
@@ -121,7 +159,19 @@ fn check_cycle(steps: &[Step], field: &str) -> Option<Problem> {
 }
 
 fn check_durations(step: &Step, field: &str) -> Vec<Problem> {
-    let Step { name: _, skill: _, input: _, needs: _, when: _, retry, timeout, approval: _ } = step;
+    let Step {
+        name: _,
+        skill: _,
+        input: _,
+        needs: _,
+        after: _,
+        finally: _,
+        on_failure: _,
+        when: _,
+        retry,
+        timeout,
+        approval: _,
+    } = step;
     let mut named: Vec<(&str, &str, Bounds)> = timeout.iter().map(|t| ("timeout", t.as_str(), TIMEOUT)).collect();
     if let Some(Retry { limit: _, backoff, max_backoff }) = retry {
         named.extend([

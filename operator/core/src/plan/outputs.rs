@@ -13,11 +13,11 @@ const AHEAD: usize = 32;
 /// that people have yet to sign for come after all others, so that they keep nothing from those.
 pub fn wanted_outputs(record: &TaskRecord) -> BTreeSet<String> {
     let Some(plan) = &record.plan else { return BTreeSet::new() };
+    let done = |name: &str| record.steps.get(name).is_some_and(|step| !step.is_open() || step.live_attempt().is_some());
+    let work_is_done = plan.steps.iter().filter(|step| !step.finally).all(|step| done(&step.name));
     let near = |step: &&Step| {
         let Some(state) = record.steps.get(&step.name) else { return false };
-        let done =
-            |need: &String| record.steps.get(need).is_some_and(|need| !need.is_open() || need.live_attempt().is_some());
-        state.is_open() && step.needs.iter().all(done)
+        state.is_open() && (work_is_done || !step.finally) && step.all_needs().all(|need| done(need.step))
     };
     let unsigned: BTreeSet<&str> = record
         .approvals

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_crds::{PlanTemplate, SkillSpec, Step, StepApproval};
+use countersign_crds::{OnFailure, PlanTemplate, SkillSpec, Step, StepApproval};
 use serde_json::{Map, Value, json};
 
 use super::graph::{at, compile_steps};
@@ -126,6 +126,9 @@ fn generic(task: &TaskView) -> PlanTemplate {
         skill: GENERIC_SKILL.to_owned(),
         input,
         needs: Vec::new(),
+        after: Vec::new(),
+        finally: false,
+        on_failure: OnFailure::EndTask,
         when: None,
         retry: None,
         timeout: None,

@@ -1,9 +1,9 @@
 //! One step with its expressions compiled, and what they may see.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
-use countersign_crds::Step;
+use countersign_crds::{Outcome, Step};
 use serde_json::{Map, Value, json};
 
 use crate::cel::{Expression, Path, Type, Variables, Vocabulary, nearest};
@@ -50,7 +50,7 @@ impl CompiledStep {
         }
     }
 
-    /// The steps whose outputs the expressions name.
+    /// The steps whose outputs or outcomes the expressions name.
     pub fn referenced_steps(&self) -> BTreeSet<String> {
         self.paths().iter().filter(|p| p.root() == "steps").filter_map(|p| p.segments().get(1).cloned()).collect()
     }
@@ -97,14 +97,14 @@ impl CompiledStep {
 
 fn complain_step(path: &Path, before: &dyn Fn(&str) -> bool) -> Option<String> {
     let [_, step, rest @ ..] = path.segments() else {
-        return Some("steps is used as a whole; write steps.NAME.output".to_owned());
+        return Some("steps is used as a whole; write steps.NAME.output or steps.NAME.outcome".to_owned());
     };
     if !before(step) {
         return Some(format!("{path}: step {step:?} does not come before this one; add it to needs"));
     }
     match rest.first().map(String::as_str) {
-        Some("output") => None,
-        _ => Some(format!("{path}: a step has only output; write steps.{step}.output")),
+        Some("output" | "outcome") => None,
+        _ => Some(format!("{path}: a step has output and outcome; write steps.{step}.output")),
     }
 }
 
@@ -118,13 +118,17 @@ fn complain_task(path: &Path, parameters: &Map<String, Value>) -> Option<String>
     Some(format!("{path}: the Task has no parameter {key:?}; {meant}add it to spec.parameters"))
 }
 
+/// A step that is over, as a Plan's expressions see it.
+pub(crate) struct Ended {
+    /// Null where it did not succeed.
+    pub output: Arc<Value>,
+    pub outcome: Outcome,
+}
+
 /// The variables of a Plan's expressions.
-pub(crate) fn variables(
-    task: Value,
-    plan: (&str, &str),
-    outputs: impl Iterator<Item = (String, Arc<Value>)>,
-) -> Variables {
-    let steps: Map<String, Value> = outputs.map(|(step, output)| (step, json!({"output": output.as_ref()}))).collect();
+pub(crate) fn variables(task: Value, plan: (&str, &str), ended: impl Iterator<Item = (String, Ended)>) -> Variables {
+    let member = |Ended { output, outcome }: Ended| json!({"output": output.as_ref(), "outcome": outcome});
+    let steps: Map<String, Value> = ended.map(|(step, ended)| (step, member(ended))).collect();
     let (name, digest) = plan;
     Variables::new()
         .with("task", task)
@@ -135,22 +139,4 @@ pub(crate) fn variables(
 /// What a Plan's expressions see as `task`.
 pub(crate) fn task_value(namespace: &str, name: &str, parameters: &Map<String, Value>) -> Value {
     json!({"namespace": namespace, "name": name, "parameters": parameters})
-}
-
-/// The names of all steps that come before each step, by name.
-pub(crate) fn ancestors(steps: &[Step]) -> BTreeMap<&str, BTreeSet<&str>> {
-    let needs: BTreeMap<&str, &[String]> = steps.iter().map(|s| (s.name.as_str(), s.needs.as_slice())).collect();
-    steps
-        .iter()
-        .map(|step| {
-            let mut before = BTreeSet::new();
-            let mut open: Vec<&str> = step.needs.iter().map(String::as_str).collect();
-            while let Some(name) = open.pop() {
-                if before.insert(name) {
-                    open.extend(needs.get(name).into_iter().flat_map(|n| n.iter().map(String::as_str)));
-                }
-            }
-            (step.name.as_str(), before)
-        })
-        .collect()
 }

@@ -12,8 +12,8 @@ pub use change::{Change, Output};
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_crds::{
-    ApprovalScope, BudgetVerdict, Decision, Effect, EgressLimit, Identity, PolicyMode, Required, RiskClass, SkillSpec,
-    Step,
+    ApprovalScope, BudgetVerdict, Decision, Effect, EgressLimit, Identity, Outcome, PolicyMode, Required, RiskClass,
+    SkillSpec, Step,
 };
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -114,6 +114,20 @@ pub enum StepOutcome {
     Skipped,
     Rejected,
     Unknown,
+}
+
+impl StepOutcome {
+    /// How it ended; `None` while it is open.
+    pub fn ended(self) -> Option<Outcome> {
+        match self {
+            StepOutcome::Open => None,
+            StepOutcome::Succeeded => Some(Outcome::Succeeded),
+            StepOutcome::Failed => Some(Outcome::Failed),
+            StepOutcome::Skipped => Some(Outcome::Skipped),
+            StepOutcome::Rejected => Some(Outcome::Rejected),
+            StepOutcome::Unknown => Some(Outcome::Unknown),
+        }
+    }
 }
 
 /// One try at a step: one key, one Job, one row.

@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+use std::sync::Arc;
 
-use countersign_crds::{PolicyMode, SkillSpec, Step};
+use countersign_crds::{Outcome, PolicyMode, SkillSpec, Step};
 use serde_json::Map;
 
 use super::Inputs;
@@ -16,7 +17,7 @@ use crate::budget::{BudgetDecision, Fit, Later, Purse, Standing, Weighed};
 use crate::digest::Digest;
 use crate::judge::{Case, Judge, Judgement, PolicyJudge, Prepared};
 use crate::observed::TaskView;
-use crate::plan::CompiledStep;
+use crate::plan::{CompiledStep, Ended};
 use crate::policy::{NOT_KNOWN, PolicySet};
 use crate::record::{RecordedPlan, RuleDecision};
 
@@ -80,18 +81,20 @@ struct Docket {
 /// What the judge answers of a step under these circumstances.
 pub(super) struct Answer {
     run: u32,
-    outputs: Vec<Output>,
+    befores: Vec<Before>,
     money: Vec<Money>,
     judgement: Judgement,
     pub told: Told,
 }
 
-/// What is known of an output that a step refers to.
+/// What is known of a step that another refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    Value,
-    /// Its step ended without one.
-    Null,
+enum Before {
+    /// It succeeded, and its output is seen.
+    Returned,
+    /// It ended so, without an output.
+    Ended(Outcome),
+    /// Nobody knows what it returned.
     Unknown,
 }
 
@@ -179,12 +182,12 @@ impl<'a> Foresight<'a> {
         self.told.take()
     }
 
-    fn answer(&self, case: &Case<'_>, step: &Compiled<'_>, outputs: Vec<Output>) -> Rc<Answer> {
+    fn answer(&self, case: &Case<'_>, step: &Compiled<'_>, befores: Vec<Before>) -> Rc<Answer> {
         let name = &case.step.name;
         let money = self.money(case);
         let same = |answer: &&Rc<Answer>| {
             answer.run == case.run
-                && answer.outputs == outputs
+                && answer.befores == befores
                 && match case.purse.standing {
                     Standing::Asking => answer.money == money,
                     // It has its money, and all else is as it was when it asked for it.
@@ -198,30 +201,37 @@ impl<'a> Foresight<'a> {
         {
             return Rc::clone(answer);
         }
-        let answer = Rc::new(self.judge_anew(case, step, outputs, money));
+        let answer = Rc::new(self.judge_anew(case, step, befores, money));
         self.answers.borrow_mut().entry(name.clone()).or_default().push(Rc::clone(&answer));
         answer
     }
 
-    fn judge_anew(&self, case: &Case<'_>, step: &Compiled<'_>, outputs: Vec<Output>, money: Vec<Money>) -> Answer {
-        let value = |name: &str| {
+    fn judge_anew(&self, case: &Case<'_>, step: &Compiled<'_>, befores: Vec<Before>, money: Vec<Money>) -> Answer {
+        let ended = |name: &str| {
             let at = step.refers_to.iter().position(|other| other == name)?;
-            match outputs.get(at)? {
-                Output::Value => case.outputs.get(name).cloned(),
-                Output::Null => Some(Default::default()),
-                Output::Unknown => None,
+            match befores.get(at)? {
+                Before::Returned => {
+                    Some(Ended { output: Arc::clone(case.outputs.get(name)?), outcome: Outcome::Succeeded })
+                }
+                Before::Ended(outcome) => Some(Ended { output: Arc::default(), outcome: *outcome }),
+                Before::Unknown => None,
             }
         };
-        let known = self.sight.look(step.step, &value);
+        let known = self.sight.look(step.step, &ended);
         let docket = self.docket(case, &known);
         let part = known.part_of(case.step);
         let skills = if docket.policies.is_some() { &self.unschooled } else { case.skills };
         let policies = docket.policies.as_ref().unwrap_or(case.policies);
+        // What is not known is not asked for, and what is asked for is seen.
+        let outcome = |name: &str| match (case.outcome)(name) {
+            Outcome::Succeeded if !case.outputs.contains_key(name) => Outcome::Skipped,
+            outcome => outcome,
+        };
         let judgement = self.judge.judge(&Case {
             step: &part,
             skills,
             policies,
-            finished: &|_| false,
+            outcome: &outcome,
             workspace: &Vec::new,
             ..*case
         });
@@ -232,7 +242,7 @@ impl<'a> Foresight<'a> {
         };
         let ruling = ruling(&case.step.skill, &judgement, docket.open.clone(), &speaks);
         let judgement = self.without_contract_of_output(&case.step.name, judgement);
-        Answer { run: case.run, outputs, money, judgement, told: Told { known, ruling } }
+        Answer { run: case.run, befores, money, judgement, told: Told { known, ruling } }
     }
 
     /// What nobody knows is held against no schema.
@@ -280,17 +290,19 @@ pub(super) fn passed_over() -> Blocked {
 impl Judge for Foresight<'_> {
     fn judge(&self, case: &Case<'_>) -> Judgement {
         let Some(step) = self.steps.get(case.step.name.as_str()) else { return self.judge.judge(case) };
-        let mut outputs = Vec::with_capacity(step.refers_to.len());
+        let mut befores = Vec::with_capacity(step.refers_to.len());
         for name in &step.refers_to {
-            outputs.push(match (case.outputs.contains_key(name), (case.finished)(name)) {
-                (true, _) => Output::Value,
-                (false, false) => Output::Null,
-                (false, true) if self.unknown.borrow().contains(name) => Output::Unknown,
+            befores.push(match (case.outcome)(name) {
+                Outcome::Succeeded if case.outputs.contains_key(name) => Before::Returned,
+                Outcome::Succeeded if self.unknown.borrow().contains(name) => Before::Unknown,
                 // It was not loaded yet.
-                (false, true) => return self.judge.judge(case),
+                Outcome::Succeeded => return self.judge.judge(case),
+                outcome @ (Outcome::Failed | Outcome::Skipped | Outcome::Rejected | Outcome::Unknown) => {
+                    Before::Ended(outcome)
+                }
             });
         }
-        let answer = self.answer(case, step, outputs);
+        let answer = self.answer(case, step, befores);
         let skipped = answer.told.known.when == When::Open && self.open_when.get() == OpenWhen::IsSkipped;
         let judgement = if skipped { Judgement::Skip } else { as_of_now(&answer, case.purse, case.skills) };
         if case.purse.standing == Standing::Asking {

@@ -1,7 +1,6 @@
 //! What is known of a step when its turn comes in a simulation: some outputs of the steps before it are not.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use countersign_crds::Step;
 use serde_json::{Map, Value};
@@ -9,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::cel::{Fence, Path, Variables};
 use crate::json::path::Segment;
 use crate::observed::TaskView;
-use crate::plan::{CompiledStep, task_value, variables};
+use crate::plan::{CompiledStep, Ended, task_value, variables};
 use crate::record::RecordedPlan;
 
 /// What a Plan's expressions can see now.
@@ -86,23 +85,22 @@ impl<'a> Sight<'a> {
         sight
     }
 
-    fn variables(&self, outputs: Vec<(String, Arc<Value>)>) -> Variables {
+    fn variables(&self, ended: Vec<(String, Ended)>) -> Variables {
         let task = task_value(&self.task.namespace, &self.task.name, &self.plan.parameters);
-        variables(task, (&self.plan.name, &self.plan.digest.to_string()), outputs.into_iter())
+        variables(task, (&self.plan.name, &self.plan.digest.to_string()), ended.into_iter())
     }
 
-    /// `output` gives what a step that comes before returned, which is null where it was skipped; `None` where nobody
-    /// knows.
-    pub fn look(&self, compiled: &CompiledStep, output: &dyn Fn(&str) -> Option<Arc<Value>>) -> Known {
-        let mut outputs = Vec::new();
+    /// `ended` gives what became of a step that comes before, and what it returned; `None` where nobody knows.
+    pub fn look(&self, compiled: &CompiledStep, ended: &dyn Fn(&str) -> Option<Ended>) -> Known {
+        let mut known = Vec::new();
         let mut not_known = BTreeSet::new();
         for step in compiled.referenced_steps() {
-            match output(&step) {
-                Some(output) => outputs.push((step, output)),
+            match ended(&step) {
+                Some(ended) => known.push((step, ended)),
                 None => drop(not_known.insert(step)),
             }
         }
-        let variables = if outputs.is_empty() { self.bare.clone() } else { self.variables(outputs) };
+        let variables = if known.is_empty() { self.bare.clone() } else { self.variables(known) };
         let refers =
             |path: &Path| matches!(path.as_strs().as_slice(), ["steps", step, ..] if not_known.contains(*step));
         let when = match &compiled.when {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{AgentSpec, SkillSpec, Step};
+use countersign_crds::{AgentSpec, Outcome, SkillSpec, Step};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use super::ruling::{Ruling, Says, ruling};
 use super::simulation::{StepDecision, VERSION};
 use crate::agent::acting;
 use crate::budget::{Budgets, Closing, Ledger, Purse, Standing};
-use crate::decide::Config;
+use crate::decide::{Config, NEED_NOT_MET};
 use crate::fingerprint::Fingerprints;
 use crate::judge::{Case, Judge, PolicyJudge};
 use crate::money::Money;
@@ -190,9 +190,9 @@ pub fn replay(
     }
 }
 
-/// Whether its `when` was false, which no Policy bears on.
+/// Whether it was skipped for what other steps came to, which no Policy bears on.
 fn skipped(past: &PastStep) -> bool {
-    past.outcome == StepOutcome::Skipped && past.reason.as_deref() == Some("WhenFalse")
+    past.outcome == StepOutcome::Skipped && matches!(past.reason.as_deref(), Some("WhenFalse" | NEED_NOT_MET))
 }
 
 /// The step as it was judged: with the input that it was given, or that it would be given.
@@ -205,8 +205,8 @@ fn again(task: &PastTask, step: &Step, past: &PastStep) -> Result<Step, String> 
     let compiled = CompiledStep::compile(step, &step.name)
         .map_err(|_| "its expressions are not what they may be any more".to_owned())?;
     for name in compiled.referenced_steps() {
-        let earlier = task.steps.get(&name);
-        if !earlier.is_some_and(|earlier| skipped(earlier) || earlier.output.is_some()) {
+        let known = |earlier: &PastStep| earlier.outcome != StepOutcome::Succeeded || earlier.output.is_some();
+        if !task.steps.get(&name).is_some_and(known) {
             return Err(format!("its input rests on what the step {name:?} returned, which is not on record"));
         }
     }
@@ -243,6 +243,8 @@ impl Side<'_> {
         let output = |(name, step): (&String, &PastStep)| Some((name.clone(), Arc::clone(step.output.as_ref()?)));
         let outputs =
             if past.last.is_some() { BTreeMap::new() } else { task.steps.iter().filter_map(output).collect() };
+        let outcome =
+            |name: &str| task.steps.get(name).and_then(|step| step.outcome.ended()).unwrap_or(Outcome::Skipped);
         let judgement = self.judge.judge(&Case {
             task: &task.task,
             plan: &task.plan,
@@ -250,7 +252,7 @@ impl Side<'_> {
             step,
             run: past.last.as_ref().map_or(1, |last| last.number),
             outputs: &outputs,
-            finished: &|_| false,
+            outcome: &outcome,
             skills,
             agent: &agent,
             policies: self.policies,

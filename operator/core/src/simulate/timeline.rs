@@ -35,9 +35,12 @@ impl Timeline {
         let mut met: BTreeMap<usize, (Duration, usize)> = BTreeMap::new();
         let mut last_ended = None;
         let mut followers: HashMap<usize, Vec<usize>> = HashMap::new();
+        let work: Vec<usize> =
+            plan.steps.iter().enumerate().filter(|(_, step)| !step.finally).map(|(place, _)| place).collect();
         for (follower, step) in plan.steps.iter().enumerate() {
-            for need in step.needs.iter().filter_map(|need| place(need)) {
-                followers.entry(need).or_default().push(follower);
+            let needed = step.all_needs().filter_map(|need| place(need.step));
+            for before in needed.chain(if step.finally { work.as_slice() } else { &[] }.iter().copied()) {
+                followers.entry(before).or_default().push(follower);
             }
         }
         for change in changes {

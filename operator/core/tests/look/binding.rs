@@ -342,7 +342,7 @@ impl World {
             step: &step,
             run: self.run,
             outputs: &BTreeMap::new(),
-            finished: &|_| false,
+            outcome: &|_| countersign_crds::Outcome::Skipped,
             skills: &skills,
             agent: &agent,
             policies: &policies,

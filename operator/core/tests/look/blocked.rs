@@ -104,7 +104,7 @@ fn a_signed_attempt_without_its_guard_lets_another_go_first_and_waits_for_its_pl
     assert_eq!(seen, ["free", "", ""]);
     let mut bed = Bed::new(json!({"plan": {"parallelism": 1, "steps": [
         {"name": "signed", "skill": "echo", "approval": "Always"},
-        {"name": "free", "skill": "echo", "needs": ["before"]}, {"name": "before", "skill": "echo", "when": "false"}]}}));
+        {"name": "free", "skill": "echo", "after": [{"step": "before", "outcomes": ["Skipped"]}]}, {"name": "before", "skill": "echo", "when": "false"}]}}));
     bed.observed.task.as_mut().unwrap().spec.suspend = true;
     bed.look();
     bed.observed.task.as_mut().unwrap().spec.suspend = false;

@@ -6,5 +6,6 @@ mod binding;
 mod blocked;
 mod budgets;
 mod downgrades;
+mod outcomes;
 mod runs;
 mod steps;

@@ -337,7 +337,7 @@ fn a_pod_that_nobody_let_in_is_an_unknown_outcome() {
     assert!(phase(&decision).1.contains("ran without being let in"), "{:?}", phase(&decision));
 }
 
-fn good(text: &str) -> Value {
+pub fn good(text: &str) -> Value {
     json!({"status": "Succeeded", "output": {"sha256": Digest::of_bytes(text).hex(), "size": text.len(), "inline": text}})
 }
 

@@ -145,9 +145,26 @@ fn what_fails_only_if_it_is_reached_is_a_risk() {
 fn what_the_step_before_returned_is_null_where_it_is_skipped() {
     let mut bed = Bed::plan(json!([
         {"name": "one", "skill": "echo", "when": "false"},
-        {"name": "two", "skill": "echo", "needs": ["one"], "input": {"from": "${steps.one.output}"}},
+        {"name": "two", "skill": "echo", "after": [{"step": "one", "outcomes": ["Skipped"]}],
+         "input": {"from": "${steps.one.output}"}},
     ]));
     bed.rule(json!({"name": "null", "match": "has(step.input.from) && step.input.from == null", "effect": "Deny"}));
     assert_eq!(bed.step("two").decision, StepDecision::Deny);
     assert!(bed.step("two").certain);
+}
+
+#[test]
+fn what_needs_a_skipped_step_is_skipped_and_finally_steps_come_last() {
+    let simulation = Bed::plan(json!([
+        {"name": "clean", "skill": "buy", "finally": true},
+        {"name": "one", "skill": "echo", "when": "false"},
+        {"name": "two", "skill": "buy", "needs": ["one"]},
+        {"name": "three", "skill": "echo", "needs": ["two"]},
+        {"name": "other", "skill": "echo", "after": [{"step": "three", "outcomes": ["Skipped"]}]},
+    ]))
+    .simulate();
+    let decisions = ["one", "two", "three", "other", "clean"].map(|name| step(&simulation, name).decision);
+    use StepDecision::{Allow, Skip};
+    assert_eq!(decisions, [Skip, Skip, Skip, Allow, Allow]);
+    assert_eq!(range(&simulation), ["0.1", "0.1", "1"], "of the one that is bought");
 }

@@ -111,7 +111,8 @@ fn fit(spec: &mut ApprovalSpec) {
 fn earlier(step: &Step) -> Vec<String> {
     let referenced = CompiledStep::compile(step, &step.name).map(|compiled| compiled.referenced_steps());
     let mut names: Vec<String> = referenced.unwrap_or_default().into_iter().collect();
-    let others = step.needs.iter().filter(|need| !names.contains(need)).cloned().collect::<Vec<_>>();
+    let others = step.all_needs().map(|need| need.step.to_owned());
+    let others: Vec<String> = others.filter(|need| !names.contains(need)).collect();
     names.extend(others);
     names.truncate(OUTPUTS);
     names
