@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_core::binding::{Binding, Ruling, Work};
 use countersign_core::blocked::{Blocked, BlockedReason};
 use countersign_core::cel::Fence;
-use countersign_core::decide::{Bench, Config, decide};
+use countersign_core::decide::{Evaluators, Config, decide};
 use countersign_core::digest::Digest;
 use countersign_core::effect::Act;
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
@@ -140,8 +140,8 @@ impl<'a> Run<'a> {
         };
         let before = live(&self.observed);
         let decision = FENCE.with(|fence| {
-            let bench = Bench { judge: &self.judge, fence: fence.get_or_init(Fence::new) };
-            decide(self.now, &config, &self.observed, &bench).unwrap()
+            let evaluators = Evaluators { judge: &self.judge, fence: fence.get_or_init(Fence::new) };
+            decide(self.now, &config, &self.observed, &evaluators).unwrap()
         });
         self.looks += 1;
         self.now += PAUSE;
