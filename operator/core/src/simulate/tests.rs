@@ -300,7 +300,9 @@ proptest! {
         for step in &simulation.steps {
             // What was asked for can be refused, or need it no more, once others have the money.
             prop_assert!(step.decision != StepDecision::RequireApproval || asked.contains(&step.name), "{step:?}");
-            prop_assert!(step.decision != StepDecision::Skip || !asked.contains(&step.name), "{step:?}");
+            // What another came to may skip it after it was asked for together with others.
+            let by_its_own_when = step.message.as_deref() == Some("its when is false");
+            prop_assert!(!(by_its_own_when && asked.contains(&step.name)), "{step:?}");
         }
         let json = serde_json::to_value(&simulation).unwrap();
         prop_assert_eq!(serde_json::from_value::<Simulation>(json).unwrap(), simulation);
