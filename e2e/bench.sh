@@ -42,18 +42,18 @@ cluster_writes() {
   kubectl get --raw /metrics |
     awk '/^apiserver_request_total{/ && /verb="(POST|PUT|PATCH|APPLY|DELETE)"/ && !/resource="(leases|nodes|tokenreviews|subjectaccessreviews)"/ {n += $NF} END {printf "%d\n", n}'
 }
-# Deeds of the operator, each of which is one write.
+# Actions of the operator, each of which is one write.
 operator_writes() {
   local pod
   pod=$(kubectl -n countersign-system get pods -l app.kubernetes.io/name=countersign -o 'jsonpath={.items[0].status.podIP}')
   curl -fsS --noproxy '*' "http://$pod:8080/metrics" |
-    awk '/^countersign_acts_total{/ {n += $2; if (/kind="admit_pod"/) n += $2} END {printf "%d\n", n}'
+    awk '/^countersign_actions_total{/ {n += $2; if (/kind="admit_pod"/) n += $2} END {printf "%d\n", n}'
 }
 # The same by kind, for whoever looks into a figure.
-operator_deeds() {
+operator_actions() {
   local pod
   pod=$(kubectl -n countersign-system get pods -l app.kubernetes.io/name=countersign -o 'jsonpath={.items[0].status.podIP}')
-  curl -fsS --noproxy '*' "http://$pod:8080/metrics" | grep -E '^countersign_(acts_total|reconcile_seconds_count)' >&2
+  curl -fsS --noproxy '*' "http://$pod:8080/metrics" | grep -E '^countersign_(actions_total|reconcile_seconds_count)' >&2
 }
 # operator_memory FIELD: workingSetBytes, or the time at which the kubelet took it.
 operator_memory() {
@@ -88,7 +88,7 @@ one_own=$(awk "BEGIN {printf \"%.1f\", ($(operator_writes) - $own) / $TASKS}")
 one_all=$(awk "BEGIN {printf \"%.1f\", ($(cluster_writes) - $writes) / $TASKS}")
 say "created in $(((created - start) / 1000000)) ms, done in $seconds s: $one_rate a second"
 
-operator_deeds
+operator_actions
 say "one Task of $STEPS steps"
 writes=$(cluster_writes) own=$(operator_writes)
 jq -cn --argjson steps "$STEPS" '{apiVersion: "countersign.dev/v1alpha1", kind: "Task", metadata: {name: "wide-0"}, spec: {plan: {parallelism: 100,

@@ -32,7 +32,7 @@ use jiff::SignedDuration;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::look::act::JobSettings;
+use crate::look::action::JobSettings;
 use crate::look::context::Context;
 use crate::look::guard::Expected;
 use crate::metrics::Metrics;

@@ -22,7 +22,7 @@ pub struct Metrics {
     changes: IntCounterVec,
     steps: IntCounterVec,
     tasks: IntCounterVec,
-    acts: IntCounterVec,
+    actions: IntCounterVec,
     admission: IntCounterVec,
     leader: IntGauge,
     sequenced: IntCounter,
@@ -46,7 +46,7 @@ impl Metrics {
             changes: counter("changes_total", "Changes recorded, by kind", &["kind"])?,
             steps: counter("steps_finished_total", "Steps finished, by outcome", &["outcome"])?,
             tasks: counter("tasks_finished_total", "Tasks finished, by outcome", &["outcome"])?,
-            acts: counter("acts_total", "Deeds in the cluster, by kind and result", &["kind", "result"])?,
+            actions: counter("actions_total", "Actions in the cluster, by kind and result", &["kind", "result"])?,
             admission: counter("admission_reviews_total", "Admission reviews", &["resource", "verdict"])?,
             leader: IntGauge::new("leader", "1 while this replica leads")?,
             sequenced: IntCounter::new("log_entries_sequenced_total", "Entries that this replica put in order")?,
@@ -64,7 +64,7 @@ impl Metrics {
             changes,
             steps,
             tasks,
-            acts,
+            actions,
             admission,
             leader,
             sequenced,
@@ -80,7 +80,7 @@ impl Metrics {
         registry.register(Box::new(sequenced.clone()))?;
         registry.register(Box::new(log_size.clone()))?;
         registry.register(Box::new(protected.clone()))?;
-        for counter in [changes, steps, tasks, acts, admission, api] {
+        for counter in [changes, steps, tasks, actions, admission, api] {
             registry.register(Box::new(counter.clone()))?;
         }
         Ok(metrics)
@@ -109,8 +109,8 @@ impl Metrics {
         self.budgets.read(summary);
     }
 
-    pub fn act(&self, kind: &str, done: bool) {
-        self.acts.with_label_values(&[kind, if done { "done" } else { "failed" }]).inc();
+    pub fn action(&self, kind: &str, done: bool) {
+        self.actions.with_label_values(&[kind, if done { "done" } else { "failed" }]).inc();
     }
 
     pub fn admission(&self, resource: &str, allowed: bool) {

@@ -256,7 +256,7 @@ fn a_deleted_task_that_a_finalizer_keeps_starts_nothing_and_is_asked_to_go_once(
     let uid = ns.uid("kept");
     assert_eq!(sql(&format!("select count(*) from attempts where task_uid = '{uid}' and step = 'second'")), "0");
 
-    let asked = || crate::budgets::metric("countersign_acts_total", &["kind=\"delete_task\""]);
+    let asked = || crate::budgets::metric("countersign_actions_total", &["kind=\"delete_task\""]);
     let before = asked();
     ns.apply(&task("expires", json!({"cancel": true, "ttlSecondsAfterFinished": 1})));
     wait_until("its deletion was asked for", countersign_e2e::SOON, || {

@@ -11,7 +11,7 @@ use crate::record::{Change, Launch, TaskRecord};
 pub struct Decision {
     /// In one transaction, in this order, before anything else.
     pub changes: Vec<Change>,
-    pub acts: Vec<Act>,
+    pub actions: Vec<ClusterAction>,
     /// `None` where there is no Task object to report on.
     pub status: Option<TaskStatus>,
     /// When to look again even if nothing is seen to change; at once where it is not later than the look itself.
@@ -22,10 +22,10 @@ pub struct Decision {
     pub record: Option<TaskRecord>,
 }
 
-/// One deed in the Task's namespace. Each is safe to repeat: the name makes a repetition a conflict, and
+/// One action in the Task's namespace. Each is safe to repeat: the name makes a repetition a conflict, and
 /// a conflict is taken as "it is there".
 #[derive(Clone, Debug, PartialEq)]
-pub enum Act {
+pub enum ClusterAction {
     CreatePlan {
         name: String,
         spec: PlanSpec,
@@ -38,7 +38,7 @@ pub enum Act {
         name: String,
         status: ApprovalStatus,
     },
-    /// Its pod stays behind the gate until [`Act::AdmitPod`].
+    /// Its pod stays behind the gate until [`ClusterAction::AdmitPod`].
     CreateJob {
         key: String,
         step: String,
@@ -58,17 +58,17 @@ pub enum Act {
     DeleteTask,
 }
 
-impl Act {
+impl ClusterAction {
     /// For metrics: a closed set of names.
     pub fn kind(&self) -> &'static str {
         match self {
-            Act::CreatePlan { .. } => "create_plan",
-            Act::CreateApproval { .. } => "create_approval",
-            Act::ReportApproval { .. } => "report_approval",
-            Act::CreateJob { .. } => "create_job",
-            Act::AdmitPod { .. } => "admit_pod",
-            Act::DeleteJob { .. } => "delete_job",
-            Act::DeleteTask => "delete_task",
+            ClusterAction::CreatePlan { .. } => "create_plan",
+            ClusterAction::CreateApproval { .. } => "create_approval",
+            ClusterAction::ReportApproval { .. } => "report_approval",
+            ClusterAction::CreateJob { .. } => "create_job",
+            ClusterAction::AdmitPod { .. } => "admit_pod",
+            ClusterAction::DeleteJob { .. } => "delete_job",
+            ClusterAction::DeleteTask => "delete_task",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use countersign_core::effect::Act;
+use countersign_core::effect::ClusterAction;
 use countersign_core::observed::TaskView;
 use countersign_core::record::{
     ApprovalState, AttemptRecord, AttemptState, Change, EndingCause, StepOutcome, TaskRecord,
@@ -112,10 +112,14 @@ pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &
 }
 
 /// Of one look: what was seen to be suspended or deleted begins nothing.
-pub(crate) fn check_begins(task: Option<&TaskView>, changes: &[Change], acts: &[Act]) -> Result<(), Violation> {
-    let let_in = acts.iter().any(|act| matches!(act, Act::AdmitPod { .. }));
+pub(crate) fn check_begins(
+    task: Option<&TaskView>,
+    changes: &[Change],
+    actions: &[ClusterAction],
+) -> Result<(), Violation> {
+    let let_in = actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. }));
     let begun = changes.iter().any(|change| matches!(change, Change::Intend { .. } | Change::Admit { .. }));
-    let made = acts.iter().any(|act| matches!(act, Act::CreateJob { .. }));
+    let made = actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. }));
     let suspended = task.is_some_and(|task| task.spec.suspend);
     hold(!suspended || !(let_in || begun), || "something began although the Task is suspended".into())?;
     let deleting = task.is_none_or(|task| task.deleting);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_core::blocked::{Blocked, BlockedReason, BlockedReasons};
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Evaluators, decide};
-use countersign_core::effect::{Act, Decision};
+use countersign_core::effect::{ClusterAction, Decision};
 use countersign_core::judge::{Judge, PolicyJudge};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TemplateLookup};
 use countersign_core::record::{AttemptState, Change, StepOutcome, TaskRecord};
@@ -57,7 +57,7 @@ pub(crate) struct Operator {
 #[derive(Clone, Debug)]
 enum Effect {
     Record { seen: Option<i64>, changes: Vec<Change>, base: Box<Option<TaskRecord>> },
-    Act(Act),
+    Action(ClusterAction),
     Report(Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition>),
 }
 
@@ -230,7 +230,7 @@ impl Operator {
     pub fn idle_when_fresh(&mut self, world: &mut World) -> Result<bool, Violation> {
         self.view = world.api.clone();
         let decision = self.decide(world)?;
-        Ok(decision.changes.is_empty() && decision.acts.is_empty())
+        Ok(decision.changes.is_empty() && decision.actions.is_empty())
     }
 
     /// Each kind's watch catches up by itself, or does not.
@@ -262,17 +262,17 @@ impl Operator {
             self.fail(world);
             return Ok(());
         }
-        let Decision { changes, acts, status, requeue, blocked, record: _ } = self.decide(world)?;
-        check::check_begins(self.view.task.as_ref(), &changes, &acts)?;
+        let Decision { changes, actions, status, requeue, blocked, record: _ } = self.decide(world)?;
+        check::check_begins(self.view.task.as_ref(), &changes, &actions)?;
         self.missing = blocked.missing_since(&self.missing, world.now);
         self.requeue = requeue.filter(|_| self.defect != Some(Defect::ForgetsToRequeue));
         self.blocked = blocked;
-        world.say(|| format!("look: {} changes, {} acts", changes.len(), acts.len()));
+        world.say(|| format!("look: {} changes, {} actions", changes.len(), actions.len()));
         let seen = world.record.as_ref().map(|record| record.version);
         if !changes.is_empty() {
             self.pending.push_back(Effect::Record { seen, changes, base: Box::new(world.record.clone()) });
         }
-        self.pending.extend(acts.into_iter().map(Effect::Act));
+        self.pending.extend(actions.into_iter().map(Effect::Action));
         if self.defect == Some(Defect::ActsBeforeItRecords) {
             self.pending.rotate_left(1.min(self.pending.len()));
         }
@@ -347,7 +347,7 @@ impl Operator {
     fn perform(&mut self, world: &mut World, effect: Effect) -> Result<(), Violation> {
         match effect {
             Effect::Record { seen, changes, base } => self.record(world, seen, &changes, *base),
-            Effect::Act(act) => self.act(world, act),
+            Effect::Action(action) => self.on_cluster(world, action),
             Effect::Report(conditions) => {
                 if let Some(task) = &mut world.api.task {
                     task.conditions = conditions;
@@ -440,11 +440,11 @@ impl Operator {
         }
     }
 
-    fn act(&mut self, world: &mut World, act: Act) -> Result<(), Violation> {
-        world.say(|| format!("  act {}", act.kind()));
-        match act {
-            Act::CreatePlan { .. } => world.api.plan_stamped = true,
-            Act::CreateApproval { name, spec } => {
+    fn on_cluster(&mut self, world: &mut World, action: ClusterAction) -> Result<(), Violation> {
+        world.say(|| format!("  action {}", action.kind()));
+        match action {
+            ClusterAction::CreatePlan { .. } => world.api.plan_stamped = true,
+            ClusterAction::CreateApproval { name, spec } => {
                 let fresh = ApprovalView {
                     uid: String::new(),
                     generation: Some(1),
@@ -455,18 +455,18 @@ impl Operator {
                 world.asked.insert(name.clone(), *spec);
                 world.api.approvals.entry(name).or_insert(fresh);
             }
-            Act::ReportApproval { name, status } => {
+            ClusterAction::ReportApproval { name, status } => {
                 if let Some(approval) = world.api.approvals.get_mut(&name) {
                     approval.reported = countersign_core::status::reported(&status);
                 }
             }
-            Act::CreateJob { key, .. } => {
+            ClusterAction::CreateJob { key, .. } => {
                 check::check_job(world, &key)?;
                 if world.api.task.is_some() {
                     world.api.jobs.insert(key);
                 }
             }
-            Act::AdmitPod { key, pod_uid, .. } => {
+            ClusterAction::AdmitPod { key, pod_uid, .. } => {
                 for pod in world.api.pods.values_mut() {
                     let this = pod.uid == pod_uid || (self.defect == Some(Defect::AdmitsAnyPod) && pod.key == key);
                     if this && pod.state == PodState::Gated {
@@ -475,10 +475,10 @@ impl Operator {
                     }
                 }
             }
-            Act::DeleteJob { key } => {
+            ClusterAction::DeleteJob { key } => {
                 world.api.jobs.remove(&key);
             }
-            Act::DeleteTask => world.api.task = None,
+            ClusterAction::DeleteTask => world.api.task = None,
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use serde_json::json;
 
-use crate::look::act::FIELD_MANAGER;
+use crate::look::action::FIELD_MANAGER;
 use crate::look::context::Context;
 use crate::look::error::Error;
 use countersign_service::clock;

@@ -17,7 +17,7 @@ use kube::{Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::look::act::{FIELD_MANAGER, canary};
+use crate::look::action::{FIELD_MANAGER, canary};
 use crate::look::context::Context;
 use crate::watch::trigger::Trigger;
 

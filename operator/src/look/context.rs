@@ -16,7 +16,7 @@ use kube::runtime::events::Recorder;
 
 use crate::broker::Broker;
 use crate::keys::Shared;
-use crate::look::act::JobSettings;
+use crate::look::action::JobSettings;
 use crate::look::guard::Expected;
 use crate::look::networks::Networks;
 use crate::metrics::Metrics;

@@ -12,8 +12,8 @@ pub enum Error {
     Commit(#[from] CommitError),
     #[error("kubernetes: {0}")]
     Kubernetes(#[from] kube::Error),
-    #[error("{act}: {source}")]
-    Act { act: &'static str, source: kube::Error },
+    #[error("{action}: {source}")]
+    Action { action: &'static str, source: kube::Error },
     #[error("the broker's address, certificate or key is not known yet; see /readyz")]
     NoBroker,
     #[error("defect: {0}")]
@@ -31,7 +31,7 @@ impl Error {
             Error::Commit(CommitError::OverBudget) => "budget",
             Error::Commit(_) => "record",
             Error::Kubernetes(_) => "kubernetes",
-            Error::Act { .. } => "act",
+            Error::Action { .. } => "action",
             Error::NoBroker => "broker",
             Error::Core(_) | Error::Panicked(_) => "defect",
         }

@@ -1,6 +1,6 @@
 //! One look at a Task: observe, decide, record, act, report.
 
-pub mod act;
+pub mod action;
 pub mod context;
 pub mod error;
 mod events;

@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use crate::look::act::{self, Owner};
+use crate::look::action::{self, Owner};
 use crate::look::context::Context;
 use crate::look::error::Error;
 use crate::look::logs;
@@ -199,7 +199,7 @@ async fn check_gated(
     let waits = |pod: &&mut PodView| pod.key == attempt.key && pod.state == PodState::Unchecked;
     for pod in pods.iter_mut().filter(waits) {
         let Some(seen) = api.get_opt(&pod.name).await? else { continue };
-        pod.state = match act::altered(context, owner, &attempt.key, launch, &seen)? {
+        pod.state = match action::altered(context, owner, &attempt.key, launch, &seen)? {
             None => PodState::Gated,
             Some(field) => PodState::Altered { field },
         };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::decide::{Evaluators, decide};
-use countersign_core::effect::{Act, Decision};
+use countersign_core::effect::{ClusterAction, Decision};
 use countersign_core::observed::{Observed, TaskView};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::TaskStatus;
@@ -15,7 +15,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
-use crate::look::act::{self, Owner};
+use crate::look::action::{self, Owner};
 use crate::look::context::Context;
 use crate::look::error::Error;
 use crate::look::events;
@@ -130,7 +130,7 @@ async fn carry_out(
     decision: Decision,
     reported: Option<&TaskStatus>,
 ) -> Result<(), Error> {
-    let Decision { changes, acts, status, requeue: _, blocked, mut record } = decision;
+    let Decision { changes, actions, status, requeue: _, blocked, mut record } = decision;
     if !changes.is_empty() {
         let seen = observed.record.as_ref().map(|record| record.version);
         let version = commit(context, key, seen, &changes).await?;
@@ -149,7 +149,7 @@ async fn carry_out(
     };
     let decided = record.as_ref().or(observed.record.as_ref());
     let failed = match decided {
-        Some(decided) => perform_all(context, &owner, decided, &acts).await,
+        Some(decided) => perform_all(context, &owner, decided, &actions).await,
         // Nothing was ever recorded of it, so nothing is owed to it.
         None => None,
     };
@@ -167,7 +167,7 @@ async fn carry_out(
             let task = (key.namespace.as_str(), key.name.as_str(), key.uid.as_str());
             events::tell_blocked(&context.recorder, task, last.as_ref().or(reported), &blocked).await;
             let reported = report(&context.client, &key.namespace, &key.name, &status).await;
-            context.metrics.act("report_status", reported.is_ok());
+            context.metrics.action("report_status", reported.is_ok());
             reported?;
             context.remembered.status(&key.uid, status);
         } else if observed.record.as_ref().is_some_and(|record| record.finished.is_some()) && reported == Some(&status)
@@ -203,20 +203,25 @@ async fn tell(context: &Context, observed: &Observed, record: Option<&TaskRecord
     }
 }
 
-/// Every deed is tried, whatever became of the one before; the first failure is returned.
-async fn perform_all(context: &Context, owner: &Owner, record: &TaskRecord, acts: &[Act]) -> Option<Error> {
+/// Every action is tried, whatever became of the one before; the first failure is returned.
+async fn perform_all(
+    context: &Context,
+    owner: &Owner,
+    record: &TaskRecord,
+    actions: &[ClusterAction],
+) -> Option<Error> {
     let mut failed = None;
-    for act in acts {
-        let result = act::perform(context, owner, record, act).await;
-        context.metrics.act(act.kind(), result.is_ok());
-        match (act, result) {
-            (Act::CreateJob { key: name, .. } | Act::CreatePlan { name, .. }, Ok(())) => {
+    for action in actions {
+        let result = action::perform(context, owner, record, action).await;
+        context.metrics.action(action.kind(), result.is_ok());
+        match (action, result) {
+            (ClusterAction::CreateJob { key: name, .. } | ClusterAction::CreatePlan { name, .. }, Ok(())) => {
                 context.recent.made(&owner.uid, name);
             }
-            (Act::DeleteJob { key }, Ok(())) => context.recent.forget(&owner.uid, key),
+            (ClusterAction::DeleteJob { key }, Ok(())) => context.recent.forget(&owner.uid, key),
             (_, Ok(())) => {}
-            (act, Err(error)) => {
-                tracing::warn!(act = act.kind(), %error, "a deed failed; the next look tries it again");
+            (action, Err(error)) => {
+                tracing::warn!(action = action.kind(), %error, "a action failed; the next look tries it again");
                 failed = failed.or(Some(error));
             }
         }
@@ -231,7 +236,7 @@ pub fn on_error(task: Arc<GuardedTask>, error: &Error, context: Arc<Context>) ->
         Error::Commit(CommitError::Conflict | CommitError::OverBudget) => jittered(Duration::from_millis(20)),
         // Not growing: everything is to go on as soon as PostgreSQL is back.
         Error::Store(_) | Error::Commit(_) => jittered(Duration::from_secs(2)),
-        Error::Kubernetes(_) | Error::Act { .. } | Error::NoBroker => {
+        Error::Kubernetes(_) | Error::Action { .. } | Error::NoBroker => {
             jittered(Duration::from_secs(1 << failures.min(6)))
         }
         Error::Core(_) | Error::Panicked(_) => Duration::from_secs(60),

@@ -5,7 +5,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde_json::json;
 
-use crate::look::act::FIELD_MANAGER;
+use crate::look::action::FIELD_MANAGER;
 
 pub async fn report(client: &Client, namespace: &str, name: &str, status: &TaskStatus) -> Result<(), kube::Error> {
     let patch = json!({

@@ -161,11 +161,11 @@ mod tests {
     #[tokio::test]
     async fn metrics_are_in_the_text_format() {
         let metrics = Metrics::new().unwrap();
-        metrics.act("create_job", true);
+        metrics.action("create_job", true);
         metrics.leading(true);
         let (status, text) = ask(&router(Readiness::default(), metrics), "/metrics").await;
         assert_eq!(status, StatusCode::OK);
-        assert!(text.contains("countersign_acts_total{kind=\"create_job\",result=\"done\"} 1"), "{text}");
+        assert!(text.contains("countersign_actions_total{kind=\"create_job\",result=\"done\"} 1"), "{text}");
         assert!(text.contains("countersign_leader 1"), "{text}");
     }
 }

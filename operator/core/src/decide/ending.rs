@@ -3,13 +3,11 @@
 use countersign_crds::Step;
 use jiff::Timestamp;
 
-use super::{Worklist, attempts};
 use super::turn::{Turns, called_off, called_off_by_name};
 use super::view::View;
+use super::{Worklist, attempts};
 use crate::blocked::{BlockedReason, BlockedReasons};
-use crate::record::{
-    AttemptState, Change, Ending, EndingCause, Finished, StepOutcome, TaskOutcome, TaskRecord,
-};
+use crate::record::{AttemptState, Change, Ending, EndingCause, Finished, StepOutcome, TaskOutcome, TaskRecord};
 use crate::run;
 
 /// How many steps a message names.

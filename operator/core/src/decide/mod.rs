@@ -1,10 +1,10 @@
 //! What to do about one Task, given all that is seen of it. The whole behaviour of the operator is here.
 //!
 //! [`decide`] is a function: no clock, no client, no randomness. Stages turn what is seen into changes of
-//! the record until none follows; the deeds and the status are then read off the record alone, so that
+//! the record until none follows; the actions and the status are then read off the record alone, so that
 //! whatever was left undone by a crash is done by the next look.
 
-mod acts;
+mod actions;
 mod approvals;
 mod attempts;
 mod compare;
@@ -83,12 +83,12 @@ pub fn decide(
     let mut blocked = BlockedReasons::default();
     let changes = settle(&view, &mut record, &mut blocked)?;
     let Some(record) = record.map(Worklist::into_record) else { return Ok(unrecorded(&view)) };
-    let acts = acts::acts(&view, &record, &blocked);
+    let actions = actions::actions(&view, &record, &blocked);
     let status = observed.task.as_ref().map(|task| report(&view, task, &record, &blocked));
     // What was settled is shown as it is in the ledger then.
     let settled = settles(observed, &changes);
     let requeue = requeue::requeue(&view, &record, &blocked, !changes.is_empty(), settled);
-    Ok(Decision { changes, acts, status, requeue, blocked, record: Some(record) })
+    Ok(Decision { changes, actions, status, requeue, blocked, record: Some(record) })
 }
 
 /// Of a Task of which nothing was recorded, also not now.
@@ -100,7 +100,7 @@ fn unrecorded(view: &View<'_>) -> Decision {
         let (uid, namespace, name) = (task.uid.clone(), task.namespace.clone(), task.name.clone());
         report(view, task, &TaskRecord::adopt(uid, namespace, name, Request::default(), view.now), &blocked)
     });
-    Decision { changes: Vec::new(), acts: Vec::new(), status, requeue, blocked, record: None }
+    Decision { changes: Vec::new(), actions: Vec::new(), status, requeue, blocked, record: None }
 }
 
 fn report(view: &View<'_>, task: &TaskView, record: &TaskRecord, blocked: &BlockedReasons) -> TaskStatus {

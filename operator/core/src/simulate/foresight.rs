@@ -227,14 +227,8 @@ impl<'a> Foresight<'a> {
             Outcome::Succeeded if !case.outputs.contains_key(name) => Outcome::Skipped,
             outcome => outcome,
         };
-        let judgement = self.judge.judge(&Case {
-            step: &part,
-            skills,
-            policies,
-            outcome: &outcome,
-            workspace: &Vec::new,
-            ..*case
-        });
+        let judgement =
+            self.judge.judge(&Case { step: &part, skills, policies, outcome: &outcome, workspace: &Vec::new, ..*case });
         let speaks = |rule: &RuleDecision| {
             rule.policy != NOT_KNOWN
                 && rule.mode == PolicyMode::Enforce

@@ -8,7 +8,7 @@ use countersign_core::approval::{Answer, Seal, Signer, Terms, may_sign};
 use countersign_core::blocked::Blocked;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Config, Evaluators, decide};
-use countersign_core::effect::{self, Act};
+use countersign_core::effect::{self, ClusterAction};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::record::{ApprovalRecord, ApprovalState, AttemptRecord, Change, Request, StepRecord, TaskRecord};
 use countersign_core::status;
@@ -364,8 +364,8 @@ impl<'a> Explorer<'a> {
             }
             Event::Make => {
                 let decision = self.decide(state, TaskRecord::clone(&state.record))?;
-                for act in decision.acts.iter().filter(|_| decision.changes.is_empty()) {
-                    if let Act::CreateJob { key, step, .. } = act {
+                for action in decision.actions.iter().filter(|_| decision.changes.is_empty()) {
+                    if let ClusterAction::CreateJob { key, step, .. } = action {
                         let found = "its Job was made although something else is asked for";
                         self.still_asked(state, &state.record, step, found)?;
                         next.jobs.insert(key.clone());
@@ -377,8 +377,8 @@ impl<'a> Explorer<'a> {
             }
             Event::Report => {
                 let decision = self.decide(state, TaskRecord::clone(&state.record))?;
-                let told = decision.acts.into_iter().find_map(|act| match act {
-                    Act::ReportApproval { name, status } if name == self.name => status::reported(&status),
+                let told = decision.actions.into_iter().find_map(|action| match action {
+                    ClusterAction::ReportApproval { name, status } if name == self.name => status::reported(&status),
                     _ => None,
                 });
                 if told.is_none() || !decision.changes.is_empty() {

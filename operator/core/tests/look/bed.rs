@@ -6,7 +6,7 @@ use countersign_core::agent::acting;
 use countersign_core::blocked::BlockedReason;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Config, Evaluators, decide};
-use countersign_core::effect::{Act, Decision};
+use countersign_core::effect::{ClusterAction, Decision};
 use countersign_core::judge::{Case, Judge, Judgement, PolicyJudge};
 use countersign_core::observed::{ApprovalView, Guard, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::policy::PolicySet;
@@ -103,26 +103,26 @@ impl Bed {
         self.observed.policies = Arc::new(PolicySet::compile("ops", owned));
     }
 
-    /// A look; its changes are recorded and its deeds done.
+    /// A look; its changes are recorded and its actions done.
     pub fn look(&mut self) -> Decision {
         let evaluators = Evaluators::from(&self.judge);
         let evaluators = if self.busy { Evaluators { judge: &Busy, ..evaluators } } else { evaluators };
         let decision = decide(self.now, &self.config, &self.observed, &evaluators).unwrap();
         self.observed.missing_since = decision.blocked.missing_since(&self.observed.missing_since, self.now);
         self.observed.record = decision.record.clone();
-        for act in &decision.acts {
-            match act {
-                Act::CreatePlan { .. } => self.observed.plan_stamped = true,
-                Act::CreateJob { key, .. } => {
+        for action in &decision.actions {
+            match action {
+                ClusterAction::CreatePlan { .. } => self.observed.plan_stamped = true,
+                ClusterAction::CreateJob { key, .. } => {
                     self.observed.jobs.insert(key.clone());
                     let state = PodState::Gated;
                     self.observed.pods.push(PodView { name: key.clone(), uid: key.clone(), key: key.clone(), state });
                 }
-                Act::AdmitPod { key, .. } => {
+                ClusterAction::AdmitPod { key, .. } => {
                     let mut pods = self.observed.pods.iter_mut();
                     pods.find(|pod| pod.key == *key).unwrap().state = PodState::Running;
                 }
-                Act::CreateApproval { name, spec } => {
+                ClusterAction::CreateApproval { name, spec } => {
                     let digest = spec.digest.clone();
                     let view = ApprovalView {
                         uid: String::new(),
@@ -133,7 +133,7 @@ impl Bed {
                     };
                     self.observed.approvals.insert(name.clone(), view);
                 }
-                Act::ReportApproval { .. } | Act::DeleteJob { .. } | Act::DeleteTask => {}
+                ClusterAction::ReportApproval { .. } | ClusterAction::DeleteJob { .. } | ClusterAction::DeleteTask => {}
             }
         }
         decision

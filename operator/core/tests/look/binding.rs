@@ -58,8 +58,8 @@ fn asked(decision: &Decision) -> Vec<u32> {
     decision.changes.iter().filter_map(required).collect()
 }
 
-fn does(decision: &Decision, act: &str) -> bool {
-    decision.acts.iter().any(|done| done.kind() == act)
+fn does(decision: &Decision, action: &str) -> bool {
+    decision.actions.iter().any(|done| done.kind() == action)
 }
 
 /// The outcomes and messages of the attempts that ended in this look.
@@ -88,7 +88,7 @@ fn who_asks_for_more_signatures_after_one_was_given_gets_them() {
         assert!(changed.contains(&"agent.priority: \"Normal\" -> \"High\"".to_owned()), "{looks}: {changed:?}");
         assert_eq!(asked(&decision), [2], "{looks}");
         for decision in [bed.look(), bed.look()] {
-            assert!(!does(&decision, "admit_pod") && !does(&decision, "create_job"), "{looks}: {:?}", decision.acts);
+            assert!(!does(&decision, "admit_pod") && !does(&decision, "create_job"), "{looks}: {:?}", decision.actions);
         }
     }
 }
@@ -114,7 +114,7 @@ fn a_job_is_not_made_of_what_is_no_longer_what_was_intended() {
     (bed.observed.jobs, bed.observed.pods) = (key, Vec::new());
     bed.observed.agent = agent("High");
     let decision = bed.look();
-    assert!(!does(&decision, "create_job"), "{:?}", decision.acts);
+    assert!(!does(&decision, "create_job"), "{:?}", decision.actions);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn a_job_is_not_made_while_nothing_can_be_told_and_is_made_as_soon_as_it_can() {
     (bed.observed.jobs, bed.observed.pods) = Default::default();
     let skills = std::mem::take(&mut bed.observed.skills);
     let decision = bed.look();
-    assert!(!does(&decision, "create_job"), "{:?}", decision.acts);
+    assert!(!does(&decision, "create_job"), "{:?}", decision.actions);
     assert!(decision.requeue.is_some(), "it is asked again");
     bed.observed.skills = skills;
     assert!(does(&bed.look(), "create_job"));

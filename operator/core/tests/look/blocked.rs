@@ -8,7 +8,7 @@ use countersign_core::agent::{Acting, acting};
 use countersign_core::budget::{Balance, Budgets};
 use countersign_core::cel::Fence;
 use countersign_core::digest::Digest;
-use countersign_core::effect::{Act, Decision};
+use countersign_core::effect::{ClusterAction, Decision};
 use countersign_core::judge::PolicyJudge;
 use countersign_core::observed::{Guard, Network, PodState, TemplateLookup};
 use countersign_core::policy::PolicySet;
@@ -20,22 +20,24 @@ use serde_json::{Value, json};
 use crate::bed::{Bed, phase};
 
 fn started(decision: &Decision) -> Vec<&str> {
-    let step = |act: &'_ Act| match act {
-        Act::CreateJob { .. } => true,
-        Act::CreatePlan { .. }
-        | Act::CreateApproval { .. }
-        | Act::ReportApproval { .. }
-        | Act::AdmitPod { .. }
-        | Act::DeleteJob { .. }
-        | Act::DeleteTask => false,
+    let step = |action: &'_ ClusterAction| match action {
+        ClusterAction::CreateJob { .. } => true,
+        ClusterAction::CreatePlan { .. }
+        | ClusterAction::CreateApproval { .. }
+        | ClusterAction::ReportApproval { .. }
+        | ClusterAction::AdmitPod { .. }
+        | ClusterAction::DeleteJob { .. }
+        | ClusterAction::DeleteTask => false,
     };
-    let name = |act: &'_ Act| if let Act::CreateJob { step, .. } = act { step.clone() } else { String::new() };
-    let names: BTreeSet<String> = decision.acts.iter().filter(|act| step(act)).map(name).collect();
+    let name = |action: &'_ ClusterAction| {
+        if let ClusterAction::CreateJob { step, .. } = action { step.clone() } else { String::new() }
+    };
+    let names: BTreeSet<String> = decision.actions.iter().filter(|action| step(action)).map(name).collect();
     decision.record.as_ref().unwrap().steps.keys().map(String::as_str).filter(|name| names.contains(*name)).collect()
 }
 
 fn begins(decision: &Decision) -> bool {
-    decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. }))
+    decision.actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. }))
 }
 
 /// Reason and message of a step.
@@ -216,7 +218,7 @@ fn what_was_let_in_on_record_stays_behind_its_gate_while_suspended() {
     bed.observed.pods[0].state = PodState::Gated;
     bed.observed.task.as_mut().unwrap().spec.suspend = true;
     let decision = bed.look();
-    assert!(!begins(&decision) && decision.changes.is_empty(), "{:?}", decision.acts);
+    assert!(!begins(&decision) && decision.changes.is_empty(), "{:?}", decision.actions);
     assert_eq!(said(&decision, "only").0, "Suspended");
     bed.observed.task.as_mut().unwrap().spec.suspend = false;
     assert!(begins(&bed.look()));
@@ -231,7 +233,7 @@ fn a_task_that_is_being_deleted_starts_nothing_and_ends() {
         bed.observed.task.as_mut().unwrap().deleting = true;
         bed.sign("alice", true);
         let decision = bed.look();
-        assert!(started(&decision).is_empty() && !begins(&decision), "{:?}", decision.acts);
+        assert!(started(&decision).is_empty() && !begins(&decision), "{:?}", decision.actions);
         assert_eq!(phase(&decision).0, "Cancelled");
         let live = bed.observed.record.as_ref().unwrap().steps.values().filter_map(|step| step.live_attempt());
         assert_eq!(live.count(), 0);
@@ -246,7 +248,11 @@ fn what_runs_when_its_task_is_deleted_is_told_to_end() {
     bed.look();
     bed.observed.task.as_mut().unwrap().deleting = true;
     let decision = bed.look();
-    assert!(decision.acts.iter().any(|act| matches!(act, Act::DeleteJob { .. })), "{:?}", decision.acts);
+    assert!(
+        decision.actions.iter().any(|action| matches!(action, ClusterAction::DeleteJob { .. })),
+        "{:?}",
+        decision.actions
+    );
 }
 
 #[test]
@@ -257,7 +263,8 @@ fn deletion_is_asked_for_once_and_then_watched() {
     let expires = bed.now + SignedDuration::from_secs(60);
     assert_eq!(ended.requeue, Some(expires));
     bed.now = expires;
-    let asks = |decision: &Decision| decision.acts.iter().filter(|act| **act == Act::DeleteTask).count();
+    let asks =
+        |decision: &Decision| decision.actions.iter().filter(|action| **action == ClusterAction::DeleteTask).count();
     let decision = bed.look();
     assert_eq!((asks(&decision), decision.requeue), (1, None));
     bed.observed.task.as_mut().unwrap().deleting = true;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_core::agent::Acting;
 use countersign_core::budget::{Balance, Budgets, Scope, Window};
-use countersign_core::effect::{Act, Decision};
+use countersign_core::effect::{ClusterAction, Decision};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{Change, StepOutcome};
 use countersign_crds::{Required, RiskClass};
@@ -77,8 +77,8 @@ fn a_namespace_can_only_tighten_and_a_downgrade_frees_nobody_of_a_signature() {
             let alice = bed.observed.approvals.values_mut().flat_map(|approval| &mut approval.decisions);
             alice.for_each(|decision| decision.groups = vec!["cluster".into(), "ns".into()]);
             let signed = bed.look();
-            let runs = signed.acts.iter().find_map(|act| match act {
-                Act::CreateJob { launch, .. } => Some(launch.skill.as_str()),
+            let runs = signed.actions.iter().find_map(|action| match action {
+                ClusterAction::CreateJob { launch, .. } => Some(launch.skill.as_str()),
                 _ => None,
             });
             assert_eq!(runs, Some(skill), "{name}: what was signed for is what runs");

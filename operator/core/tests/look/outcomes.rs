@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_core::check;
-use countersign_core::effect::{Act, Decision};
+use countersign_core::effect::{ClusterAction, Decision};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{ApprovalState, Change, TaskRecord};
 use countersign_crds::{PlanSpec, PolicySpec};
@@ -28,11 +28,11 @@ fn step(decision: &Decision, name: &str) -> (String, String, String) {
 
 /// The steps that are started, with what they are given.
 fn starts(decision: &Decision) -> Vec<(String, Value)> {
-    let start = |act: &Act| match act {
-        Act::CreateJob { step, launch, .. } => Some((step.clone(), json!(launch.input))),
+    let start = |action: &ClusterAction| match action {
+        ClusterAction::CreateJob { step, launch, .. } => Some((step.clone(), json!(launch.input))),
         _ => None,
     };
-    decision.acts.iter().filter_map(start).collect()
+    decision.actions.iter().filter_map(start).collect()
 }
 
 fn names(decision: &Decision) -> Vec<String> {

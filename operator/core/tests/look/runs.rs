@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_core::effect::Act;
+use countersign_core::effect::ClusterAction;
 use countersign_core::record::{Change, Finished, TaskOutcome};
 use countersign_core::run::{PriorRun, Run, RunKey};
 use jiff::SignedDuration;
@@ -42,7 +42,7 @@ fn what_ran_shows_how_it_ended_and_how_to_ask_for_another_run() {
             panic!("{:?}", decision.changes)
         };
         assert_eq!((uid.as_str(), finished.outcome, finished.reason.as_str()), ("before", outcome, "Reason"));
-        assert!(decision.acts.is_empty(), "{:?}", decision.acts);
+        assert!(decision.actions.is_empty(), "{:?}", decision.actions);
         let (_, message) = phase(&decision);
         assert!(message.contains("uid before: as it was") && message.contains("another spec.runId"), "{message}");
         assert!(bed.look().changes.is_empty(), "and so it stays");
@@ -54,7 +54,7 @@ fn while_its_run_is_being_ended_it_waits_and_says_so() {
     let mut bed = Bed::step(json!({}));
     bed.observed.prior = Some(prior(&bed, None));
     let decision = bed.look();
-    assert!(decision.changes.is_empty() && decision.acts.is_empty(), "{:?}", decision.changes);
+    assert!(decision.changes.is_empty() && decision.actions.is_empty(), "{:?}", decision.changes);
     let (phase, message) = phase(&decision);
     assert!(phase == "Planning" && message.contains("the same request still runs"), "{phase}: {message}");
     let next = decision.requeue.unwrap();
@@ -68,11 +68,13 @@ fn an_approval_that_outlives_its_task_says_that_nothing_comes_of_it() {
     bed.look();
     bed.observed.task = None;
     let decision = bed.look();
-    let told = decision.acts.iter().find_map(|act| match act {
-        Act::ReportApproval { status, .. } => status.conditions.first().map(|condition| condition.reason.clone()),
+    let told = decision.actions.iter().find_map(|action| match action {
+        ClusterAction::ReportApproval { status, .. } => {
+            status.conditions.first().map(|condition| condition.reason.clone())
+        }
         _ => None,
     });
-    assert_eq!(told.as_deref(), Some("Withdrawn"), "{:?}", decision.acts);
+    assert_eq!(told.as_deref(), Some("Withdrawn"), "{:?}", decision.actions);
 }
 
 /// What somebody does to the Task of one name, applied again and again.

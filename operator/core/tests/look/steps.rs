@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_core::agent::{Acting, ActingError};
 use countersign_core::digest::Digest;
-use countersign_core::effect::{Act, Decision};
+use countersign_core::effect::{ClusterAction, Decision};
 use countersign_core::observed::{Guard, Network, PodEnd, PodState, PodView};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{ApprovalState, AttemptOutcome, Change, Covered, TaskRecord};
@@ -55,7 +55,11 @@ fn an_agent_binds_and_pauses() {
     let mut bed = Bed::new(spec);
     bed.observed.agent = Acting::of("team", "bond", agent(true));
     let decision = bed.look();
-    assert!(!decision.acts.iter().any(|act| matches!(act, Act::CreateJob { .. })), "{:?}", decision.acts);
+    assert!(
+        !decision.actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })),
+        "{:?}",
+        decision.actions
+    );
 }
 
 #[test]
@@ -76,10 +80,13 @@ fn who_stands_behind_the_requester_is_asked_for_nothing() {
     assert_eq!(ask(&mut bed), [RbacSubject::user("carol"), RbacSubject::user("olga")], "and the owners of its Agent");
     for user in ["olga", "carol", "dave"] {
         bed.sign(user, true);
-        assert!(bed.look().acts.iter().all(|act| !matches!(act, Act::CreateJob { .. })), "{user} signed for it");
+        assert!(
+            bed.look().actions.iter().all(|action| !matches!(action, ClusterAction::CreateJob { .. })),
+            "{user} signed for it"
+        );
     }
     bed.sign("alice", true);
-    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::CreateJob { .. })));
+    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
 }
 
 #[test]
@@ -110,13 +117,17 @@ fn nothing_starts_while_it_is_unclear_of_which_agent_it_is() {
     bed.observed.agent = unclear.clone();
     let decision = bed.look();
     assert!(phase(&decision).1.contains("several Agents (ops/a, ops/b)"), "{:?}", phase(&decision));
-    assert!(decision.acts.is_empty(), "{:?}", decision.acts);
+    assert!(decision.actions.is_empty(), "{:?}", decision.actions);
     bed.observed.agent = Acting::Alone;
-    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::CreateJob { .. })));
+    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
     // It waits for its pod meanwhile.
     bed.observed.agent = unclear;
     let decision = bed.look();
-    assert!(!decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })), "{:?}", decision.acts);
+    assert!(
+        !decision.actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })),
+        "{:?}",
+        decision.actions
+    );
 }
 
 #[test]
@@ -134,7 +145,12 @@ fn a_downgrade_is_judged_again_and_a_ring_of_them_ends() {
         bed
     };
     let decision = with("small").look();
-    assert!(decision.acts.iter().any(|act| matches!(act, Act::CreateJob { launch, .. } if launch.skill == "small")));
+    assert!(
+        decision
+            .actions
+            .iter()
+            .any(|action| matches!(action, ClusterAction::CreateJob { launch, .. } if launch.skill == "small"))
+    );
     ends(with("ring"), "Rejected", "nothing left to be downgraded to");
 }
 
@@ -157,23 +173,26 @@ fn a_change_between_intent_and_start_voids_the_attempt_and_its_signature() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
     bed.look();
     bed.sign("alice", true);
-    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::CreateJob { .. })));
+    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
     bed.skill("echo", json!({"timeout": "7s"}));
     let decision = bed.look();
     assert!(decision.changes.iter().any(|change| {
         matches!(change, Change::FinishAttempt { outcome: AttemptOutcome::Voided, message: Some(m), .. } if m.contains("skill"))
     }));
-    assert!(!decision.acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })), "the pod is not let in");
+    assert!(
+        !decision.actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })),
+        "the pod is not let in"
+    );
 }
 
 fn jobs(decision: &Decision) -> Vec<&str> {
-    let step = |act: &'_ Act| matches!(act, Act::CreateJob { .. });
+    let step = |action: &'_ ClusterAction| matches!(action, ClusterAction::CreateJob { .. });
     decision
-        .acts
+        .actions
         .iter()
-        .filter(|act| step(act))
-        .map(|act| match act {
-            Act::CreateJob { step, .. } => step.as_str(),
+        .filter(|action| step(action))
+        .map(|action| match action {
+            ClusterAction::CreateJob { step, .. } => step.as_str(),
             _ => "",
         })
         .collect()
@@ -221,9 +240,9 @@ fn a_pod_is_not_let_in_while_the_guard_is_broken() {
     bed.sign("alice", true);
     assert_eq!(jobs(&bed.look()), ["only"]);
     bed.observed.guard = Guard::Broken { problem: "the policy is gone".into() };
-    assert!(!bed.look().acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })));
+    assert!(!bed.look().actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })));
     bed.observed.guard = Guard::Whole;
-    assert!(bed.look().acts.iter().any(|act| matches!(act, Act::AdmitPod { .. })));
+    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })));
 }
 
 /// Three steps: the second waits for the first, the third's input is the second's output.
@@ -271,8 +290,8 @@ fn what_one_approval_cannot_hold_asks_with_another() {
     bed.asking(json!({"scope": "Plan"}));
     let mut covered = std::collections::BTreeSet::new();
     for _ in 0..40 {
-        for act in bed.look().acts {
-            let Act::CreateApproval { name: _, spec } = act else { continue };
+        for action in bed.look().actions {
+            let ClusterAction::CreateApproval { name: _, spec } = action else { continue };
             let bytes = json!(spec).to_string().len();
             assert!(bytes < 1 << 20, "etcd would refuse {bytes} bytes");
             covered.insert(spec.step.clone());
@@ -537,8 +556,10 @@ fn a_steps_timeout_shortens_the_skills_and_never_lengthens_it() {
         let mut bed = Bed::step(step.map_or(json!({}), |timeout| json!({"timeout": timeout})));
         bed.skill("echo", json!({"timeout": "1m"}));
         let decision = bed.look();
-        let Some(Act::CreateJob { launch, .. }) = decision.acts.iter().find(|act| act.kind() == "create_job") else {
-            panic!("{step:?}: {:?}", decision.acts)
+        let Some(ClusterAction::CreateJob { launch, .. }) =
+            decision.actions.iter().find(|action| action.kind() == "create_job")
+        else {
+            panic!("{step:?}: {:?}", decision.actions)
         };
         assert_eq!(launch.timeout_seconds, seconds, "{step:?}");
     }

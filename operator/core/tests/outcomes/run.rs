@@ -7,9 +7,9 @@ use std::sync::Arc;
 use countersign_core::binding::{Binding, Ruling, Work};
 use countersign_core::blocked::{Blocked, BlockedReason};
 use countersign_core::cel::Fence;
-use countersign_core::decide::{Evaluators, Config, decide};
+use countersign_core::decide::{Config, Evaluators, decide};
 use countersign_core::digest::Digest;
-use countersign_core::effect::Act;
+use countersign_core::effect::ClusterAction;
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
 use countersign_core::observed::{Observed, PodEnd, PodState, PodView, Report, ReportOutput, ReportStatus, TaskView};
 use countersign_core::record::{StepRecord, TaskOutcome};
@@ -151,8 +151,8 @@ impl<'a> Run<'a> {
             let new = after.iter().filter(|attempt| !before.contains(attempt));
             self.started_after_it.extend(new.map(|(step, _)| step.clone()));
         }
-        for act in decision.acts {
-            self.act(act);
+        for action in decision.actions {
+            self.act(action);
         }
         // Whatever takes a look to be let in takes one more to end.
         let running: Vec<usize> = (0..self.observed.pods.len())
@@ -167,21 +167,22 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn act(&mut self, act: Act) {
-        match act {
-            Act::CreatePlan { .. } => self.observed.plan_stamped = true,
-            Act::CreateJob { key, .. } => {
+    fn act(&mut self, action: ClusterAction) {
+        match action {
+            ClusterAction::CreatePlan { .. } => self.observed.plan_stamped = true,
+            ClusterAction::CreateJob { key, .. } => {
                 self.observed.jobs.insert(key.clone());
                 self.observed.pods.push(PodView { name: key.clone(), uid: key.clone(), key, state: PodState::Gated });
             }
-            Act::AdmitPod { key, .. } => {
+            ClusterAction::AdmitPod { key, .. } => {
                 self.observed.pods.iter_mut().find(|pod| pod.key == key).unwrap().state = PodState::Running;
             }
-            Act::DeleteJob { key } => {
+            ClusterAction::DeleteJob { key } => {
                 self.observed.jobs.remove(&key);
                 self.observed.pods.retain(|pod| pod.key != key);
             }
-            Act::CreateApproval { .. } | Act::ReportApproval { .. } | Act::DeleteTask => {}
+            ClusterAction::CreateApproval { .. } | ClusterAction::ReportApproval { .. } | ClusterAction::DeleteTask => {
+            }
         }
     }
 

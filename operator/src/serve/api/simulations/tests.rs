@@ -19,7 +19,7 @@ use super::*;
 use crate::database::Database;
 use crate::keys;
 use crate::look;
-use crate::look::act::JobSettings;
+use crate::look::action::JobSettings;
 use crate::look::guard::Expected;
 use crate::metrics::Metrics;
 use crate::serve::api::{Shared, router};

@@ -48,7 +48,7 @@ pub(super) async fn create(
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() || in_namespace_that_goes(&status) => Ok(()),
-        Err(source) => Err(Error::Act { act: "create_approval", source }),
+        Err(source) => Err(Error::Action { action: "create_approval", source }),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Carries out the deeds that were decided: the only place that writes to the cluster, but for status.
+//! Carries out the actions that were decided: the only place that writes to the cluster, but for status.
 
 mod approval;
 pub mod canary;
@@ -6,7 +6,7 @@ mod job;
 mod pod_diff;
 mod secret;
 
-use countersign_core::effect::Act;
+use countersign_core::effect::ClusterAction;
 use countersign_core::record::{Launch, TaskRecord};
 use countersign_core::sandbox::needs_broker;
 use countersign_crds::{Approval, GATE, LABEL_TASK_UID, LABEL_TYPE, Plan, Task};
@@ -31,21 +31,26 @@ pub use job::JobSettings;
 /// The owner of the fields that the operator applies.
 pub const FIELD_MANAGER: &str = "countersign";
 
-/// Carries out one deed for `task`. What is there already, or already gone, counts as done.
-pub async fn perform(context: &Context, task: &Owner, record: &TaskRecord, act: &Act) -> Result<(), Error> {
-    if let Act::CreateApproval { name, spec } = act {
+/// Carries out one action for `task`. What is there already, or already gone, counts as done.
+pub async fn perform(
+    context: &Context,
+    task: &Owner,
+    record: &TaskRecord,
+    action: &ClusterAction,
+) -> Result<(), Error> {
+    if let ClusterAction::CreateApproval { name, spec } = action {
         return approval::create(context, task, record, name, spec).await;
     }
-    let broker = match act {
-        Act::CreateJob { launch, .. } | Act::AdmitPod { launch, .. } => broker(context, launch)?,
-        Act::CreatePlan { .. }
-        | Act::CreateApproval { .. }
-        | Act::ReportApproval { .. }
-        | Act::DeleteJob { .. }
-        | Act::DeleteTask => None,
+    let broker = match action {
+        ClusterAction::CreateJob { launch, .. } | ClusterAction::AdmitPod { launch, .. } => broker(context, launch)?,
+        ClusterAction::CreatePlan { .. }
+        | ClusterAction::CreateApproval { .. }
+        | ClusterAction::ReportApproval { .. }
+        | ClusterAction::DeleteJob { .. }
+        | ClusterAction::DeleteTask => None,
     };
-    let done = write(&context.client, &context.jobs, broker.as_deref(), task, act).await;
-    done.map_err(|source| Error::Act { act: act.kind(), source })
+    let done = write(&context.client, &context.jobs, broker.as_deref(), task, action).await;
+    done.map_err(|source| Error::Action { action: action.kind(), source })
 }
 
 /// The broker, where what is launched needs it.
@@ -61,18 +66,18 @@ async fn write(
     settings: &JobSettings,
     broker: Option<&Broker>,
     task: &Owner,
-    act: &Act,
+    action: &ClusterAction,
 ) -> Result<(), kube::Error> {
     let trust = broker.map(|broker| &broker.trust);
-    match act {
-        Act::CreatePlan { name, spec } => {
+    match action {
+        ClusterAction::CreatePlan { name, spec } => {
             let mut plan = Plan::new(name, spec.clone());
             plan.metadata = task.metadata(name);
             create(client, task, &plan).await
         }
         // Made with what the store knows besides.
-        Act::CreateApproval { .. } => Ok(()),
-        Act::ReportApproval { name, status } => {
+        ClusterAction::CreateApproval { .. } => Ok(()),
+        ClusterAction::ReportApproval { name, status } => {
             let patch = json!({
                 "apiVersion": Approval::api_version(&()),
                 "kind": Approval::kind(&()),
@@ -83,10 +88,10 @@ async fn write(
             let params = PatchParams::apply(FIELD_MANAGER).force();
             gone_is_done(approvals.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop))
         }
-        Act::CreateJob { key, step, launch } => {
+        ClusterAction::CreateJob { key, step, launch } => {
             create(client, task, &job::build(settings, trust, task, key, step, launch)).await
         }
-        Act::AdmitPod { key, pod, pod_uid, launch } => {
+        ClusterAction::AdmitPod { key, pod, pod_uid, launch } => {
             let pods: Api<Pod> = task.api(client);
             let Some(seen) = pods.get_opt(pod).await? else { return Ok(()) };
             let Some(owner) = job_of(&seen) else { return Ok(()) };
@@ -98,11 +103,11 @@ async fn write(
             create::<Secret>(client, task, &secret::build(task, key, launch, token, owner)).await?;
             admit(&pods, &seen, pod_uid).await
         }
-        Act::DeleteJob { key } => {
+        ClusterAction::DeleteJob { key } => {
             let jobs: Api<Job> = task.api(client);
             gone_is_done(jobs.delete(key, &DeleteParams::background()).await.map(drop))
         }
-        Act::DeleteTask => {
+        ClusterAction::DeleteTask => {
             let tasks: Api<Task> = task.api(client);
             let only = Preconditions { uid: Some(task.uid.clone()), resource_version: None };
             gone_is_done(tasks.delete(&task.name, &DeleteParams::background().preconditions(only)).await.map(drop))

@@ -1,4 +1,4 @@
-//! The deeds that are owed to a record: what it says should be in the cluster and is not, and the reverse.
+//! The actions that are owed to a record: what it says should be in the cluster and is not, and the reverse.
 
 use countersign_crds::{
     ApprovalSpec, CoveredStep, Effect, OwnedReference, PlanSpec, PolicyMode, RuleReference, SkillSpec, Subject,
@@ -9,34 +9,34 @@ use serde_json::json;
 use super::turn::{called_off_by_name, ends_what_runs};
 use super::view::View;
 use crate::blocked::{BlockedReason, BlockedReasons};
-use crate::effect::Act;
+use crate::effect::ClusterAction;
 use crate::observed::{PodState, TaskView};
 use crate::record::{
     ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, RecordedPlan, RuleDecision, TaskRecord,
 };
 use crate::status;
 
-pub(super) fn acts(view: &View<'_>, record: &TaskRecord, blocked: &BlockedReasons) -> Vec<Act> {
-    let mut acts = Vec::new();
+pub(super) fn actions(view: &View<'_>, record: &TaskRecord, blocked: &BlockedReasons) -> Vec<ClusterAction> {
+    let mut actions = Vec::new();
     if let Some(task) = &view.observed.task {
-        acts.extend(plan(view, record, task));
+        actions.extend(plan(view, record, task));
     }
     // Those that outlived their Task are told as well that nothing comes of them.
-    acts.extend(record.approvals.values().filter_map(|approval| report_or_create(view, approval)));
+    actions.extend(record.approvals.values().filter_map(|approval| report_or_create(view, approval)));
     for (name, step) in &record.steps {
         for attempt in &step.attempts {
-            acts.extend(attempt_act(view, record, name, attempt, blocked));
+            actions.extend(attempt_action(view, record, name, attempt, blocked));
         }
     }
     // Asked for once; from then on it is for the API server to do.
     let there = view.observed.task.as_ref().is_some_and(|task| !task.deleting);
     if there && status::ttl_expires_at(view.observed, record).is_some_and(|at| at <= view.now) {
-        acts.push(Act::DeleteTask);
+        actions.push(ClusterAction::DeleteTask);
     }
-    acts
+    actions
 }
 
-fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<Act> {
+fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<ClusterAction> {
     let RecordedPlan { name, digest, source: _, parallelism, steps, parameters: _ } = record.plan.as_ref()?;
     if view.observed.plan_stamped || record.ending.is_some() || record.finished.is_some() {
         return None;
@@ -48,26 +48,26 @@ fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<Act> {
         parallelism: *parallelism,
         steps: steps.clone(),
     };
-    Some(Act::CreatePlan { name: name.clone(), spec })
+    Some(ClusterAction::CreatePlan { name: name.clone(), spec })
 }
 
 fn owner(task: &TaskView) -> OwnedReference {
     OwnedReference { name: task.name.clone(), uid: task.uid.clone() }
 }
 
-fn report_or_create(view: &View<'_>, approval: &ApprovalRecord) -> Option<Act> {
+fn report_or_create(view: &View<'_>, approval: &ApprovalRecord) -> Option<ClusterAction> {
     let name = approval.name.clone();
     let Some(seen) = view.observed.approvals.get(&name) else {
         let task = view.observed.task.as_ref()?;
         let spec = approval_spec(task, approval).filter(|_| approval.is_open())?;
-        return Some(Act::CreateApproval { name, spec: Box::new(spec) });
+        return Some(ClusterAction::CreateApproval { name, spec: Box::new(spec) });
     };
     let reported = seen.reported.as_ref();
     let status = status::approval_status(view.now, approval, seen.generation, reported);
     if reported == status::reported(&status).as_ref() {
         return None;
     }
-    Some(Act::ReportApproval { name, status })
+    Some(ClusterAction::ReportApproval { name, status })
 }
 
 fn approval_spec(task: &TaskView, approval: &ApprovalRecord) -> Option<ApprovalSpec> {
@@ -144,16 +144,16 @@ fn bears(rule: &RuleDecision) -> bool {
     tightens && rule.mode == PolicyMode::Enforce
 }
 
-fn attempt_act(
+fn attempt_action(
     view: &View<'_>,
     record: &TaskRecord,
     step: &str,
     attempt: &AttemptRecord,
     blocked: &BlockedReasons,
-) -> Option<Act> {
+) -> Option<ClusterAction> {
     let key = attempt.key.clone();
     let there = view.observed.jobs.contains(&key);
-    let delete = || there.then(|| Act::DeleteJob { key: key.clone() });
+    let delete = || there.then(|| ClusterAction::DeleteJob { key: key.clone() });
     match &attempt.state {
         AttemptState::Intended => {
             let launch = attempt.launch.as_ref()?;
@@ -162,7 +162,7 @@ fn attempt_act(
             // Said of what was compared in this look, and still is what would be decided.
             let same = blocked.of(step).is_some_and(|why| why.reason == BlockedReason::PodPending);
             let (key, step) = (key.clone(), step.to_owned());
-            (owed && same).then(|| Act::CreateJob { key, step, launch: Box::new(launch.clone()) })
+            (owed && same).then(|| ClusterAction::CreateJob { key, step, launch: Box::new(launch.clone()) })
         }
         AttemptState::Admitted { pod_uid, .. } => {
             if called_off_by_name(record, step).is_some_and(ends_what_runs) {
@@ -171,7 +171,7 @@ fn attempt_act(
             let launch = attempt.launch.as_ref()?;
             let pod = view.observed.pods_of(&key).find(|pod| pod.uid == *pod_uid)?;
             let begins = pod.state == PodState::Gated && view.nothing_begins().is_none();
-            begins.then(|| Act::AdmitPod {
+            begins.then(|| ClusterAction::AdmitPod {
                 key: key.clone(),
                 pod: pod.name.clone(),
                 pod_uid: pod_uid.clone(),
