@@ -91,7 +91,7 @@ pub struct ApprovalSpec {
     /// Written by the admission webhook alone, appended to, never edited.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<Signature>,
 }
 
 /// Whose signatures an Approval takes. A person counts once; one rejection is final.
@@ -233,7 +233,8 @@ pub struct RuleReference {
 /// groups that they were in by then.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Decision {
+#[schemars(rename = "Decision")]
+pub struct Signature {
     #[schemars(length(max = 512))]
     pub user: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

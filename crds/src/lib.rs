@@ -17,7 +17,7 @@ mod task;
 
 pub use agent::{Agent, AgentSpec, AgentStatus};
 pub use approval::{
-    Approval, ApprovalSpec, ApprovalStatus, CoveredStep, Decision, Difference, EarlierOutput, Required, RuleReference,
+    Approval, ApprovalSpec, ApprovalStatus, CoveredStep, Difference, EarlierOutput, Required, RuleReference, Signature,
     SinceLastApproved, Subject,
 };
 pub use budget::{Budget, BudgetVerdict, CostStatus, PolicyBudget, WindowStatus};

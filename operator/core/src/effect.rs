@@ -8,7 +8,7 @@ use crate::record::{Change, Launch, TaskRecord};
 
 /// What follows from one look at a Task. The shell records the changes, then acts, then reports.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decision {
+pub struct ReconcileOutput {
     /// In one transaction, in this order, before anything else.
     pub changes: Vec<Change>,
     pub actions: Vec<ClusterAction>,

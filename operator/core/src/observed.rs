@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use countersign_crds::{Decision, PaymentMode, PaymentState, PlanTemplate, SkillSpec, TaskSpec};
+use countersign_crds::{PaymentMode, PaymentState, PlanTemplate, Signature, SkillSpec, TaskSpec};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
@@ -115,7 +115,7 @@ pub struct ApprovalView {
     pub generation: Option<i64>,
     pub digest: String,
     /// Those whose seal holds.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<Signature>,
     /// What was reported last.
     pub reported: Option<ReportedApproval>,
 }

@@ -10,7 +10,7 @@ mod world;
 
 use countersign_core::approval::{Signer, Terms};
 use countersign_core::record::{ApprovalState, AttemptRecord, Change, StepRecord, TaskRecord};
-use countersign_crds::{Decision, Identity, Required};
+use countersign_crds::{Identity, Required, Signature};
 use explorer::{Comparison, Entry, Product, Rules, explore};
 use jiff::Timestamp;
 use world::{ASKED, ASKED_OF_A_PLAN, Asks, PLAN, SIGNERS, STEP, World, instant};
@@ -77,7 +77,7 @@ broken!(broken_the_requester_signs, SIGNERS, "a signature was taken of somebody 
         now: Timestamp,
         terms: &Terms<'_>,
         closed: Option<&str>,
-        seen: &[Decision],
+        seen: &[Signature],
         who: Signer<'_>,
         yes: bool,
     ) -> bool {
@@ -91,7 +91,7 @@ broken!(broken_any_account_signs, SIGNERS, "a signature was taken of somebody wh
         now: Timestamp,
         terms: &Terms<'_>,
         closed: Option<&str>,
-        seen: &[Decision],
+        seen: &[Signature],
         who: Signer<'_>,
         yes: bool,
     ) -> bool {
@@ -110,16 +110,16 @@ broken!(broken_a_person_counts_twice, SIGNERS, "ran with the signatures of fewer
         now: Timestamp,
         terms: &Terms<'_>,
         closed: Option<&str>,
-        seen: &[Decision],
+        seen: &[Signature],
         who: Signer<'_>,
         yes: bool,
     ) -> bool {
-        let others: Vec<Decision> = seen.iter().filter(|entry| !entry.user.starts_with(who.user)).cloned().collect();
+        let others: Vec<Signature> = seen.iter().filter(|entry| !entry.user.starts_with(who.user)).cloned().collect();
         Product.may_sign(now, terms, closed, &others, who, yes)
     }
     // Told apart by their place in the list, as if each entry were a person.
-    fn seen(&self, entries: &[&Entry]) -> Vec<Decision> {
-        let apart = |(n, entry): (usize, Decision)| Decision { user: format!("{}{n}", entry.user), ..entry };
+    fn seen(&self, entries: &[&Entry]) -> Vec<Signature> {
+        let apart = |(n, entry): (usize, Signature)| Signature { user: format!("{}{n}", entry.user), ..entry };
         Product.seen(entries).into_iter().enumerate().map(apart).collect()
     }
 });
@@ -129,7 +129,7 @@ broken!(broken_groups_are_forgotten, SIGNERS, "ran although a group was not repr
     }
 });
 broken!(broken_a_no_is_not_heard, SIGNERS, "ran although somebody said no", {
-    fn seen(&self, entries: &[&Entry]) -> Vec<Decision> {
+    fn seen(&self, entries: &[&Entry]) -> Vec<Signature> {
         Product.seen(entries).into_iter().filter(|decision| decision.approved).collect()
     }
 });
@@ -139,7 +139,7 @@ broken!(broken_signed_too_late, SIGNERS, "a signature was taken too late", {
         _: Timestamp,
         terms: &Terms<'_>,
         _: Option<&str>,
-        seen: &[Decision],
+        seen: &[Signature],
         who: Signer<'_>,
         yes: bool,
     ) -> bool {
@@ -147,7 +147,7 @@ broken!(broken_signed_too_late, SIGNERS, "a signature was taken too late", {
     }
 });
 broken!(broken_forgeries_are_believed, SIGNERS, "ran with the signatures of fewer people than it takes", {
-    fn seen(&self, entries: &[&Entry]) -> Vec<Decision> {
+    fn seen(&self, entries: &[&Entry]) -> Vec<Signature> {
         entries.iter().map(|entry| entry.decision.clone()).collect()
     }
 });

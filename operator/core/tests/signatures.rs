@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 use countersign_core::approval::{Answer, Ask, Missing, Refused, Signer, Tally, Terms, is_new, may_sign, tally};
-use countersign_crds::{ApprovalScope, Decision, Identity, RbacSubject, Required, SubjectKind};
+use countersign_crds::{ApprovalScope, Identity, RbacSubject, Required, Signature, SubjectKind};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use proptest::prelude::*;
@@ -23,8 +23,8 @@ fn required(count: u32, groups: &[&str], accounts: &[&str]) -> Required {
     Required { count, groups: owned(groups), service_accounts: owned(accounts), excluded: Vec::new() }
 }
 
-fn decision(user: &str, groups: &[&str], approved: bool) -> Decision {
-    Decision {
+fn decision(user: &str, groups: &[&str], approved: bool) -> Signature {
+    Signature {
         user: user.into(),
         uid: None,
         groups: groups.iter().map(|&group| group.to_owned()).collect(),
@@ -45,8 +45,8 @@ fn with_terms<T>(required: &Required, then: impl FnOnce(&Terms<'_>) -> T) -> T {
 #[test]
 fn what_counts() {
     let yes = |user: &str| decision(user, &[], true);
-    let late = Decision { at: Time(at("2026-01-02T00:00:00Z")), ..yes("alice") };
-    let other = Decision { digest: "sha256:01".into(), ..yes("alice") };
+    let late = Signature { at: Time(at("2026-01-02T00:00:00Z")), ..yes("alice") };
+    let other = Signature { digest: "sha256:01".into(), ..yes("alice") };
     let waiting = |more, groups: &[&str]| format!("Waiting(Missing {{ people: {more}, groups: {groups:?} }})");
     for (name, required, decisions, expected) in [
         ("nobody", required(1, &[], &[]), vec![], waiting(1, &[])),
@@ -83,7 +83,7 @@ fn what_counts() {
 fn whoever_signs_again_counts_as_who_they_are_then() {
     let said = |user: &str, groups: &[&str], second: i8| {
         let time = Time(at("2026-01-01T12:00:00Z") + jiff::SignedDuration::from_secs(second.into()));
-        Decision { at: time, ..decision(user, groups, true) }
+        Signature { at: time, ..decision(user, groups, true) }
     };
     let waiting = |people, groups: &[&str]| {
         Tally::Waiting(Missing { people, groups: groups.iter().map(|&group| group.to_owned()).collect() })
@@ -110,7 +110,7 @@ fn whoever_signs_again_counts_as_who_they_are_then() {
 fn what_is_said_again_changes_something_only_as_somebody_of_other_groups() {
     let needs = required(2, &["treasury"], &[]);
     let said = [decision("alice", &["finance"], true)];
-    let answer = |groups: &[&str], closed: Option<&str>, now: &str, more: &[Decision]| {
+    let answer = |groups: &[&str], closed: Option<&str>, now: &str, more: &[Signature]| {
         let groups: Vec<String> = groups.iter().map(|&group| group.to_owned()).collect();
         let signer = Signer { user: "alice", groups: &groups };
         let said = [&said, more].concat();
@@ -135,7 +135,7 @@ fn what_is_said_again_changes_something_only_as_somebody_of_other_groups() {
 #[test]
 fn what_is_recorded_is_what_was_not_said_before() {
     let needs = required(1, &["treasury"], &[]);
-    let later = |groups: &[&str]| Decision { at: Time(at("2026-01-01T13:00:00Z")), ..decision("alice", groups, true) };
+    let later = |groups: &[&str]| Signature { at: Time(at("2026-01-01T13:00:00Z")), ..decision("alice", groups, true) };
     let first = decision("alice", &["finance"], true);
     let known = [first.clone(), later(&["treasury"])];
     assert!(is_new(&needs, &[], &first));
@@ -145,7 +145,7 @@ fn what_is_recorded_is_what_was_not_said_before() {
     for (name, decision) in [("the first again", &known[0]), ("the last again", &known[1])] {
         assert!(!is_new(&needs, &known, decision), "{name}: an object is read as often as one likes");
     }
-    let anew = Decision { at: Time(at("2026-01-01T14:00:00Z")), ..known[1].clone() };
+    let anew = Signature { at: Time(at("2026-01-01T14:00:00Z")), ..known[1].clone() };
     assert!(!is_new(&needs, &known, &anew), "the object was made anew, and she said the same again");
 }
 
@@ -221,7 +221,7 @@ fn who_may_sign() {
     let two = || required(2, &[], &[]);
     let security = || required(1, &["security"], &[]);
     type Case<'a> =
-        (&'a str, Required, Option<&'a str>, Vec<Decision>, &'a str, &'a str, bool, Result<Answer, &'a str>);
+        (&'a str, Required, Option<&'a str>, Vec<Signature>, &'a str, &'a str, bool, Result<Answer, &'a str>);
     #[rustfmt::skip]
     let cases: Vec<Case<'_>> = vec![
         ("the first", two(), None, vec![], noon, "alice", true, Ok(Answer::Append)),
@@ -271,7 +271,7 @@ fn who_asks_for_nothing_in_particular_asks_for_one_signature_within_a_day() {
     assert_eq!(expires_after.get().as_secs(), 24 * 60 * 60);
 }
 
-fn any_decision() -> impl Strategy<Value = Decision> {
+fn any_decision() -> impl Strategy<Value = Signature> {
     let user = prop::sample::select(vec!["alice", "bob", "carol", "dave", ROBOT]);
     let group = prop::sample::select(vec!["security", "finance", "people"]);
     (user, group, prop::bool::weighted(0.9)).prop_map(|(user, group, approved)| decision(user, &[group], approved))
@@ -282,7 +282,7 @@ proptest! {
     #[test]
     fn the_order_means_nothing(mut decisions in prop::collection::vec(any_decision(), 0..8), seed in any::<u64>()) {
         let required = required(2, &["security"], &[]);
-        let kind = |decisions: &[Decision]| with_terms(&required, |terms| match tally(terms, decisions) {
+        let kind = |decisions: &[Signature]| with_terms(&required, |terms| match tally(terms, decisions) {
             Tally::Rejected { .. } => "rejected".to_owned(),
             other => format!("{other:?}"),
         });

@@ -2,7 +2,7 @@
 
 use countersign_core::approval::{Answer, Signer, Terms, may_sign};
 use countersign_core::observed::{PodEnd, PodState};
-use countersign_crds::Decision;
+use countersign_crds::Signature;
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
@@ -180,7 +180,7 @@ fn sign(world: &mut World, name: &str, (user, group): (&str, &str), approved: bo
         return;
     }
     world.signatures.insert((name.to_owned(), user.to_owned(), approved));
-    approval.decisions.push(Decision {
+    approval.decisions.push(Signature {
         user: user.to_owned(),
         uid: None,
         groups: groups.to_vec(),

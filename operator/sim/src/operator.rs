@@ -7,7 +7,7 @@ use std::sync::Arc;
 use countersign_core::blocked::{Blocked, BlockedReason, BlockedReasons};
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Evaluators, decide};
-use countersign_core::effect::{ClusterAction, Decision};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::judge::{Judge, PolicyJudge};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TemplateLookup};
 use countersign_core::record::{AttemptState, Change, StepOutcome, TaskRecord};
@@ -262,7 +262,7 @@ impl Operator {
             self.fail(world);
             return Ok(());
         }
-        let Decision { changes, actions, status, requeue, blocked, record: _ } = self.decide(world)?;
+        let ReconcileOutput { changes, actions, status, requeue, blocked, record: _ } = self.decide(world)?;
         check::check_begins(self.view.task.as_ref(), &changes, &actions)?;
         self.missing = blocked.missing_since(&self.missing, world.now);
         self.requeue = requeue.filter(|_| self.defect != Some(Defect::ForgetsToRequeue));
@@ -282,7 +282,7 @@ impl Operator {
         Ok(())
     }
 
-    fn decide(&self, world: &World) -> Result<Decision, Violation> {
+    fn decide(&self, world: &World) -> Result<ReconcileOutput, Violation> {
         let invalid = self.defect == Some(Defect::TakesBusyForInvalid);
         let table = TableJudge { busy: world.evaluator_busy, invalid };
         let judge: &dyn Judge = match &self.judge {

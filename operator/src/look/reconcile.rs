@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign_core::decide::{Evaluators, decide};
-use countersign_core::effect::{ClusterAction, Decision};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::observed::{Observed, TaskView};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::TaskStatus;
@@ -127,10 +127,10 @@ async fn carry_out(
     context: &Context,
     key: &TaskKey,
     observed: &Observed,
-    decision: Decision,
+    decision: ReconcileOutput,
     reported: Option<&TaskStatus>,
 ) -> Result<(), Error> {
-    let Decision { changes, actions, status, requeue: _, blocked, mut record } = decision;
+    let ReconcileOutput { changes, actions, status, requeue: _, blocked, mut record } = decision;
     if !changes.is_empty() {
         let seen = observed.record.as_ref().map(|record| record.version);
         let version = commit(context, key, seen, &changes).await?;

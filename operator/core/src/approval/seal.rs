@@ -3,8 +3,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use countersign_crds::Decision;
-use ed25519_dalek::{Signature, Signer, SigningKey};
+use countersign_crds::Signature;
+use ed25519_dalek::{Signer, SigningKey};
 use serde_json::json;
 use thiserror::Error;
 
@@ -20,7 +20,7 @@ pub enum SealError {
     #[error("the seal's key has {0} bytes; it must have 32")]
     Length(usize),
     #[error("the decision cannot be sealed: {0}")]
-    Decision(String),
+    NotSealed(String),
 }
 
 impl Seal {
@@ -31,21 +31,22 @@ impl Seal {
     }
 
     /// The decision with its seal, for the Approval of that uid.
-    pub fn seal(&self, approval_uid: &str, decision: Decision) -> Result<Decision, SealError> {
+    pub fn seal(&self, approval_uid: &str, decision: Signature) -> Result<Signature, SealError> {
         let message = message(approval_uid, &decision)?;
         let seal = STANDARD.encode(self.key.sign(&message).to_bytes());
-        Ok(Decision { seal, ..decision })
+        Ok(Signature { seal, ..decision })
     }
 
     /// Whether the decision stands in this Approval as it was stamped.
-    pub fn holds(&self, approval_uid: &str, decision: &Decision) -> bool {
-        let signature = STANDARD.decode(&decision.seal).ok().and_then(|bytes| Signature::from_slice(&bytes).ok());
+    pub fn holds(&self, approval_uid: &str, decision: &Signature) -> bool {
+        let signature =
+            STANDARD.decode(&decision.seal).ok().and_then(|bytes| ed25519_dalek::Signature::from_slice(&bytes).ok());
         let (Some(signature), Ok(message)) = (signature, message(approval_uid, decision)) else { return false };
         self.key.verifying_key().verify_strict(&message, &signature).is_ok()
     }
 
     /// Those of the decisions that stand as they were stamped.
-    pub fn sealed(&self, approval_uid: &str, decisions: &[Decision]) -> Vec<Decision> {
+    pub fn sealed(&self, approval_uid: &str, decisions: &[Signature]) -> Vec<Signature> {
         decisions.iter().filter(|decision| self.holds(approval_uid, decision)).cloned().collect()
     }
 }
@@ -57,10 +58,10 @@ impl std::fmt::Debug for Seal {
     }
 }
 
-fn message(approval_uid: &str, decision: &Decision) -> Result<Vec<u8>, SealError> {
-    let unsealed = Decision { seal: String::new(), ..decision.clone() };
+fn message(approval_uid: &str, decision: &Signature) -> Result<Vec<u8>, SealError> {
+    let unsealed = Signature { seal: String::new(), ..decision.clone() };
     let message = json!({"type": "countersign.dev/decision/v1", "approval": approval_uid, "decision": unsealed});
-    canonical::to_vec(&message).map_err(|error| SealError::Decision(error.to_string()))
+    canonical::to_vec(&message).map_err(|error| SealError::NotSealed(error.to_string()))
 }
 
 #[cfg(test)]
@@ -68,8 +69,8 @@ mod tests {
     use super::*;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-    fn decision() -> Decision {
-        Decision {
+    fn decision() -> Signature {
+        Signature {
             user: "älice".into(),
             uid: Some("1".into()),
             groups: vec!["finance".into()],
@@ -88,7 +89,7 @@ mod tests {
         assert!(seal.holds("approval-1", &sealed));
         assert!(!seal.holds("approval-2", &sealed), "replayed in another Approval");
         assert!(!Seal::from_secret(&[8; 32]).unwrap().holds("approval-1", &sealed), "another key");
-        let altered: [fn(&mut Decision); 9] = [
+        let altered: [fn(&mut Signature); 9] = [
             |d| d.user = "alice".into(),
             |d| d.uid = None,
             |d| d.groups.push("security".into()),

@@ -1,6 +1,6 @@
 //! Whether somebody may sign now.
 
-use countersign_crds::Decision;
+use countersign_crds::Signature;
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -57,7 +57,7 @@ pub fn may_sign(
     now: Timestamp,
     terms: &Terms<'_>,
     closed: Option<&str>,
-    decisions: &[Decision],
+    decisions: &[Signature],
     signer: Signer<'_>,
     approved: bool,
 ) -> Result<Answer, Refused> {
@@ -78,7 +78,7 @@ fn refusal(
     now: Timestamp,
     terms: &Terms<'_>,
     closed: Option<&str>,
-    decisions: &[Decision],
+    decisions: &[Signature],
     signer: Signer<'_>,
     approved: bool,
     again: bool,

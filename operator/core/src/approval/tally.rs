@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use countersign_crds::{Decision, Required};
+use countersign_crds::{Required, Signature};
 use jiff::Timestamp;
 
 use super::{Signer, Terms, eligible};
@@ -14,7 +14,7 @@ use crate::escape::shown;
 pub enum Tally<'a> {
     /// One person said no, and that is final.
     Rejected {
-        by: &'a Decision,
+        by: &'a Signature,
     },
     /// As many people as it takes, and every group among them.
     Reached,
@@ -55,7 +55,7 @@ impl fmt::Display for Missing {
 
 /// Counts each person once, as who they were when they signed last; a decision counts only for this very digest, in time,
 /// by somebody who may.
-pub fn tally<'a>(terms: &Terms<'_>, decisions: &'a [Decision]) -> Tally<'a> {
+pub fn tally<'a>(terms: &Terms<'_>, decisions: &'a [Signature]) -> Tally<'a> {
     if let Some(by) = decisions.iter().find(|decision| !decision.approved && counts(terms, decision)) {
         return Tally::Rejected { by };
     }
@@ -70,8 +70,8 @@ pub fn tally<'a>(terms: &Terms<'_>, decisions: &'a [Decision]) -> Tally<'a> {
 }
 
 /// Who approved, each with the decision of theirs that counts: the last.
-pub fn people<'a>(terms: &Terms<'_>, decisions: &'a [Decision]) -> BTreeMap<&'a str, &'a Decision> {
-    let mut people: BTreeMap<&str, &Decision> = BTreeMap::new();
+pub fn people<'a>(terms: &Terms<'_>, decisions: &'a [Signature]) -> BTreeMap<&'a str, &'a Signature> {
+    let mut people: BTreeMap<&str, &Signature> = BTreeMap::new();
     for decision in decisions.iter().filter(|decision| decision.approved && counts(terms, decision)) {
         let counted = people.entry(&decision.user).or_insert(decision);
         if rank(terms.required, decision) > rank(terms.required, counted) {
@@ -81,20 +81,20 @@ pub fn people<'a>(terms: &Terms<'_>, decisions: &'a [Decision]) -> BTreeMap<&'a 
     people
 }
 
-fn counts(terms: &Terms<'_>, decision: &Decision) -> bool {
+fn counts(terms: &Terms<'_>, decision: &Signature) -> bool {
     let signer = Signer { user: &decision.user, groups: &decision.groups };
     decision.digest == terms.digest && decision.at.0 < terms.expires_at && eligible(terms, signer).is_ok()
 }
 
 /// Whether it says what its author has not said before, or says it as somebody of other groups, as far as groups are
 /// asked for. Said again, the same thing changes nothing.
-pub fn is_new(required: &Required, known: &[Decision], decision: &Decision) -> bool {
+pub fn is_new(required: &Required, known: &[Signature], decision: &Signature) -> bool {
     let said = said(required, known, &decision.user, decision.approved);
     said.is_none_or(|said| replaces(required, said, decision.at.0, &decision.groups))
 }
 
 /// Whether what the author of `said` says again, then and as one of these groups, counts in its place.
-pub(super) fn replaces(required: &Required, said: &Decision, at: Timestamp, groups: &[String]) -> bool {
+pub(super) fn replaces(required: &Required, said: &Signature, at: Timestamp, groups: &[String]) -> bool {
     let groups = represents(required, groups);
     groups != represents(required, &said.groups) && (at, groups) > rank(required, said)
 }
@@ -102,17 +102,17 @@ pub(super) fn replaces(required: &Required, said: &Decision, at: Timestamp, grou
 /// What this person said last of those who say just this.
 pub(super) fn said<'a>(
     required: &Required,
-    decisions: &'a [Decision],
+    decisions: &'a [Signature],
     user: &str,
     approved: bool,
-) -> Option<&'a Decision> {
+) -> Option<&'a Signature> {
     let theirs = decisions.iter().filter(|decision| decision.user == user && decision.approved == approved);
     theirs.max_by_key(|decision| rank(required, decision))
 }
 
 /// Of two decisions by one person the one of the higher rank is the later; at the same second it is settled by what they
 /// say, so that the order in which they stand means nothing.
-fn rank<'a>(required: &'a Required, decision: &'a Decision) -> (Timestamp, BTreeSet<&'a str>) {
+fn rank<'a>(required: &'a Required, decision: &'a Signature) -> (Timestamp, BTreeSet<&'a str>) {
     (decision.at.0, represents(required, &decision.groups))
 }
 

@@ -1,6 +1,6 @@
 //! Approvals that wait: signed, rejected, expired.
 
-use countersign_crds::Decision;
+use countersign_crds::Signature;
 
 use super::Worklist;
 use super::turn::called_off_by_name;
@@ -43,7 +43,7 @@ fn follow_one(view: &View<'_>, record: &TaskRecord, approval: &ApprovalRecord) -
 
 /// The decisions that are seen and not yet recorded, of this very digest and in time. What a person has said
 /// once is recorded once, also where the object was made anew and they said it again; of other groups they say it anew.
-fn new_signatures(view: &View<'_>, approval: &ApprovalRecord) -> Vec<Decision> {
+fn new_signatures(view: &View<'_>, approval: &ApprovalRecord) -> Vec<Signature> {
     let Some(seen) = view.observed.approvals.get(&approval.name) else { return Vec::new() };
     let digest = approval.digest.to_string();
     let mut known = approval.decisions.clone();

@@ -30,7 +30,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::blocked::BlockedReasons;
 use crate::budget::Budgets;
-use crate::effect::Decision;
+use crate::effect::ReconcileOutput;
 use crate::judge::{Judge, PolicyJudge};
 use crate::money::Money;
 use crate::observed::{Observed, TaskView};
@@ -76,7 +76,7 @@ pub fn decide(
     config: &Config,
     observed: &Observed,
     evaluators: &Evaluators<'_>,
-) -> Result<Decision, ApplyError> {
+) -> Result<ReconcileOutput, ApplyError> {
     let budgets = budgets(now, observed);
     let view = View { now, config, observed, evaluators, budgets: &budgets, dozing: None };
     let mut record = observed.record.clone().map(Worklist::new);
@@ -88,11 +88,11 @@ pub fn decide(
     // What was settled is shown as it is in the ledger then.
     let settled = settles(observed, &changes);
     let requeue = requeue::requeue(&view, &record, &blocked, !changes.is_empty(), settled);
-    Ok(Decision { changes, actions, status, requeue, blocked, record: Some(record) })
+    Ok(ReconcileOutput { changes, actions, status, requeue, blocked, record: Some(record) })
 }
 
 /// Of a Task of which nothing was recorded, also not now.
-fn unrecorded(view: &View<'_>) -> Decision {
+fn unrecorded(view: &View<'_>) -> ReconcileOutput {
     let blocked = BlockedReasons { planning: planning::waits(view), ..BlockedReasons::default() };
     let requeue = blocked.planning.as_ref().and_then(|blocked| blocked.requeue(view.now));
     let waiting = view.observed.task.as_ref().filter(|_| blocked.planning.is_some());
@@ -100,7 +100,7 @@ fn unrecorded(view: &View<'_>) -> Decision {
         let (uid, namespace, name) = (task.uid.clone(), task.namespace.clone(), task.name.clone());
         report(view, task, &TaskRecord::adopt(uid, namespace, name, Request::default(), view.now), &blocked)
     });
-    Decision { changes: Vec::new(), actions: Vec::new(), status, requeue, blocked, record: None }
+    ReconcileOutput { changes: Vec::new(), actions: Vec::new(), status, requeue, blocked, record: None }
 }
 
 fn report(view: &View<'_>, task: &TaskView, record: &TaskRecord, blocked: &BlockedReasons) -> TaskStatus {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_crds::{ApprovalScope, Decision, Identity, Required, RiskClass};
+use countersign_crds::{ApprovalScope, Identity, Required, RiskClass, Signature};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -54,7 +54,7 @@ pub enum Change {
     /// A person signed, for or against.
     SignApproval {
         name: String,
-        decision: Decision,
+        decision: Signature,
         at: Timestamp,
     },
     /// The signatures settle it.

@@ -12,7 +12,7 @@ pub use change::{Change, Output};
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_crds::{
-    ApprovalScope, BudgetVerdict, Decision, Effect, EgressLimit, Identity, Outcome, PolicyMode, Required, RiskClass,
+    ApprovalScope, BudgetVerdict, Effect, EgressLimit, Identity, Outcome, PolicyMode, Required, RiskClass, Signature,
     SkillSpec, Step,
 };
 use jiff::Timestamp;
@@ -249,7 +249,7 @@ pub struct ApprovalRecord {
     pub requested_at: Timestamp,
     pub expires_at: Timestamp,
     /// The signatures that count, in the order in which they were seen.
-    pub decisions: Vec<Decision>,
+    pub decisions: Vec<Signature>,
     /// The steps that began under it; each at most once.
     pub used: BTreeSet<String>,
     pub state: ApprovalState,

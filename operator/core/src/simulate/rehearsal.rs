@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use countersign_crds::{Decision, Required, Step};
+use countersign_crds::{Required, Signature, Step};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -311,7 +311,7 @@ impl<'a> Rehearsal<'a> {
 
     /// Everybody who has to sign does, at once.
     fn signed(&self, digest: String, required: &Required) -> ApprovalView {
-        let decision = |number: u32| Decision {
+        let decision = |number: u32| Signature {
             user: format!("signer {number} of a simulation"),
             uid: None,
             groups: required.groups.clone(),

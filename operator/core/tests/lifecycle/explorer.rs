@@ -12,7 +12,7 @@ use countersign_core::effect::{self, ClusterAction};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::record::{ApprovalRecord, ApprovalState, AttemptRecord, Change, Request, StepRecord, TaskRecord};
 use countersign_core::status;
-use countersign_crds::{ApprovalScope, Decision, SkillSpec};
+use countersign_crds::{ApprovalScope, Signature, SkillSpec};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::json;
@@ -31,7 +31,7 @@ pub enum Comparison {
 
 /// An entry that can come to stand in the Approval, and what the seal says of it.
 pub struct Entry {
-    pub decision: Decision,
+    pub decision: Signature,
     pub holds: bool,
 }
 
@@ -42,7 +42,7 @@ pub trait Rules {
         now: Timestamp,
         terms: &Terms<'_>,
         closed: Option<&str>,
-        seen: &[Decision],
+        seen: &[Signature],
         who: Signer<'_>,
         yes: bool,
     ) -> bool {
@@ -53,7 +53,7 @@ pub trait Rules {
         entries
     }
     /// The entries that the webhook and the operator take for signatures.
-    fn seen(&self, entries: &[&Entry]) -> Vec<Decision> {
+    fn seen(&self, entries: &[&Entry]) -> Vec<Signature> {
         entries.iter().filter(|entry| entry.holds).map(|entry| entry.decision.clone()).collect()
     }
     fn guarded(&self, guarded: bool) -> bool {
@@ -177,7 +177,7 @@ impl<'a> Explorer<'a> {
         let digest = approval.digest.to_string();
         let said = |who: usize, approved: bool, late: bool, sealed_for: &str| {
             let (user, group) = PEOPLE[who];
-            let decision = Decision {
+            let decision = Signature {
                 user: user.into(),
                 uid: None,
                 groups: vec![group.into()],
@@ -205,7 +205,7 @@ impl<'a> Explorer<'a> {
         &state.record.approvals[&self.name]
     }
 
-    fn seen(&self, state: &State) -> Vec<Decision> {
+    fn seen(&self, state: &State) -> Vec<Signature> {
         self.rules.seen(&state.entries.iter().map(|&entry| &self.entries[entry]).collect::<Vec<_>>())
     }
 
@@ -238,7 +238,7 @@ impl<'a> Explorer<'a> {
         if step == EDITED && decided != state.asks(self.world) { Err(found) } else { Ok(()) }
     }
 
-    fn decide(&self, state: &State, record: TaskRecord) -> Result<effect::Decision, Found> {
+    fn decide(&self, state: &State, record: TaskRecord) -> Result<effect::ReconcileOutput, Found> {
         let attempts = record.steps.values().filter_map(StepRecord::live_attempt);
         let made = |attempt: &&AttemptRecord| self.world.asks.is_empty() || state.jobs.contains(&attempt.key);
         // Each attempt whose Job was made has its one pod, which runs for as long as it is let.
@@ -294,7 +294,7 @@ impl<'a> Explorer<'a> {
     }
 
     /// What does not go on says why, and it is sure to be noticed that it may.
-    fn check_waits(&self, now: Timestamp, decision: &effect::Decision) -> Result<(), Found> {
+    fn check_waits(&self, now: Timestamp, decision: &effect::ReconcileOutput) -> Result<(), Found> {
         let Some(record) = decision.record.as_ref().filter(|record| record.finished.is_none()) else { return Ok(()) };
         let mut live = record.steps.values().filter_map(StepRecord::live_attempt);
         if decision.blocked.all().next().is_none() && !live.any(AttemptRecord::launched) {

@@ -6,7 +6,7 @@ use countersign_core::agent::acting;
 use countersign_core::blocked::BlockedReason;
 use countersign_core::cel::Fence;
 use countersign_core::decide::{Config, Evaluators, decide};
-use countersign_core::effect::{ClusterAction, Decision};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::judge::{Case, Judge, Judgement, PolicyJudge};
 use countersign_core::observed::{ApprovalView, Guard, Observed, PodEnd, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::policy::PolicySet;
@@ -104,7 +104,7 @@ impl Bed {
     }
 
     /// A look; its changes are recorded and its actions done.
-    pub fn look(&mut self) -> Decision {
+    pub fn look(&mut self) -> ReconcileOutput {
         let evaluators = Evaluators::from(&self.judge);
         let evaluators = if self.busy { Evaluators { judge: &Busy, ..evaluators } } else { evaluators };
         let decision = decide(self.now, &self.config, &self.observed, &evaluators).unwrap();
@@ -142,7 +142,7 @@ impl Bed {
     /// This person signs whatever waits.
     pub fn sign(&mut self, user: &str, approved: bool) {
         for approval in self.observed.approvals.values_mut() {
-            approval.decisions.push(countersign_crds::Decision {
+            approval.decisions.push(countersign_crds::Signature {
                 user: user.into(),
                 uid: None,
                 groups: Vec::new(),
@@ -164,7 +164,7 @@ impl Bed {
     }
 
     /// Looks until the pod runs, and ends it with this report.
-    pub fn end_with(&mut self, report: Option<Value>, reason: &str) -> Decision {
+    pub fn end_with(&mut self, report: Option<Value>, reason: &str) -> ReconcileOutput {
         self.look();
         self.look();
         let last = self.observed.pods.len() - 1;
@@ -180,7 +180,7 @@ impl Bed {
 }
 
 /// Reason and message of the condition `Succeeded`.
-pub fn phase(decision: &Decision) -> (String, String) {
+pub fn phase(decision: &ReconcileOutput) -> (String, String) {
     let status = decision.status.as_ref().unwrap();
     let condition = status.conditions.iter().find(|condition| condition.type_ == "Succeeded").unwrap();
     (condition.reason.clone(), condition.message.clone())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use countersign_core::agent::Acting;
 use countersign_core::binding::Binding;
 use countersign_core::cel::Fence;
-use countersign_core::effect::Decision;
+use countersign_core::effect::ReconcileOutput;
 use countersign_core::judge::{Case, Judge, Judgement, PolicyJudge};
 use countersign_core::observed::TaskView;
 use countersign_core::payment::PaymentNetwork;
@@ -41,7 +41,7 @@ fn asks_for(name: &str, matches: &str, count: u32) -> Value {
 }
 
 /// What voided an Approval in this look.
-fn superseded(decision: &Decision) -> Vec<String> {
+fn superseded(decision: &ReconcileOutput) -> Vec<String> {
     let changed = |change: &'_ Change| match change {
         Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
         _ => None,
@@ -50,7 +50,7 @@ fn superseded(decision: &Decision) -> Vec<String> {
 }
 
 /// How many signatures are asked for in this look.
-fn asked(decision: &Decision) -> Vec<u32> {
+fn asked(decision: &ReconcileOutput) -> Vec<u32> {
     let required = |change: &'_ Change| match change {
         Change::RequestApproval { required, .. } => Some(required.count),
         _ => None,
@@ -58,12 +58,12 @@ fn asked(decision: &Decision) -> Vec<u32> {
     decision.changes.iter().filter_map(required).collect()
 }
 
-fn does(decision: &Decision, action: &str) -> bool {
+fn does(decision: &ReconcileOutput, action: &str) -> bool {
     decision.actions.iter().any(|done| done.kind() == action)
 }
 
 /// The outcomes and messages of the attempts that ended in this look.
-fn ended(decision: &Decision) -> Vec<(AttemptOutcome, String)> {
+fn ended(decision: &ReconcileOutput) -> Vec<(AttemptOutcome, String)> {
     let ended = |change: &'_ Change| match change {
         Change::FinishAttempt { outcome, message, .. } => Some((*outcome, message.clone().unwrap_or_default())),
         _ => None,
@@ -246,7 +246,7 @@ fn what_a_networks_name_stands_for_is_signed_for() {
         bed.sign("alice", true);
         bed.config.networks.insert("main".to_owned(), now);
         // Signed for and settled in one look; then it would run.
-        let decisions: Vec<Decision> = (0..2).map(|_| bed.look()).collect();
+        let decisions: Vec<ReconcileOutput> = (0..2).map(|_| bed.look()).collect();
         let found: Vec<String> = decisions.iter().flat_map(superseded).collect();
         assert_eq!(found.len(), usize::from(changed.is_some()), "{found:?}");
         assert!(found.iter().all(|found| found.starts_with(changed.unwrap())), "{found:?}");

@@ -8,7 +8,7 @@ use countersign_core::agent::{Acting, acting};
 use countersign_core::budget::{Balance, Budgets};
 use countersign_core::cel::Fence;
 use countersign_core::digest::Digest;
-use countersign_core::effect::{ClusterAction, Decision};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::judge::PolicyJudge;
 use countersign_core::observed::{Guard, Network, PodState, TemplateLookup};
 use countersign_core::policy::PolicySet;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::bed::{Bed, phase};
 
-fn started(decision: &Decision) -> Vec<&str> {
+fn started(decision: &ReconcileOutput) -> Vec<&str> {
     let step = |action: &'_ ClusterAction| match action {
         ClusterAction::CreateJob { .. } => true,
         ClusterAction::CreatePlan { .. }
@@ -36,18 +36,18 @@ fn started(decision: &Decision) -> Vec<&str> {
     decision.record.as_ref().unwrap().steps.keys().map(String::as_str).filter(|name| names.contains(*name)).collect()
 }
 
-fn begins(decision: &Decision) -> bool {
+fn begins(decision: &ReconcileOutput) -> bool {
     decision.actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. }))
 }
 
 /// Reason and message of a step.
-fn said(decision: &Decision, step: &str) -> (String, String) {
+fn said(decision: &ReconcileOutput, step: &str) -> (String, String) {
     let steps = &decision.status.as_ref().unwrap().steps;
     let step = steps.iter().find(|found| found.name == step).unwrap();
     (step.reason.clone().unwrap_or_default(), step.message.clone().unwrap_or_default())
 }
 
-fn reason(decision: &Decision, step: &str) -> String {
+fn reason(decision: &ReconcileOutput, step: &str) -> String {
     decision.blocked.of(step).map_or("", |blocked| blocked.reason.as_str()).to_owned()
 }
 
@@ -263,8 +263,9 @@ fn deletion_is_asked_for_once_and_then_watched() {
     let expires = bed.now + SignedDuration::from_secs(60);
     assert_eq!(ended.requeue, Some(expires));
     bed.now = expires;
-    let asks =
-        |decision: &Decision| decision.actions.iter().filter(|action| **action == ClusterAction::DeleteTask).count();
+    let asks = |decision: &ReconcileOutput| {
+        decision.actions.iter().filter(|action| **action == ClusterAction::DeleteTask).count()
+    };
     let decision = bed.look();
     assert_eq!((asks(&decision), decision.requeue), (1, None));
     bed.observed.task.as_mut().unwrap().deleting = true;

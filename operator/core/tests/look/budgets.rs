@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_core::agent::Acting;
 use countersign_core::budget::{Balance, BudgetDecision, Budgets, Ledger, LineKey, Scope, Window};
-use countersign_core::effect::Decision;
+use countersign_core::effect::ReconcileOutput;
 use countersign_core::money::Money;
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{Change, StepOutcome};
@@ -37,7 +37,7 @@ fn fill(bed: &mut Bed, scope: Scope, window: Window, spent: &str, held: &str) {
 }
 
 /// What the look decided of the price of its one step, and on what.
-fn decided(decision: &Decision) -> Option<BudgetDecision> {
+fn decided(decision: &ReconcileOutput) -> Option<BudgetDecision> {
     decision.changes.iter().find_map(Change::budget).cloned()
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_core::agent::Acting;
 use countersign_core::budget::{Balance, Budgets, Scope, Window};
-use countersign_core::effect::{ClusterAction, Decision};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{Change, StepOutcome};
 use countersign_crds::{Required, RiskClass};
@@ -22,7 +22,7 @@ fn policies(all: &[(&str, Value)]) -> Arc<PolicySet> {
 }
 
 /// The Skill that runs or would, with what it takes to sign for it.
-fn outcome(decision: &Decision) -> (String, Option<(Required, RiskClass)>) {
+fn outcome(decision: &ReconcileOutput) -> (String, Option<(Required, RiskClass)>) {
     let found = decision.changes.iter().find_map(|change| match change {
         Change::Intend { launch, .. } => Some((launch.skill.clone(), None)),
         Change::RequestApproval { covers, required, risk, .. } => {
@@ -149,7 +149,7 @@ fn dear(cheaper: &str) -> Bed {
 }
 
 /// `None` where the step runs as another Skill.
-fn deferred(decision: &Decision) -> Option<(Option<Timestamp>, String)> {
+fn deferred(decision: &ReconcileOutput) -> Option<(Option<Timestamp>, String)> {
     decision.changes.iter().find_map(|change| match change {
         Change::Defer { until, budget, .. } => Some((*until, budget.message.clone().unwrap_or_default())),
         _ => None,

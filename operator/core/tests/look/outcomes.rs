@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_core::check;
-use countersign_core::effect::{ClusterAction, Decision};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{ApprovalState, Change, TaskRecord};
 use countersign_crds::{PlanSpec, PolicySpec};
@@ -21,13 +21,13 @@ fn failed() -> Option<Value> {
 }
 
 /// State, reason and message of a step, as the status tells them.
-fn step(decision: &Decision, name: &str) -> (String, String, String) {
+fn step(decision: &ReconcileOutput, name: &str) -> (String, String, String) {
     let step = decision.status.as_ref().unwrap().steps.iter().find(|step| step.name == name).unwrap().clone();
     (format!("{:?}", step.state), step.reason.unwrap_or_default(), step.message.unwrap_or_default())
 }
 
 /// The steps that are started, with what they are given.
-fn starts(decision: &Decision) -> Vec<(String, Value)> {
+fn starts(decision: &ReconcileOutput) -> Vec<(String, Value)> {
     let start = |action: &ClusterAction| match action {
         ClusterAction::CreateJob { step, launch, .. } => Some((step.clone(), json!(launch.input))),
         _ => None,
@@ -35,7 +35,7 @@ fn starts(decision: &Decision) -> Vec<(String, Value)> {
     decision.actions.iter().filter_map(start).collect()
 }
 
-fn names(decision: &Decision) -> Vec<String> {
+fn names(decision: &ReconcileOutput) -> Vec<String> {
     starts(decision).into_iter().map(|(name, _)| name).collect()
 }
 

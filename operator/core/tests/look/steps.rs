@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use countersign_core::agent::{Acting, ActingError};
 use countersign_core::digest::Digest;
-use countersign_core::effect::{ClusterAction, Decision};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::observed::{Guard, Network, PodEnd, PodState, PodView};
 use countersign_core::policy::PolicySet;
 use countersign_core::record::{ApprovalState, AttemptOutcome, Change, Covered, TaskRecord};
@@ -185,7 +185,7 @@ fn a_change_between_intent_and_start_voids_the_attempt_and_its_signature() {
     );
 }
 
-fn jobs(decision: &Decision) -> Vec<&str> {
+fn jobs(decision: &ReconcileOutput) -> Vec<&str> {
     let step = |action: &'_ ClusterAction| matches!(action, ClusterAction::CreateJob { .. });
     decision
         .actions
@@ -434,7 +434,7 @@ fn the_status_is_bounded_whatever_the_size_of_the_plan() {
 }
 
 /// What a step that may not start yet says.
-fn held(decision: &Decision, step: &str) -> String {
+fn held(decision: &ReconcileOutput, step: &str) -> String {
     let steps = &decision.status.as_ref().unwrap().steps;
     steps.iter().find(|found| found.name == step).unwrap().message.clone().unwrap_or_default()
 }
@@ -566,7 +566,7 @@ fn a_steps_timeout_shortens_the_skills_and_never_lengthens_it() {
 }
 
 /// What was asked of people just now.
-fn request(decision: &Decision) -> (&Digest, &BTreeMap<String, Covered>, Timestamp) {
+fn request(decision: &ReconcileOutput) -> (&Digest, &BTreeMap<String, Covered>, Timestamp) {
     let asked = decision.changes.iter().find_map(|change| match change {
         Change::RequestApproval { digest, covers, expires_at, .. } => Some((digest, covers, *expires_at)),
         _ => None,

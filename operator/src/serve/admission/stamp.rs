@@ -2,7 +2,7 @@
 
 use countersign_core::approval::{Answer, Refused, Seal, Signer, Terms, may_sign};
 use countersign_core::escape::escaped;
-use countersign_crds::{Approval, ApprovalSpec, Decision};
+use countersign_crds::{Approval, ApprovalSpec, Signature};
 use jiff::Timestamp;
 use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -78,7 +78,7 @@ pub fn stamp(
         Ok(Answer::Append) => {}
         Err(refused) => return Err(refusal(&refused)),
     }
-    let decision = Decision {
+    let decision = Signature {
         user: username.to_owned(),
         uid: user.uid.clone().filter(|uid| !uid.is_empty()),
         // Those that count: the others say nothing of this Approval, and may be very many.
@@ -194,8 +194,8 @@ mod tests {
     }
 
     /// Written by hand, without a seal that holds.
-    fn forged() -> Decision {
-        Decision {
+    fn forged() -> Signature {
+        Signature {
             user: "boss".into(),
             uid: None,
             groups: Vec::new(),
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!((decision.user.as_str(), decision.approved), (name, approved));
             assert_eq!(decision.digest, old().spec.digest);
             assert_eq!((spec.approved, spec.reason), (None, None));
-            let read_back: Decision = serde_json::from_value(serde_json::to_value(decision).unwrap()).unwrap();
+            let read_back: Signature = serde_json::from_value(serde_json::to_value(decision).unwrap()).unwrap();
             assert!(seal().holds("approval-uid", &read_back), "as the API server gives it back");
         }
     }
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn an_entry_without_a_seal_stays_and_counts_for_nothing() {
         let mut decided = old();
-        decided.spec.decisions = vec![forged(), Decision { approved: false, ..forged() }];
+        decided.spec.decisions = vec![forged(), Signature { approved: false, ..forged() }];
         let after = sign("alice", &decided, &signed(true)).unwrap();
         assert_eq!(after.spec.decisions.len(), 3, "a forged rejection rejects nothing");
         let again = sign("boss", &decided, &signed(true)).unwrap();

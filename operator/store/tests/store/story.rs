@@ -13,7 +13,7 @@ use countersign_core::record::{
 };
 use countersign_core::run::{Run, RunKey};
 use countersign_crds::{
-    ApprovalScope, BudgetVerdict, Decision, Effect, Identity, PolicyMode, Priority, RbacSubject, Required, RiskClass,
+    ApprovalScope, BudgetVerdict, Effect, Identity, PolicyMode, Priority, RbacSubject, Required, RiskClass, Signature,
     SkillSpec, Step,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -156,7 +156,7 @@ fn request_all(clock: &mut Clock, name: &str, steps: &[&str]) -> Change {
 
 fn sign(clock: &mut Clock, name: &str, user: &str, approved: bool) -> Change {
     let at = clock.tick();
-    let decision = Decision {
+    let decision = Signature {
         user: user.into(),
         uid: Some("1".into()),
         groups: vec!["g".into()],
