@@ -24,7 +24,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum_server::Handle;
 use axum_server::tls_rustls::RustlsConfig;
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_store::{Store, StoreOptions};
@@ -108,7 +108,7 @@ async fn operate() -> anyhow::Result<()> {
             start_deadline: SignedDuration::from_secs(settings.start_deadline_seconds),
             planning_deadline: SignedDuration::from_secs(settings.planning_deadline_seconds),
         },
-        judge: PolicyJudge::new(Fence::new()),
+        judge: PolicyJudge::new(CelEvaluator::new()),
         jobs: JobSettings {
             runner_image: settings.runner_image.clone(),
             ttl_seconds: settings.job_ttl_seconds,

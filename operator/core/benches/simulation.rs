@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_core::observed::{Network, Observed, TaskView};
@@ -21,7 +21,7 @@ const LAYER: usize = 20;
 const RUNS: usize = 21;
 
 fn main() {
-    let judge = PolicyJudge::new(Fence::new());
+    let judge = PolicyJudge::new(CelEvaluator::new());
     let now = "2026-11-21T09:00:00Z".parse().unwrap();
     for (name, budget) in [("plenty", "100000"), ("tight", "40"), ("none", "")] {
         let inputs = inputs(budget);
@@ -30,7 +30,7 @@ fn main() {
                 let (inputs, inner) = (inputs.clone(), judge.clone());
                 let begun = Instant::now();
                 let simulation =
-                    judge.fence().within(Duration::from_secs(60), move || simulate(now, &inputs, &inner)).unwrap();
+                    judge.evaluator().within(Duration::from_secs(60), move || simulate(now, &inputs, &inner)).unwrap();
                 let took = begun.elapsed();
                 assert_eq!(simulation.steps.len(), STEPS, "{:?}", simulation.obstacles.first());
                 took

@@ -6,7 +6,7 @@
 
 mod scan;
 
-use crate::cel::{EvalError, Expression, Fence, ParseError, Path, Variables, Vocabulary};
+use crate::cel::{CelEvaluator, EvalError, Expression, ParseError, Path, Variables, Vocabulary};
 use crate::json::canonical;
 use crate::json::path::JsonPath;
 use crate::json::strict::{self, StrictError};
@@ -153,8 +153,8 @@ impl Template {
     ///
     /// # Errors
     /// The first expression that gives no usable value, or a result that is too large or too deep.
-    pub fn resolve(&self, fence: &Fence, variables: &Variables) -> Result<Value, TemplateError> {
-        let mut resolver = Resolver { fence, variables, left: MAX_RESOLVED_BYTES };
+    pub fn resolve(&self, evaluator: &CelEvaluator, variables: &Variables) -> Result<Value, TemplateError> {
+        let mut resolver = Resolver { evaluator, variables, left: MAX_RESOLVED_BYTES };
         let value = resolver.node(&self.0)?;
         let path = JsonPath::root();
         strict::check(&value).map_err(|error| TemplateError::plain(&path, TemplateFault::Json(error)))?;
@@ -247,7 +247,7 @@ impl Parser<'_> {
 }
 
 struct Resolver<'a> {
-    fence: &'a Fence,
+    evaluator: &'a CelEvaluator,
     variables: &'a Variables,
     /// Bytes that the result may still grow by; counted as the values come, so that a small template
     /// does not first become a large document.
@@ -289,7 +289,7 @@ impl Resolver<'_> {
     }
 
     fn evaluate(&self, located: &Located) -> Result<Value, TemplateError> {
-        self.fence
+        self.evaluator
             .evaluate(&located.expression, self.variables)
             .map_err(|error| located.fault(TemplateFault::Evaluation(error)))
     }

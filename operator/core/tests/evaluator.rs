@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use countersign_core::cel::{Expression, Fence, Variables, Vocabulary};
+use countersign_core::cel::{CelEvaluator, Expression, Variables, Vocabulary};
 use serde_json::{Value, json};
 
 /// What the operator's pod is limited to, and less than it.
@@ -132,7 +132,7 @@ fn who_floods_the_evaluator_takes_no_memory_and_keeps_nobody_waiting() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
     let (seconds, seed) = (number("COUNTERSIGN_SOAK_SECONDS").unwrap_or(4), number("COUNTERSIGN_SEED").unwrap_or(1));
     let vocabulary = Vocabulary::new(["task"]);
-    let (fence, large) = (Fence::new(), variables());
+    let (evaluator, large) = (CelEvaluator::new(), variables());
     let (stop, tried, parsed) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let until = Instant::now() + Duration::from_secs(seconds);
     let small = Variables::new().with("task", json!({"name": "pay", "amount": 12.5}));
@@ -140,7 +140,7 @@ fn who_floods_the_evaluator_takes_no_memory_and_keeps_nobody_waiting() {
     let (mut longest, mut asked) = (Duration::ZERO, 0_u32);
     std::thread::scope(|scope| {
         for n in 0..14_u64 {
-            let (fence, stop, tried, parsed) = (fence.of(&format!("noisy-{}", n % 3)), &stop, &tried, &parsed);
+            let (evaluator, stop, tried, parsed) = (evaluator.of(&format!("noisy-{}", n % 3)), &stop, &tried, &parsed);
             let (vocabulary, large) = (&vocabulary, &large);
             scope.spawn(move || {
                 let mut random = Random(seed.wrapping_mul(1_000).wrapping_add(n));
@@ -155,12 +155,12 @@ fn who_floods_the_evaluator_takes_no_memory_and_keeps_nobody_waiting() {
                     tried.fetch_add(1, Ordering::Relaxed);
                     if let Ok(expression) = Expression::parse(&source, vocabulary) {
                         parsed.fetch_add(1, Ordering::Relaxed);
-                        let _ = fence.evaluate(&expression, large);
+                        let _ = evaluator.evaluate(&expression, large);
                     }
                 }
             });
         }
-        let quiet = fence.of("quiet");
+        let quiet = evaluator.of("quiet");
         while Instant::now() < until {
             let begun = Instant::now();
             // What is not judged now is judged again in a moment, and that is part of the wait.

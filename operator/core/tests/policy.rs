@@ -1,7 +1,7 @@
 //! What the Policies say of a step: table tests of the rules' order, scope and failures.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use countersign_core::cel::{Fence, Variables};
+use countersign_core::cel::{CelEvaluator, Variables};
 use std::time::Duration;
 
 use countersign_core::approval::Ask;
@@ -33,7 +33,7 @@ fn variables() -> Variables {
 }
 
 fn judge(set: &PolicySet) -> Verdict {
-    set.judge("team", &variables(), &Fence::new()).unwrap()
+    set.judge("team", &variables(), &CelEvaluator::new()).unwrap()
 }
 
 /// What rules with this effect alone come to, in one layer.
@@ -162,7 +162,7 @@ fn an_audit_rule_that_fails_neither_denies_nor_holds_up() {
         }
     }
     // No evaluation ends within a nanosecond: what binds is tried again, and what is only watched is not waited for.
-    let hurried = Fence::with_limit(Duration::from_nanos(1));
+    let hurried = CelEvaluator::with_limit(Duration::from_nanos(1));
     for (mode, waits) in [("Enforce", true), ("Audit", false)] {
         let policy = (OPS, "p", json!({"mode": mode, "rules": [rule("slow", "task.type == 'x'", "Deny")]}));
         let found = set(&[policy]).judge("team", &variables(), &hurried);

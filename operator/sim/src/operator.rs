@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use countersign_core::blocked::{Blocked, BlockedReason, BlockedReasons};
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::{Evaluators, decide};
 use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::judge::{Judge, PolicyJudge};
@@ -45,7 +45,7 @@ pub(crate) struct Operator {
     defect: Option<Defect>,
     /// Where it does not judge by a table.
     judge: Option<PolicyJudge>,
-    fence: Fence,
+    evaluator: CelEvaluator,
     /// When it looks again although nothing is seen to change.
     pub requeue: Option<Timestamp>,
     /// What the last look said of what does not go on.
@@ -63,27 +63,27 @@ enum Effect {
 
 thread_local! {
     /// Worlds are many and evaluate nothing, so they share one evaluator.
-    static FENCE: Fence = Fence::new();
+    static EVALUATOR: CelEvaluator = CelEvaluator::new();
 }
 
 impl Operator {
     pub fn new(defect: Option<Defect>) -> Operator {
-        Operator::with(defect, None, FENCE.with(Clone::clone))
+        Operator::with(defect, None, EVALUATOR.with(Clone::clone))
     }
 
     /// One that judges by the Policies of its world.
     pub fn judging_by(judge: PolicyJudge) -> Operator {
-        let fence = judge.fence().clone();
-        Operator::with(None, Some(judge), fence)
+        let evaluator = judge.evaluator().clone();
+        Operator::with(None, Some(judge), evaluator)
     }
 
-    fn with(defect: Option<Defect>, judge: Option<PolicyJudge>, fence: Fence) -> Operator {
+    fn with(defect: Option<Defect>, judge: Option<PolicyJudge>, evaluator: CelEvaluator) -> Operator {
         Operator {
             view: Api::default(),
             pending: VecDeque::new(),
             defect,
             judge,
-            fence,
+            evaluator,
             requeue: None,
             blocked: BlockedReasons::default(),
             missing: BTreeMap::new(),
@@ -289,7 +289,7 @@ impl Operator {
             Some(judge) => judge,
             None => &table,
         };
-        let evaluators = Evaluators { judge, fence: &self.fence };
+        let evaluators = Evaluators { judge, evaluator: &self.evaluator };
         decide(world.now, &world.config, &self.observe(world), &evaluators)
             .map_err(|error| Violation::new(format!("the core contradicts itself: {error}")))
     }

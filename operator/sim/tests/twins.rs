@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::judge::PolicyJudge;
 use countersign_sim::{Twins, twins};
 
@@ -19,8 +19,8 @@ fn a_simulation_records_what_the_operator_records() {
     let threads = 2;
     let run_all = |first: u64| {
         let seeds = seeds.clone();
-        let fence = Fence::with_limit(Duration::from_secs(60));
-        let judge = PolicyJudge::new(fence.clone());
+        let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
+        let judge = PolicyJudge::new(evaluator.clone());
         let all = move || {
             let (mut sum, mut differences) = (Twins::default(), Vec::new());
             for seed in seeds.skip(usize::try_from(first).expect("a small number")).step_by(threads) {
@@ -32,7 +32,7 @@ fn a_simulation_records_what_the_operator_records() {
             (sum, differences)
         };
         // On a thread of the evaluator, where evaluating costs least.
-        fence.within(Duration::from_secs(3600), all).expect("an evaluator that comes to its end")
+        evaluator.within(Duration::from_secs(3600), all).expect("an evaluator that comes to its end")
     };
     let sum = std::thread::scope(|scope| {
         let run_all = &run_all;

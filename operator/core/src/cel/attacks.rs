@@ -1,7 +1,7 @@
 //! Expressions that would bring an unfenced interpreter down.
 
+use super::evaluator::{CelEvaluator, EvalError};
 use super::expression::{Expression, MAX_CHARS, ParseError};
-use super::fence::{EvalError, Fence};
 use super::types::Type;
 use super::values::Variables;
 use super::vocabulary::Vocabulary;
@@ -30,7 +30,7 @@ fn numbers(count: usize) -> Value {
 }
 
 fn run(source: &str, variables: &Variables) -> Result<Value, EvalError> {
-    Fence::with_limit(GENEROUS).evaluate(&parse(source).unwrap(), variables)
+    CelEvaluator::with_limit(GENEROUS).evaluate(&parse(source).unwrap(), variables)
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn a_sum_of_two_thousand_terms_is_refused_and_would_not_end_the_stack() {
     let refused = parse(&sum).unwrap_err();
     assert_eq!(refused.to_string(), "3999 characters are too long for an expression; at most 1024");
     let parsed = Expression::parse_unbounded(&sum, &vocabulary(), &Type::Any).unwrap();
-    let result = Fence::with_limit(GENEROUS).evaluate(&parsed, &Variables::new());
+    let result = CelEvaluator::with_limit(GENEROUS).evaluate(&parsed, &Variables::new());
     assert_eq!(result, Ok(json!(2000)));
 }
 
@@ -81,15 +81,15 @@ fn nested_comprehensions_over_a_long_list_are_stopped_by_their_cost() {
 
 #[test]
 fn the_time_limit_stops_a_loop_and_leaves_no_thread_behind() {
-    let fence = Fence::with_limit(Duration::from_millis(1));
+    let evaluator = CelEvaluator::with_limit(Duration::from_millis(1));
     let endless = parse("task.list.all(a, task.list.all(b, a + b >= 0))").unwrap();
     let variables = task(numbers(20_000));
     for _ in 0..3 * MAX_ABANDONED {
-        let error = fence.evaluate(&endless, &variables).unwrap_err();
+        let error = evaluator.evaluate(&endless, &variables).unwrap_err();
         assert!(error.is_transient(), "{error}");
     }
     let deadline = Instant::now() + GENEROUS;
-    while fence.abandoned() > 0 {
+    while evaluator.abandoned() > 0 {
         assert!(Instant::now() < deadline, "a thread never ended");
         std::thread::yield_now();
     }
@@ -128,7 +128,7 @@ fn deep_parentheses_and_brackets_end_in_an_error_or_a_value() {
             let source = format!("{}1{}", open.repeat(depth), close.repeat(depth));
             let source: String = source.chars().take(MAX_CHARS).collect();
             if let Ok(parsed) = parse(&source) {
-                let _ = Fence::with_limit(GENEROUS).evaluate(&parsed, &Variables::new());
+                let _ = CelEvaluator::with_limit(GENEROUS).evaluate(&parsed, &Variables::new());
             }
         }
     }
@@ -145,7 +145,7 @@ fn long_chains_of_every_operator_end() {
             source.push_str(link);
         }
         if let Ok(parsed) = parse(&source) {
-            let _ = Fence::with_limit(GENEROUS).evaluate(&parsed, &Variables::new());
+            let _ = CelEvaluator::with_limit(GENEROUS).evaluate(&parsed, &Variables::new());
         }
     }
 }
@@ -219,7 +219,7 @@ proptest! {
         let variables = task(numbers(3));
         for source in [noise, pieces.concat()] {
             if let Ok(parsed) = parse(&source) {
-                let _ = Fence::with_limit(GENEROUS).evaluate(&parsed, &variables);
+                let _ = CelEvaluator::with_limit(GENEROUS).evaluate(&parsed, &variables);
             }
         }
     }

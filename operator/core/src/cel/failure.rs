@@ -1,6 +1,6 @@
 //! Errors of the interpreter, as its user should read them.
 
-use super::fence::EvalError;
+use super::evaluator::EvalError;
 use super::path::Path;
 use super::values::Variables;
 use cel::ExecutionError;

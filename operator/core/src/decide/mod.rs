@@ -58,12 +58,12 @@ pub struct Config {
 /// What expressions are evaluated with. Planning needs it to see whether inputs fit; everything else asks the judge.
 pub struct Evaluators<'a> {
     pub judge: &'a dyn Judge,
-    pub fence: &'a crate::cel::Fence,
+    pub evaluator: &'a crate::cel::CelEvaluator,
 }
 
 impl<'a> From<&'a PolicyJudge> for Evaluators<'a> {
     fn from(judge: &'a PolicyJudge) -> Self {
-        Evaluators { judge, fence: judge.fence() }
+        Evaluators { judge, evaluator: judge.evaluator() }
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) fn stamp(view: &View<'_>, record: &Worklist, blocked: &mut BlockedRea
     if record.plan.is_some() || record.ending.is_some() {
         return Vec::new();
     }
-    match plan::select(task, view.observed, view.evaluators.fence) {
+    match plan::select(task, view.observed, view.evaluators.evaluator) {
         Selection::Stamp(plan) => vec![Change::Stamp { plan: *plan, at: view.now }],
         Selection::Blocked(found) => match view.still_missing(found, record.adopted_at) {
             Ok(found) => {

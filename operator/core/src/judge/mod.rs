@@ -14,7 +14,7 @@ use crate::agent::{Acting, ActingAgent};
 use crate::binding::{Binding, Seen};
 use crate::blocked::{Blocked, BlockedReason};
 use crate::budget::{BudgetDecision, Purse};
-use crate::cel::{Fence, Variables};
+use crate::cel::{CelEvaluator, Variables};
 use crate::digest::Digest;
 use crate::fingerprint::Fingerprints;
 use crate::observed::TaskView;
@@ -106,19 +106,19 @@ impl Prepared {
 /// Judges by the Policies, in CEL.
 #[derive(Clone)]
 pub struct PolicyJudge {
-    fence: Fence,
+    evaluator: CelEvaluator,
 }
 
 /// A way out of judging before the end.
 type Early<T> = Result<T, Judgement>;
 
 impl PolicyJudge {
-    pub fn new(fence: Fence) -> PolicyJudge {
-        PolicyJudge { fence }
+    pub fn new(evaluator: CelEvaluator) -> PolicyJudge {
+        PolicyJudge { evaluator }
     }
 
-    pub fn fence(&self) -> &Fence {
-        &self.fence
+    pub fn evaluator(&self) -> &CelEvaluator {
+        &self.evaluator
     }
 
     fn judge_step(&self, case: &Case<'_>) -> Early<Judgement> {
@@ -128,7 +128,7 @@ impl PolicyJudge {
 
     /// The step's input, if its `when` holds.
     fn resolve(&self, case: &Case<'_>) -> Early<Map<String, Value>> {
-        let fence = self.fence.of(&case.task.namespace);
+        let evaluator = self.evaluator.of(&case.task.namespace);
         let compiled = CompiledStep::compile(case.step, &case.step.name)
             .map_err(|problems| invalid("InvalidStep", problem::join(&problems)))?;
         let mut ended = Vec::new();
@@ -152,14 +152,14 @@ impl PolicyJudge {
         let task = task_value(&case.task.namespace, &case.task.name, &case.plan.parameters);
         let variables = variables(task, (&case.plan.name, &digest), ended.into_iter());
         if let Some(when) = &compiled.when {
-            match fence.evaluate_bool(when, &variables) {
+            match evaluator.evaluate_bool(when, &variables) {
                 Ok(true) => {}
                 Ok(false) => return Err(Judgement::Skip),
                 Err(error) if error.is_transient() => return Err(busy("its when", &error)),
                 Err(error) => return Err(invalid("InvalidExpression", format!("when: {error}"))),
             }
         }
-        match compiled.input.resolve(&fence, &variables) {
+        match compiled.input.resolve(&evaluator, &variables) {
             Ok(Value::Object(input)) => Ok(input),
             Ok(_) => Err(invalid("InvalidInput", "input: is not an object".to_owned())),
             Err(error) if error.is_transient() => Err(busy("its input", &error)),
@@ -169,8 +169,8 @@ impl PolicyJudge {
 
     fn verdict(&self, case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Early<Verdict> {
         let variables = policy_variables(case, name, contract, input);
-        let fence = self.fence.of(&case.task.namespace);
-        case.policies.judge(&case.task.namespace, &variables, &fence).map_err(|error| busy("the Policies", &error))
+        let evaluator = self.evaluator.of(&case.task.namespace);
+        case.policies.judge(&case.task.namespace, &variables, &evaluator).map_err(|error| busy("the Policies", &error))
     }
 }
 

@@ -9,7 +9,7 @@ use super::graph::{at, compile_steps};
 use super::step::{CompiledStep, task_value, variables};
 use crate::agent::Acting;
 use crate::blocked::{Blocked, BlockedReason};
-use crate::cel::Fence;
+use crate::cel::CelEvaluator;
 use crate::digest::{self, Digest};
 use crate::names;
 use crate::observed::{Observed, TaskView, TemplateLookup};
@@ -40,15 +40,15 @@ pub(crate) struct Chosen {
 }
 
 /// Chooses the Task's Plan and checks it against what is installed.
-pub fn select(task: &TaskView, observed: &Observed, fence: &Fence) -> Selection {
-    match choose(task, observed, fence) {
+pub fn select(task: &TaskView, observed: &Observed, evaluator: &CelEvaluator) -> Selection {
+    match choose(task, observed, evaluator) {
         Ok(Chosen { plan, compiled: _ }) => Selection::Stamp(Box::new(plan)),
         Err(selection) => selection,
     }
 }
 
 /// As [`select`]; what is refused or waited for is the error.
-pub(crate) fn choose(task: &TaskView, observed: &Observed, fence: &Fence) -> Result<Chosen, Selection> {
+pub(crate) fn choose(task: &TaskView, observed: &Observed, evaluator: &CelEvaluator) -> Result<Chosen, Selection> {
     let (source, template) = source(task, &observed.template)?;
     let parameters = &task.spec.parameters;
     if let Err(error) = crate::json::strict::check(&Value::Object(parameters.clone())) {
@@ -67,8 +67,8 @@ pub(crate) fn choose(task: &TaskView, observed: &Observed, fence: &Fence) -> Res
         .map_err(|error| Selection::Refuse { reason: "InvalidPlan", message: format!("{source}: {error}") })?;
     let name = names::plan(&task.uid, &task.name);
     let steps = template.steps.iter().zip(&compiled);
-    let fence = fence.of(&task.namespace);
-    let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), &fence).map_err(|busy| {
+    let evaluator = evaluator.of(&task.namespace);
+    let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), &evaluator).map_err(|busy| {
         let message = format!("{source}: {busy} cannot be evaluated at this moment");
         blocked(BlockedReason::EvaluatorBusy, message)
     })?;
@@ -150,7 +150,7 @@ fn check_static_inputs<'a>(
     steps: impl Iterator<Item = (&'a Step, &'a CompiledStep)>,
     skills: &BTreeMap<String, SkillSpec>,
     (plan, digest): (&str, Digest),
-    fence: &Fence,
+    evaluator: &CelEvaluator,
 ) -> Result<Vec<Problem>, String> {
     let view = task_value(&task.namespace, &task.name, &task.spec.parameters);
     let variables = variables(view, (plan, &digest.to_string()), std::iter::empty());
@@ -163,7 +163,7 @@ fn check_static_inputs<'a>(
             continue;
         }
         let field = at("steps", index, step);
-        match compiled.input.resolve(fence, &variables) {
+        match compiled.input.resolve(evaluator, &variables) {
             Ok(input) => {
                 let Some(skill) = skills.get(&step.skill) else { continue };
                 let schema = schemas.entry(&step.skill).or_insert_with(|| compile_schema(&skill.input));

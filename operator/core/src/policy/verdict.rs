@@ -7,7 +7,7 @@ use super::layers::{Combined, Layer, combine};
 use super::set::{CompiledPolicy, PolicySet};
 use crate::approval::Ask;
 use crate::binding::BoundRule;
-use crate::cel::{EvalError, Expression, Fence, Variables};
+use crate::cel::{CelEvaluator, EvalError, Expression, Variables};
 use crate::digest::Digest;
 use crate::record::RuleDecision;
 
@@ -28,7 +28,12 @@ impl PolicySet {
     /// # Errors
     /// Where the evaluator failed at a rule that binds, never the step: it is worth another try, and until then nothing
     /// is allowed.
-    pub fn judge(&self, namespace: &str, variables: &Variables, fence: &Fence) -> Result<Verdict, EvalError> {
+    pub fn judge(
+        &self,
+        namespace: &str,
+        variables: &Variables,
+        evaluator: &CelEvaluator,
+    ) -> Result<Verdict, EvalError> {
         let digest = self.digest(namespace);
         let mut rules = Vec::new();
         let mut risk = RiskClass::default();
@@ -36,7 +41,7 @@ impl PolicySet {
         let (mut cluster, mut own) = (Layer::Silent, Layer::Silent);
         for policy in self.applying(namespace) {
             for (rule, expression) in policy.spec.rules.iter().zip(&policy.rules) {
-                let Some(decision) = decide_rule(policy, rule, expression, variables, fence, digest)? else {
+                let Some(decision) = decide_rule(policy, rule, expression, variables, evaluator, digest)? else {
                     continue;
                 };
                 match policy.spec.mode {
@@ -87,7 +92,7 @@ fn decide_rule(
     rule: &Rule,
     expression: &Result<Expression, String>,
     variables: &Variables,
-    fence: &Fence,
+    evaluator: &CelEvaluator,
     policies: Digest,
 ) -> Result<Option<RuleDecision>, EvalError> {
     let decision = |effect, message: Option<String>, saw| RuleDecision {
@@ -104,7 +109,7 @@ fn decide_rule(
         Ok(expression) => expression,
         Err(message) => return Ok(Some(decision(Effect::Deny, Some(message.clone()), Map::new()))),
     };
-    let error = match fence.evaluate_bool(expression, variables) {
+    let error = match evaluator.evaluate_bool(expression, variables) {
         Ok(false) => return Ok(None),
         Ok(true) => return Ok(Some(decision(rule.effect, rule.message.clone(), saw(expression, variables)))),
         Err(error) => error,

@@ -134,7 +134,7 @@ impl StepOutcome {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     pub number: u32,
-    /// The Job's name, and the fence: unique for ever.
+    /// The Job's name, unique for ever.
     pub key: String,
     /// The digest of everything that determined what ran.
     pub digest: Digest,

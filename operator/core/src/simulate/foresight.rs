@@ -127,7 +127,7 @@ impl<'a> Foresight<'a> {
         Foresight {
             judge,
             inputs,
-            sight: Sight::new(task, plan, judge.fence()),
+            sight: Sight::new(task, plan, judge.evaluator()),
             steps: plan.steps.iter().zip(compiled).map(compiled_step).collect(),
             unschooled: inputs.observed.skills.iter().map(unschooled).collect(),
             dockets: RefCell::default(),

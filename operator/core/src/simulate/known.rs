@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use countersign_crds::Step;
 use serde_json::{Map, Value};
 
-use crate::cel::{Fence, Path, Variables};
+use crate::cel::{CelEvaluator, Path, Variables};
 use crate::json::path::Segment;
 use crate::observed::TaskView;
 use crate::plan::{CompiledStep, Ended, task_value, variables};
@@ -15,7 +15,7 @@ use crate::record::RecordedPlan;
 pub(super) struct Sight<'a> {
     task: &'a TaskView,
     plan: &'a RecordedPlan,
-    fence: &'a Fence,
+    evaluator: &'a CelEvaluator,
     /// Without any output.
     bare: Variables,
 }
@@ -79,8 +79,8 @@ impl Known {
 }
 
 impl<'a> Sight<'a> {
-    pub fn new(task: &'a TaskView, plan: &'a RecordedPlan, fence: &'a Fence) -> Sight<'a> {
-        let mut sight = Sight { task, plan, fence, bare: Variables::new() };
+    pub fn new(task: &'a TaskView, plan: &'a RecordedPlan, evaluator: &'a CelEvaluator) -> Sight<'a> {
+        let mut sight = Sight { task, plan, evaluator, bare: Variables::new() };
         sight.bare = sight.variables(Vec::new());
         sight
     }
@@ -106,7 +106,7 @@ impl<'a> Sight<'a> {
         let when = match &compiled.when {
             None => When::True,
             Some(when) if when.references().iter().any(refers) => When::Open,
-            Some(when) => match self.fence.evaluate_bool(when, &variables) {
+            Some(when) => match self.evaluator.evaluate_bool(when, &variables) {
                 Ok(true) => When::True,
                 Ok(false) => When::False,
                 Err(_) => When::Fails,
@@ -122,7 +122,7 @@ impl<'a> Sight<'a> {
             })
             .collect();
         let template = if open.is_empty() { &compiled.input } else { &compiled.input.without(&open) };
-        let input = match template.resolve(self.fence, &variables) {
+        let input = match template.resolve(self.evaluator, &variables) {
             Ok(Value::Object(input)) => Some(input),
             Ok(_) | Err(_) => None,
         };

@@ -88,7 +88,7 @@ fn simulate_as(
     let Some(task) = &inputs.observed.task else { return empty(now, "", "") };
     let mut simulation = empty(now, &task.namespace, &task.name);
     simulation.obstacles = obstacles_to_all(now, inputs, task);
-    let problem = match choose(task, &inputs.observed, judge.fence()) {
+    let problem = match choose(task, &inputs.observed, judge.evaluator()) {
         Ok(chosen) => {
             let foresight = ready(Foresight::new(judge, inputs, task, &chosen.plan, &chosen.compiled));
             match courses(now, inputs, &chosen, &foresight, judge) {
@@ -128,7 +128,7 @@ pub enum Unrehearsed {
 /// There is no Task, no Plan can be made for it, or the decider contradicts itself.
 pub fn rehearse(now: Timestamp, inputs: &Inputs, judge: &PolicyJudge) -> Result<Vec<Change>, Unrehearsed> {
     let task = inputs.observed.task.as_ref().ok_or(Unrehearsed::NoTask)?;
-    let chosen = choose(task, &inputs.observed, judge.fence()).map_err(|why| match why {
+    let chosen = choose(task, &inputs.observed, judge.evaluator()).map_err(|why| match why {
         Selection::Blocked(Blocked { message, .. }) | Selection::Refuse { reason: _, message } => {
             Unrehearsed::NoPlan(message)
         }
@@ -136,7 +136,7 @@ pub fn rehearse(now: Timestamp, inputs: &Inputs, judge: &PolicyJudge) -> Result<
     })?;
     let foresight = Foresight::new(judge, inputs, task, &chosen.plan, &chosen.compiled);
     let assumed = Assumed { open_when: OpenWhen::Runs, obstructed: Obstructed::Ends, pace: Pace::Usual };
-    let evaluators = Evaluators { judge: &foresight, fence: judge.fence() };
+    let evaluators = Evaluators { judge: &foresight, evaluator: judge.evaluator() };
     Ok(Rehearsal::new(now, inputs, &chosen, &foresight, evaluators, assumed).run()?.changes)
 }
 
@@ -159,7 +159,7 @@ fn courses(
 ) -> Result<Courses, ApplyError> {
     let run = |open_when, pace| {
         let assumed = Assumed { open_when, obstructed: Obstructed::PassedOver, pace };
-        let evaluators = Evaluators { judge: foresight, fence: judge.fence() };
+        let evaluators = Evaluators { judge: foresight, evaluator: judge.evaluator() };
         Rehearsal::new(now, inputs, chosen, foresight, evaluators, assumed).run()
     };
     let plan = &chosen.plan;

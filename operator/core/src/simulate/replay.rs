@@ -304,7 +304,7 @@ fn finding(ruling: Ruling) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cel::{Fence, Variables, Vocabulary};
+    use crate::cel::{CelEvaluator, Variables, Vocabulary};
     use crate::template::Template;
     use proptest::prelude::*;
 
@@ -314,7 +314,7 @@ mod tests {
         fn a_literal_stands_for_itself(value in crate::json::tests::any_json(), dollars in "[$a{}]{0,8}") {
             for value in [value, Value::String(dollars)] {
                 let template = Template::parse(&literal(&value), &Vocabulary::new(["task"])).unwrap();
-                prop_assert_eq!(template.resolve(&Fence::new(), &Variables::new()).unwrap(), value);
+                prop_assert_eq!(template.resolve(&CelEvaluator::new(), &Variables::new()).unwrap(), value);
             }
         }
     }

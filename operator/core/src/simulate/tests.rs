@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::budget::{Budgets, Window};
-use crate::cel::Fence;
+use crate::cel::CelEvaluator;
 use crate::decide::{Evaluators, decide};
 use crate::observed::Guard;
 use crate::policy::PolicySet;
@@ -21,9 +21,9 @@ fn now() -> Timestamp {
     "2026-11-21T22:30:00.000001Z".parse().unwrap()
 }
 
-fn fence() -> Fence {
+fn evaluator() -> CelEvaluator {
     // The machine may be busy with other tests.
-    Fence::with_limit(Duration::from_secs(60))
+    CelEvaluator::with_limit(Duration::from_secs(60))
 }
 
 /// What a drawn step is.
@@ -246,7 +246,7 @@ proptest! {
     /// To remember what was said of a step like it changes nothing.
     #[test]
     fn remembering_changes_nothing(inputs in any_inputs()) {
-        let judge = PolicyJudge::new(fence());
+        let judge = PolicyJudge::new(evaluator());
         let remembered = simulate(now(), &inputs, &judge);
         let anew = simulate_as(now(), &inputs, &judge, |foresight| foresight.forgetful());
         prop_assert_eq!(remembered, anew);
@@ -255,7 +255,7 @@ proptest! {
     /// What the operator does at its first look at the very Task is what was said.
     #[test]
     fn the_first_look_does_what_was_said(inputs in any_inputs()) {
-        let judge = PolicyJudge::new(fence());
+        let judge = PolicyJudge::new(evaluator());
         let simulation = simulate(now(), &inputs, &judge);
         let first = first_look(&inputs, &judge);
         let by_name: BTreeMap<&str, &StepOutlook> =
@@ -286,7 +286,7 @@ proptest! {
     /// The books of a simulation: no limit is passed, the maximum is above what is expected, and that above the least.
     #[test]
     fn the_sums_hold(inputs in any_inputs()) {
-        let simulation = simulate(now(), &inputs, &PolicyJudge::new(fence()));
+        let simulation = simulate(now(), &inputs, &PolicyJudge::new(evaluator()));
         for step in &simulation.steps {
             let StepCost { minimum, expected, maximum, .. } = step.cost;
             prop_assert!(minimum <= expected && expected <= maximum);

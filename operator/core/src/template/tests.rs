@@ -24,8 +24,8 @@ fn variables() -> Variables {
 }
 
 fn resolve(value: Value) -> Result<Value, TemplateError> {
-    let fence = Fence::with_limit(Duration::from_secs(60));
-    parse(value)?.resolve(&fence, &variables())
+    let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
+    parse(value)?.resolve(&evaluator, &variables())
 }
 
 #[test]
@@ -113,10 +113,10 @@ fn references_are_those_of_all_expressions() {
 
 #[test]
 fn members_can_be_left_out() {
-    let fence = Fence::with_limit(Duration::from_secs(60));
+    let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
     let left_out = |members: &[&str], template: Value| {
         let members = members.iter().map(|member| (*member).to_owned()).collect();
-        parse(template).unwrap().without(&members).resolve(&fence, &variables()).unwrap()
+        parse(template).unwrap().without(&members).resolve(&evaluator, &variables()).unwrap()
     };
     let mixed = json!({"a": "${steps.gone.output}", "b": "${task.parameters.to}", "c": {"a": 1}});
     assert_eq!(left_out(&["a"], mixed.clone()), json!({"b": "0xab", "c": {"a": 1}}), "of the outermost object only");
@@ -131,17 +131,17 @@ fn size_and_number_are_bounded() {
     let error = parse(json!(many)).unwrap_err();
     assert_eq!(error.fault, TemplateFault::TooManyExpressions);
 
-    let fence = Fence::with_limit(Duration::from_secs(60));
+    let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
     let long = Variables::new().with("task", json!({ "text": "x".repeat(100_000) }));
     for template in [
         json!(vec!["${task.text}"; 6]),
         json!("${task.text}".repeat(6)),
         json!("${[task.text, task.text, task.text, task.text, task.text, task.text]}"),
     ] {
-        let error = parse(template).unwrap().resolve(&fence, &long).unwrap_err();
+        let error = parse(template).unwrap().resolve(&evaluator, &long).unwrap_err();
         assert_eq!(error.fault, TemplateFault::TooLarge);
     }
-    assert!(parse(json!(vec!["${task.text}"; 5])).unwrap().resolve(&fence, &long).is_ok());
+    assert!(parse(json!(vec!["${task.text}"; 5])).unwrap().resolve(&evaluator, &long).is_ok());
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn depth_is_bounded_after_resolving_too() {
         template = json!([template]);
     }
     let variables = Variables::new().with("task", json!({ "deep": deep }));
-    let fence = Fence::with_limit(Duration::from_secs(60));
-    let error = parse(template).unwrap().resolve(&fence, &variables).unwrap_err();
+    let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
+    let error = parse(template).unwrap().resolve(&evaluator, &variables).unwrap_err();
     assert!(matches!(error.fault, TemplateFault::Json(StrictError::TooDeep { .. })));
 }
 
@@ -169,9 +169,9 @@ proptest! {
 
     #[test]
     fn a_parameter_arrives_as_it_is(value in crate::json::tests::any_json()) {
-        let fence = Fence::with_limit(Duration::from_secs(60));
+        let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
         let variables = Variables::new().with("task", json!({ "v": value }));
         let template = parse(json!({ "x": ["${task.v}"] })).unwrap();
-        prop_assert_eq!(template.resolve(&fence, &variables), Ok(json!({ "x": [value] })));
+        prop_assert_eq!(template.resolve(&evaluator, &variables), Ok(json!({ "x": [value] })));
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use countersign_core::approval::{Answer, Seal, Signer, Terms, may_sign};
 use countersign_core::blocked::Blocked;
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::{Config, Evaluators, decide};
 use countersign_core::effect::{self, ClusterAction};
 use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TaskView, TemplateLookup};
@@ -98,7 +98,7 @@ const CONTRADICTION: Found = "the core contradicts itself";
 struct Explorer<'a> {
     rules: &'a dyn Rules,
     world: World,
-    fence: Fence,
+    evaluator: CelEvaluator,
     config: Config,
     skill: SkillSpec,
     task: TaskView,
@@ -121,7 +121,7 @@ impl<'a> Explorer<'a> {
         Explorer {
             rules,
             world,
-            fence: Fence::new(),
+            evaluator: CelEvaluator::new(),
             config: Config {
                 runner_image: "runner".into(),
                 broker: true,
@@ -286,7 +286,7 @@ impl<'a> Explorer<'a> {
         };
         let runs = self.rules.judged(state.runs());
         let judge = Table { scope: self.world.scope, runs, asks, skill: &self.skill };
-        let evaluators = Evaluators { judge: &judge, fence: &self.fence };
+        let evaluators = Evaluators { judge: &judge, evaluator: &self.evaluator };
         let now = instant(state.late);
         let decision = decide(now, &self.config, &observed, &evaluators).map_err(|_| CONTRADICTION)?;
         self.check_waits(now, &decision)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_core::agent::acting;
 use countersign_core::blocked::BlockedReason;
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::{Config, Evaluators, decide};
 use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::judge::{Case, Judge, Judgement, PolicyJudge};
@@ -67,7 +67,7 @@ impl Bed {
             planning_deadline: SignedDuration::from_hours(1),
         };
         let now = "2026-11-21T00:00:00Z".parse().unwrap();
-        let mut bed = Bed { now, observed, config, judge: PolicyJudge::new(Fence::new()), busy: false };
+        let mut bed = Bed { now, observed, config, judge: PolicyJudge::new(CelEvaluator::new()), busy: false };
         bed.skill("echo", json!({"idempotent": true}));
         bed
     }

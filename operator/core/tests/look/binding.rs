@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign_core::agent::Acting;
 use countersign_core::binding::Binding;
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::effect::ReconcileOutput;
 use countersign_core::judge::{Case, Judge, Judgement, PolicyJudge};
 use countersign_core::observed::TaskView;
@@ -492,7 +492,7 @@ proptest! {
     /// Whatever one of the inputs of a verdict is changed to: the binding says so, or it makes no difference.
     #[test]
     fn a_verdict_rests_on_its_binding_and_on_nothing_else(one in any_world(), other in any_world()) {
-        let judge = PolicyJudge::new(Fence::new());
+        let judge = PolicyJudge::new(CelEvaluator::new());
         let (bound, told) = verdict(one.judge(&judge));
         for input in 0..INPUTS {
             let (again, told_then) = verdict(one.with(input, &other).judge(&judge));

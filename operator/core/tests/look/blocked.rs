@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_core::agent::{Acting, acting};
 use countersign_core::budget::{Balance, Budgets};
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::digest::Digest;
 use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::judge::PolicyJudge;
@@ -282,7 +282,7 @@ fn a_time_out_of_the_evaluator_is_never_an_invalid_plan() {
     let numbers: Vec<u32> = (0..20_000).collect();
     let mut bed = Bed::new(json!({"parameters": {"l": numbers},
         "plan": {"steps": [{"name": "only", "skill": "echo", "input": {"a": list}}]}}));
-    bed.judge = PolicyJudge::new(Fence::with_limit(Duration::from_micros(1)));
+    bed.judge = PolicyJudge::new(CelEvaluator::with_limit(Duration::from_micros(1)));
     let decision = bed.look();
     assert_eq!(phase(&decision).0, "Planning", "{:?}", phase(&decision));
     assert!(

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use countersign_core::binding::{Binding, Ruling, Work};
 use countersign_core::blocked::{Blocked, BlockedReason};
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::{Config, Evaluators, decide};
 use countersign_core::digest::Digest;
 use countersign_core::effect::ClusterAction;
@@ -56,7 +56,7 @@ pub struct Run<'a> {
 }
 
 thread_local! {
-    static FENCE: OnceCell<Fence> = const { OnceCell::new() };
+    static EVALUATOR: OnceCell<CelEvaluator> = const { OnceCell::new() };
 }
 
 impl<'a> Run<'a> {
@@ -139,8 +139,8 @@ impl<'a> Run<'a> {
             steps.filter_map(live).collect()
         };
         let before = live(&self.observed);
-        let decision = FENCE.with(|fence| {
-            let evaluators = Evaluators { judge: &self.judge, fence: fence.get_or_init(Fence::new) };
+        let decision = EVALUATOR.with(|evaluator| {
+            let evaluators = Evaluators { judge: &self.judge, evaluator: evaluator.get_or_init(CelEvaluator::new) };
             decide(self.now, &config, &self.observed, &evaluators).unwrap()
         });
         self.looks += 1;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use countersign_core::agent::acting;
 use countersign_core::budget::{Balance, Budgets, Scope, Window};
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_core::money::Money;
@@ -54,7 +54,7 @@ impl Bed {
             start_deadline: SignedDuration::from_secs(300),
             planning_deadline: SignedDuration::from_hours(1),
         };
-        let judge = PolicyJudge::new(Fence::with_limit(Duration::from_secs(60)));
+        let judge = PolicyJudge::new(CelEvaluator::with_limit(Duration::from_secs(60)));
         let inputs = Inputs { config, observed, history: BTreeMap::new(), outputs: BTreeMap::new() };
         let mut bed = Bed { now: NOW.parse().unwrap(), inputs, judge };
         bed.policy(json!({"rules": [{"name": "all", "match": "true", "effect": "Allow"}]}));

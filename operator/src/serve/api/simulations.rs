@@ -14,7 +14,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Extension, Path, State};
 use axum::routing::{MethodRouter, post};
 use countersign_core::budget::{Budgets, LineKey};
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::check;
 use countersign_core::json::strict;
 use countersign_core::judge::PolicyJudge;
@@ -143,7 +143,7 @@ type Turn = tokio::sync::OwnedSemaphorePermit;
 
 impl Simulator {
     pub fn new(context: Arc<Context>) -> Simulator {
-        let judge = PolicyJudge::new(Fence::new());
+        let judge = PolicyJudge::new(CelEvaluator::new());
         Simulator { context, judge, permits: Arc::new(Semaphore::new(AT_ONCE as usize)) }
     }
 
@@ -171,8 +171,8 @@ impl Simulator {
         let judge = self.judge.clone();
         let blocking = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let fence = judge.fence().clone();
-            fence.within(TAKES, move || job(&judge))
+            let evaluator = judge.evaluator().clone();
+            evaluator.within(TAKES, move || job(&judge))
         });
         let ran = blocking.await.map_err(|error| error.to_string());
         ran.and_then(|ran| ran.map_err(|error| error.to_string())).map_err(|why| {

@@ -1,4 +1,5 @@
-//! The routes, with a real PostgreSQL behind them; only the API server is a double, which takes note of what it is asked.
+//! The routes, with a real PostgreSQL behind them; only the API server is a double, which takes note of what it is
+//! asked.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request, Response, StatusCode};
-use countersign_core::cel::Fence;
+use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use jiff::SignedDuration;
@@ -139,7 +140,7 @@ impl Bench {
                 start_deadline: SignedDuration::from_secs(300),
                 planning_deadline: SignedDuration::from_hours(1),
             },
-            judge: PolicyJudge::new(Fence::new()),
+            judge: PolicyJudge::new(CelEvaluator::new()),
             jobs: JobSettings { runner_image: "runner@sha256:0".into(), ttl_seconds: 60, user_namespaces: true },
             operator_namespace: "ops".into(),
             metrics: metrics.clone(),

@@ -18,7 +18,7 @@ pub const DEFAULT_LIMIT: Duration = Duration::from_millis(100);
 /// Evaluates expressions on threads of its own, with stacks of 64 MiB. Make one and clone it:
 /// clones share the threads. Calls block, for little more than the limit at the worst.
 #[derive(Clone)]
-pub struct Fence {
+pub struct CelEvaluator {
     pool: Arc<Pool>,
     limit: Duration,
     /// Whose turns it takes; nobody's where it is not for a namespace.
@@ -66,19 +66,19 @@ impl EvalError {
     }
 }
 
-impl Default for Fence {
+impl Default for CelEvaluator {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Fence {
-    /// A fence with the default time limit.
+impl CelEvaluator {
+    /// An evaluator with the default time limit.
     pub fn new() -> Self {
         Self::with_limit(DEFAULT_LIMIT)
     }
 
-    /// A fence with this time limit for each evaluation.
+    /// An evaluator with this time limit for each evaluation.
     pub fn with_limit(limit: Duration) -> Self {
         Self { pool: Arc::default(), limit, who: None }
     }
@@ -89,8 +89,8 @@ impl Fence {
         Self { who: Some(Arc::from(namespace)), ..self.clone() }
     }
 
-    /// Does something that parses and evaluates a great deal, on one of the threads: what it evaluates has its own limits
-    /// as ever, and costs no change of threads. All of it has this limit.
+    /// Does something that parses and evaluates a great deal, on one of the threads: what it evaluates has its own
+    /// limits as ever, and costs no change of threads. All of it has this limit.
     ///
     /// # Errors
     /// It did not end in time, or there is no thread for it.
@@ -193,7 +193,7 @@ mod tests {
     fn evaluate(source: &str, variables: &Variables) -> Result<Value, EvalError> {
         let vocabulary = Vocabulary::new(["task", "steps"]);
         let expression = Expression::parse(source, &vocabulary).unwrap();
-        Fence::with_limit(Duration::from_secs(60)).evaluate(&expression, variables)
+        CelEvaluator::with_limit(Duration::from_secs(60)).evaluate(&expression, variables)
     }
 
     fn world() -> Variables {
@@ -278,11 +278,11 @@ mod tests {
 
     #[test]
     fn only_true_and_false_are_bools() {
-        let fence = Fence::with_limit(Duration::from_secs(60));
+        let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
         let vocabulary = Vocabulary::new(["task"]);
         let judge = |source: &str| {
             let expression = Expression::parse(source, &vocabulary).unwrap();
-            fence.evaluate_bool(&expression, &Variables::new())
+            evaluator.evaluate_bool(&expression, &Variables::new())
         };
         assert_eq!(judge("1 < 2"), Ok(true));
         assert_eq!(judge("1 > 2"), Ok(false));
@@ -306,15 +306,15 @@ mod tests {
 
     #[test]
     fn a_fence_serves_many_threads() {
-        let fence = Fence::with_limit(Duration::from_secs(60));
+        let evaluator = CelEvaluator::with_limit(Duration::from_secs(60));
         let expression = Expression::parse("task.n * 2", &Vocabulary::new(["task"])).unwrap();
         std::thread::scope(|scope| {
             for n in 0..16 {
-                let (fence, expression) = (fence.clone(), expression.clone());
+                let (evaluator, expression) = (evaluator.clone(), expression.clone());
                 scope.spawn(move || {
                     for _ in 0..50 {
                         let variables = Variables::new().with("task", json!({ "n": n }));
-                        assert_eq!(fence.evaluate(&expression, &variables), Ok(json!(n * 2)));
+                        assert_eq!(evaluator.evaluate(&expression, &variables), Ok(json!(n * 2)));
                     }
                 });
             }
@@ -323,22 +323,22 @@ mod tests {
 
     #[test]
     fn what_is_done_within_keeps_every_limit() {
-        let fence = Fence::with_limit(Duration::from_millis(100));
+        let evaluator = CelEvaluator::with_limit(Duration::from_millis(100));
         let vocabulary = Vocabulary::new(["task"]);
         let list = "task.l.all(a, task.l.all(b, a + b >= 0))";
         let (cheap, dear) = (Expression::parse("1 + 1", &vocabulary), Expression::parse(list, &vocabulary));
         let (cheap, dear) = (cheap.unwrap(), dear.unwrap());
         let numbers: Vec<u32> = (0..20_000).collect();
         let variables = Variables::new().with("task", json!({"l": numbers}));
-        let inner = fence.clone();
-        let found = fence.within(Duration::from_secs(60), move || {
+        let inner = evaluator.clone();
+        let found = evaluator.within(Duration::from_secs(60), move || {
             [cheap, dear].map(|expression| inner.evaluate(&expression, &variables))
         });
         let [cheap, dear] = found.unwrap();
         assert_eq!(cheap, Ok(json!(2)));
         assert!(matches!(dear, Err(EvalError::Timeout(_) | EvalError::TooExpensive)), "{dear:?}");
         let (held, hold) = std::sync::mpsc::channel::<()>();
-        let late = fence.within(Duration::from_millis(1), move || hold.recv());
+        let late = evaluator.within(Duration::from_millis(1), move || hold.recv());
         assert_eq!(late, Err(EvalError::Timeout(Duration::from_millis(1))));
         drop(held);
     }
