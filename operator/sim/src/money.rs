@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use countersign_core::budget::{
-    Balance, BudgetDecision, Budgets, Closing, Ledger, LedgerError, Purse, Standing, Weighed,
+    Balance, BudgetDecision, BudgetView, Budgets, Closing, Ledger, LedgerError, ReservationPhase, Weighed,
 };
 use countersign_core::digest::Digest;
 use countersign_core::money::Money;
@@ -90,9 +90,13 @@ pub(crate) fn others(world: &mut World, draw: &mut Draw) {
     let amount = 1 + draw.below(3);
     let Some(skill) = world.api.skills.values().next() else { return };
     let skill = priced(skill.clone(), Some(amount), OverBudget::Defer);
-    let purse =
-        Purse { budgets: &budgets, balances: &world.ledger.balances, pending: Money::ZERO, standing: Standing::Asking };
-    if let Weighed::Fits(decision) = purse.weigh("other", &skill) {
+    let budget_view = BudgetView {
+        budgets: &budgets,
+        balances: &world.ledger.balances,
+        pending: Money::ZERO,
+        phase: ReservationPhase::Asking,
+    };
+    if let Weighed::Fits(decision) = budget_view.weigh("other", &skill) {
         let key = format!("other-{}", world.uid());
         if world.ledger.reserve(&key, &decision).is_ok() {
             world.say(|| format!("another Task reserves {amount}"));

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use countersign_core::approval::Ask;
 use countersign_core::binding::{Binding, Ruling, Work};
 use countersign_core::blocked::BlockedReason;
-use countersign_core::budget::{Later, Weighed};
+use countersign_core::budget::{Weighed, WhenAffordable};
 use countersign_core::digest::Digest;
 use countersign_core::judge::{Case, Judge, Judgement, Prepared};
 use countersign_core::time::GoDuration;
@@ -65,16 +65,16 @@ impl Judge for TableJudge {
             budget: None,
         });
         let prepared = match answer.split(':').next() {
-            Some("allow" | "approve" | "both") => match case.purse.weigh(&case.step.skill, contract) {
+            Some("allow" | "approve" | "both") => match case.budget_view.weigh(&case.step.skill, contract) {
                 Weighed::Free => prepared,
                 Weighed::Fits(decision) => Box::new(Prepared { budget: Some(Box::new(decision)), ..*prepared }),
-                Weighed::Over { decision, later: Later::At(until) } => {
+                Weighed::Over { decision, later: WhenAffordable::At(until) } => {
                     return Judgement::deferred(decision, Some(until));
                 }
-                Weighed::Over { decision, later: Later::GivenBack } => {
+                Weighed::Over { decision, later: WhenAffordable::GivenBack } => {
                     return Judgement::deferred(decision, None);
                 }
-                Weighed::Over { decision, later: Later::Never } => {
+                Weighed::Over { decision, later: WhenAffordable::Never } => {
                     let budget = Some(Box::new(decision));
                     return Judgement::Denied { message: "over budget".into(), rules: Vec::new(), budget };
                 }

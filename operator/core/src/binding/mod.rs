@@ -151,7 +151,7 @@ impl Binding {
             workspace: _,
             networks: _,
             // Weighed when an attempt is intended, whatever was left when people signed.
-            purse: _,
+            budget_view: _,
             // Without one nothing that needs it is judged at all.
             broker: _,
         } = *case;

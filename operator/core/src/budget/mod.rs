@@ -12,7 +12,7 @@ mod window;
 pub use agent::agent_status;
 pub use ledger::{Closing, Ledger, LedgerError};
 pub use line::{Budgets, Line, LineKey, Scope};
-pub use weigh::{Balance, BudgetDecision, Fit, Later, Purse, SeenLine, Standing, Weighed};
+pub use weigh::{Balance, BudgetDecision, BudgetView, Fit, ReservationPhase, SeenLine, Weighed, WhenAffordable};
 pub use window::{Span, Window, ZoneError, zone};
 
 use countersign_crds::{Budget, Cost, Priority, SkillSpec};

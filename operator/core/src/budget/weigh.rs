@@ -22,17 +22,17 @@ pub struct Balance {
 
 /// What a step is weighed against.
 #[derive(Clone, Copy, Debug)]
-pub struct Purse<'a> {
+pub struct BudgetView<'a> {
     pub budgets: &'a Budgets,
     /// A row that is not here is empty.
     pub balances: &'a BTreeMap<LineKey, Balance>,
     /// What was reserved since the balances were seen.
     pub pending: Money,
-    pub standing: Standing<'a>,
+    pub phase: ReservationPhase<'a>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing<'a> {
+pub enum ReservationPhase<'a> {
     /// It asks for its money now.
     Asking,
     /// An attempt with this Skill has what it takes.
@@ -82,14 +82,14 @@ impl SeenLine {
     }
 
     /// When so much more may fit, which does not now.
-    fn later(&self, amount: Money) -> Later {
-        let Some(cap) = self.cap else { return Later::GivenBack };
+    fn later(&self, amount: Money) -> WhenAffordable {
+        let Some(cap) = self.cap else { return WhenAffordable::GivenBack };
         let fits = |filled: Money| filled.saturating_add(amount) <= cap;
         match self.ends_at {
-            _ if fits(self.spent) => Later::GivenBack,
+            _ if fits(self.spent) => WhenAffordable::GivenBack,
             // Where it would not fit an empty window either, the next one does not help.
-            Some(ends_at) if fits(Money::ZERO) => Later::At(ends_at),
-            Some(_) | None => Later::Never,
+            Some(ends_at) if fits(Money::ZERO) => WhenAffordable::At(ends_at),
+            Some(_) | None => WhenAffordable::Never,
         }
     }
 
@@ -101,7 +101,7 @@ impl SeenLine {
 
 /// When what does not fit now may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Later {
+pub enum WhenAffordable {
     Never,
     /// Once something that is held is given back.
     GivenBack,
@@ -109,13 +109,13 @@ pub enum Later {
     At(Timestamp),
 }
 
-impl Later {
+impl WhenAffordable {
     /// When both are so.
-    fn and(self, other: Later) -> Later {
+    fn and(self, other: WhenAffordable) -> WhenAffordable {
         match (self, other) {
-            (Later::Never, _) | (_, Later::Never) => Later::Never,
-            (Later::GivenBack, later) | (later, Later::GivenBack) => later,
-            (Later::At(one), Later::At(other)) => Later::At(one.max(other)),
+            (WhenAffordable::Never, _) | (_, WhenAffordable::Never) => WhenAffordable::Never,
+            (WhenAffordable::GivenBack, later) | (later, WhenAffordable::GivenBack) => later,
+            (WhenAffordable::At(one), WhenAffordable::At(other)) => WhenAffordable::At(one.max(other)),
         }
     }
 }
@@ -128,7 +128,7 @@ pub enum Weighed {
     Fits(BudgetDecision),
     Over {
         decision: BudgetDecision,
-        later: Later,
+        later: WhenAffordable,
     },
     /// It has no price that could be held against the budget; and an unknown price denies.
     Unpriced(String),
@@ -140,11 +140,11 @@ pub enum Fit {
     /// There is nothing to reserve.
     Free,
     Fits,
-    Over(Later),
+    Over(WhenAffordable),
     Unpriced,
 }
 
-impl Purse<'_> {
+impl BudgetView<'_> {
     /// What the budgets say of a Skill and of those that it could be downgraded to, one after the other, and why one
     /// does not fit: all that a judgement takes from them.
     pub fn weigh_all(&self, skill: &str, skills: &BTreeMap<String, SkillSpec>) -> Vec<(Fit, Option<String>)> {
@@ -167,7 +167,7 @@ impl Purse<'_> {
 
     /// Weighs one attempt with this Skill.
     pub fn weigh(&self, skill: &str, contract: &SkillSpec) -> Weighed {
-        if let Standing::Reserved { skill: reserved } = self.standing {
+        if let ReservationPhase::Reserved { skill: reserved } = self.phase {
             return self.reserved(skill, reserved, contract);
         }
         let price = match price(contract) {
@@ -199,9 +199,10 @@ impl Purse<'_> {
             Some((message, later)) => {
                 let later = match contract.over_budget {
                     OverBudget::Defer => later,
-                    OverBudget::Reject => Later::Never,
+                    OverBudget::Reject => WhenAffordable::Never,
                 };
-                let verdict = if later == Later::Never { BudgetVerdict::Rejected } else { BudgetVerdict::Deferred };
+                let verdict =
+                    if later == WhenAffordable::Never { BudgetVerdict::Rejected } else { BudgetVerdict::Deferred };
                 Weighed::Over { decision: decision(verdict, Some(message)), later }
             }
         }
@@ -221,7 +222,7 @@ impl Purse<'_> {
             lines: Vec::new(),
             message: Some(format!("the money that is reserved is for {reserved}")),
         };
-        Weighed::Over { decision, later: Later::Never }
+        Weighed::Over { decision, later: WhenAffordable::Never }
     }
 
     fn seen(&self, line: &Line) -> SeenLine {
@@ -233,17 +234,17 @@ impl Purse<'_> {
     }
 
     /// Why it does not fit, and when it may.
-    fn problem(&self, price: Price, lines: &[SeenLine]) -> Option<(String, Later)> {
+    fn problem(&self, price: Price, lines: &[SeenLine]) -> Option<(String, WhenAffordable)> {
         let amount = price.ceiling;
         if let Some((most, whose)) = self.budgets.per_attempt.as_ref().filter(|(most, _)| amount > *most) {
             return Some((
                 format!("it may cost up to {amount}, and {whose} lets an attempt cost {most}"),
-                Later::Never,
+                WhenAffordable::Never,
             ));
         }
         let over: Vec<&SeenLine> = lines.iter().filter(|line| line.exceeded_by(amount)).collect();
         let tightest = over.iter().max_by_key(|line| line.ends_at.unwrap_or(Timestamp::MAX))?;
-        let later = over.iter().map(|line| line.later(amount)).fold(Later::GivenBack, Later::and);
+        let later = over.iter().map(|line| line.later(amount)).fold(WhenAffordable::GivenBack, WhenAffordable::and);
         Some((describe(tightest, amount), later))
     }
 }

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 
 use super::Worklist;
-use super::compare::{Standing, standing, superseded};
+use super::compare::{AttemptVerdict, superseded, verdict_on};
 use super::outcome::{self, Result as PodResult};
 use super::turn::{called_off, called_off_by_name, ends_what_runs};
 use super::view::View;
@@ -120,23 +120,23 @@ fn intended(
     if let Some(busy) = blocked.evaluator_busy() {
         return Next::Wait(busy.clone());
     }
-    match standing(view, record, step, attempt) {
-        Standing::Same => {}
-        Standing::Other(changed) => return Next::Void { changed },
-        Standing::OtherLimits => {
+    match verdict_on(view, record, step, attempt) {
+        AttemptVerdict::Same => {}
+        AttemptVerdict::Other(changed) => return Next::Void { changed },
+        AttemptVerdict::OtherLimits => {
             let message =
                 "not started: where Skills may go has changed; it is launched again within what is allowed now";
             return over_with(AttemptOutcome::Voided, message);
         }
         // Nothing can be concluded now, so nothing is let in either.
-        Standing::NotNow(why) => {
+        AttemptVerdict::NotNow(why) => {
             return match view.step_still_missing(step, why) {
                 Ok(why) => Next::Wait(why),
                 Err(why) => over_with(AttemptOutcome::NotStarted, why.message),
             };
         }
         // A Task without object or Plan has nothing under way that could be let in: its end began above.
-        Standing::Gone => return Next::GoesOn,
+        AttemptVerdict::Gone => return Next::GoesOn,
     }
     // What a signature rests on is looked at again as well.
     if attempt.approval.is_some()

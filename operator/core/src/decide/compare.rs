@@ -28,10 +28,11 @@ pub(super) fn compare(decided: Digest, signed: Option<&Binding>, now: &Prepared)
 
 /// How an attempt stands whose pod was not let in yet.
 #[derive(Debug, PartialEq)]
-pub(super) enum Standing {
+pub(super) enum AttemptVerdict {
     /// It is what would be decided now.
     Same,
-    /// The same would be decided, within other limits of where it may go: it is launched again, under the same signatures.
+    /// The same would be decided, within other limits of where it may go: it is launched again, under the same
+    /// signatures.
     OtherLimits,
     /// It cannot be told now, so it stays as it is.
     NotNow(Blocked),
@@ -54,15 +55,15 @@ pub(super) fn superseded<'a>(record: &'a TaskRecord, attempt: &AttemptRecord) ->
     }
 }
 
-/// Judges the attempt's step once more. The Job is made where this says [`Standing::Same`] and there is none yet; the pod is
-/// let in where it says so and there is one.
-pub(super) fn standing(view: &View<'_>, record: &Worklist, step: &str, attempt: &AttemptRecord) -> Standing {
+/// Judges the attempt's step once more. The Job is made where this says [`AttemptVerdict::Same`] and there is none yet;
+/// the pod is let in where it says so and there is one.
+pub(super) fn verdict_on(view: &View<'_>, record: &Worklist, step: &str, attempt: &AttemptRecord) -> AttemptVerdict {
     let approval = attempt.approval.as_ref().and_then(|name| record.approvals.get(name));
     let judge = |spec: &Step| view.judge(record, spec, attempt.number, Money::ZERO);
-    let other = |member: &str| Standing::Other(vec![member.to_owned()]);
+    let other = |member: &str| AttemptVerdict::Other(vec![member.to_owned()]);
     match record.step(step).and_then(judge) {
-        None => Standing::Gone,
-        Some(Judgement::Blocked { blocked, budget: _ }) => Standing::NotNow(blocked),
+        None => AttemptVerdict::Gone,
+        Some(Judgement::Blocked { blocked, budget: _ }) => AttemptVerdict::NotNow(blocked),
         Some(Judgement::Skip) => other("when"),
         Some(Judgement::Invalid { .. }) => other("input"),
         Some(Judgement::Denied { .. }) => other("policies"),
@@ -72,9 +73,9 @@ pub(super) fn standing(view: &View<'_>, record: &Worklist, step: &str, attempt: 
             let several = approval.is_some_and(|approval| approval.covers.len() > 1);
             let limits = attempt.launch.as_ref().map(|launch| &launch.limits);
             match compare(attempt.digest, signed, &now) {
-                Ok(()) if limits.is_some_and(|limits| *limits != now.limits) => Standing::OtherLimits,
-                Ok(()) => Standing::Same,
-                Err(changed) => Standing::Other(if several { of_step(step, changed) } else { changed }),
+                Ok(()) if limits.is_some_and(|limits| *limits != now.limits) => AttemptVerdict::OtherLimits,
+                Ok(()) => AttemptVerdict::Same,
+                Err(changed) => AttemptVerdict::Other(if several { of_step(step, changed) } else { changed }),
             }
         }
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::{Config, Evaluators, Worklist};
 use crate::blocked::{Blocked, BlockedReason};
-use crate::budget::{Budgets, Fit, Purse, Standing};
+use crate::budget::{BudgetView, Budgets, Fit, ReservationPhase};
 use crate::digest::Digest;
 use crate::judge::{Case, Judgement};
 use crate::money::Money;
@@ -49,8 +49,9 @@ impl View<'_> {
         let outputs: &BTreeMap<String, Arc<Value>> = &self.observed.outputs;
         let workspace = || workspace(plan, record, step);
         let live = record.steps.get(&step.name).and_then(|state| state.live_attempt());
-        let standing = live.map_or(Standing::Asking, |attempt| Standing::Reserved { skill: &attempt.skill });
-        let purse = Purse { standing, ..self.purse(record, reserved) };
+        let phase =
+            live.map_or(ReservationPhase::Asking, |attempt| ReservationPhase::Reserved { skill: &attempt.skill });
+        let budget_view = BudgetView { phase, ..self.budget_view(record, reserved) };
         Some(self.evaluators.judge.judge(&Case {
             task,
             plan,
@@ -65,24 +66,24 @@ impl View<'_> {
             secrets: &self.observed.secrets,
             workspace: &workspace,
             runner_image: &self.config.runner_image,
-            purse,
+            budget_view,
             broker: self.config.broker,
             networks: &self.config.networks,
         }))
     }
 
-    fn purse(&self, record: &Worklist, reserved: Money) -> Purse<'_> {
-        Purse {
+    fn budget_view(&self, record: &Worklist, reserved: Money) -> BudgetView<'_> {
+        BudgetView {
             budgets: self.budgets,
             balances: &self.observed.balances,
             pending: record.reserved().saturating_add(reserved),
-            standing: Standing::Asking,
+            phase: ReservationPhase::Asking,
         }
     }
 
     /// What the budgets say of a Skill.
     pub fn money(&self, record: &Worklist, skill: &str, reserved: Money) -> Vec<Fit> {
-        let said = self.purse(record, reserved).weigh_all(skill, &self.observed.skills);
+        let said = self.budget_view(record, reserved).weigh_all(skill, &self.observed.skills);
         said.into_iter().map(|(fit, _)| fit).collect()
     }
 

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use countersign_crds::Step;
 
 use super::turn::{Turn, Turns, ends_the_task};
-use crate::budget::{Fit, Later};
+use crate::budget::{Fit, WhenAffordable};
 use crate::money::Money;
 use crate::record::{ApplyError, ApprovalRecord, ApprovalState, Change, StepRecord, TaskRecord};
 
@@ -170,8 +170,10 @@ impl Worklist {
     /// When the windows begin in which steps that are asleep may fit.
     pub fn windows(&self) -> impl Iterator<Item = jiff::Timestamp> {
         self.asleep.iter().flat_map(|group| &group.said).filter_map(|fit| match fit {
-            Fit::Over(Later::At(at)) => Some(*at),
-            Fit::Over(Later::GivenBack | Later::Never) | Fit::Free | Fit::Fits | Fit::Unpriced => None,
+            Fit::Over(WhenAffordable::At(at)) => Some(*at),
+            Fit::Over(WhenAffordable::GivenBack | WhenAffordable::Never) | Fit::Free | Fit::Fits | Fit::Unpriced => {
+                None
+            }
         })
     }
 

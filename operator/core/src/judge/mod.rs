@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::agent::{Acting, ActingAgent};
 use crate::binding::{Binding, Seen};
 use crate::blocked::{Blocked, BlockedReason};
-use crate::budget::{BudgetDecision, Purse};
+use crate::budget::{BudgetDecision, BudgetView};
 use crate::cel::{CelEvaluator, Variables};
 use crate::digest::Digest;
 use crate::fingerprint::Fingerprints;
@@ -52,7 +52,7 @@ pub struct Case<'a> {
     pub workspace: &'a dyn Fn() -> Vec<Digest>,
     pub runner_image: &'a str,
     /// What its price is held against.
-    pub purse: Purse<'a>,
+    pub budget_view: BudgetView<'a>,
     /// Whether there is a broker.
     pub broker: bool,
     /// Where the signer can pay, and what each name stands for.

@@ -9,7 +9,7 @@ use super::{Case, Early, Judgement, PolicyJudge, check_agent, contract, denied, 
 use crate::approval::Ask;
 use crate::binding::BoundRule;
 use crate::blocked::Blocked;
-use crate::budget::{BudgetDecision, Later, Weighed};
+use crate::budget::{BudgetDecision, Weighed, WhenAffordable};
 use crate::plan::check_schema;
 use crate::policy::{Combined, Verdict, both};
 use crate::problem;
@@ -66,11 +66,11 @@ struct Wait {
 }
 
 impl Wait {
-    fn new(budget: BudgetDecision, later: Later) -> Option<Wait> {
+    fn new(budget: BudgetDecision, later: WhenAffordable) -> Option<Wait> {
         let until = match later {
-            Later::Never => return None,
-            Later::GivenBack => None,
-            Later::At(until) => Some(until),
+            WhenAffordable::Never => return None,
+            WhenAffordable::GivenBack => None,
+            WhenAffordable::At(until) => Some(until),
         };
         Some(Wait { budget: Box::new(budget), until })
     }
@@ -144,7 +144,7 @@ impl PolicyJudge {
                 name = next;
                 continue;
             }
-            let budget = match case.purse.weigh(&name, contract) {
+            let budget = match case.budget_view.weigh(&name, contract) {
                 Weighed::Free => None,
                 Weighed::Fits(decision) => Some(Box::new(since_too_dear(decision, path.too_dear.as_deref()))),
                 Weighed::Unpriced(message) => {

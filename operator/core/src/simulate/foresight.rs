@@ -13,7 +13,7 @@ use super::known::{Known, Sight, When};
 use super::ruling::{Ruling, open_reason, ruling};
 use super::simulation::Reason;
 use crate::blocked::{Blocked, BlockedReason};
-use crate::budget::{BudgetDecision, Fit, Later, Purse, Standing, Weighed};
+use crate::budget::{BudgetDecision, BudgetView, Fit, ReservationPhase, Weighed, WhenAffordable};
 use crate::digest::Digest;
 use crate::judge::{Case, Judge, Judgement, PolicyJudge, Prepared};
 use crate::observed::TaskView;
@@ -188,10 +188,10 @@ impl<'a> Foresight<'a> {
         let same = |answer: &&Rc<Answer>| {
             answer.run == case.run
                 && answer.befores == befores
-                && match case.purse.standing {
-                    Standing::Asking => answer.money == money,
+                && match case.budget_view.phase {
+                    ReservationPhase::Asking => answer.money == money,
                     // It has its money, and all else is as it was when it asked for it.
-                    Standing::Reserved { skill } => {
+                    ReservationPhase::Reserved { skill } => {
                         prepared(&answer.judgement).is_some_and(|ready| ready.binding.skill.name == skill)
                     }
                 }
@@ -262,14 +262,14 @@ impl<'a> Foresight<'a> {
 
     /// What the budgets say of the step's Skill and of those that it could be downgraded to, one after the other.
     fn money(&self, case: &Case<'_>) -> Vec<Money> {
-        let said = case.purse.weigh_all(&case.step.skill, case.skills);
+        let said = case.budget_view.weigh_all(&case.step.skill, case.skills);
         // What waits and can be nothing cheaper has the numbers of the last look.
         let alone = said.len() == 1;
         let money = |(fit, why): (Fit, Option<String>)| match fit {
             Fit::Free => Money::Free,
             Fit::Fits => Money::Fits,
-            Fit::Over(Later::At(_)) if alone => Money::AtSomeTime,
-            Fit::Over(Later::GivenBack) if alone => Money::OnceGivenBack,
+            Fit::Over(WhenAffordable::At(_)) if alone => Money::AtSomeTime,
+            Fit::Over(WhenAffordable::GivenBack) if alone => Money::OnceGivenBack,
             Fit::Over(_) | Fit::Unpriced => Money::Told(fit, why.unwrap_or_default()),
         };
         said.into_iter().map(money).collect()
@@ -298,8 +298,8 @@ impl Judge for Foresight<'_> {
         }
         let answer = self.answer(case, step, befores);
         let skipped = answer.told.known.when == When::Open && self.open_when.get() == OpenWhen::IsSkipped;
-        let judgement = if skipped { Judgement::Skip } else { as_of_now(&answer, case.purse, case.skills) };
-        if case.purse.standing == Standing::Asking {
+        let judgement = if skipped { Judgement::Skip } else { as_of_now(&answer, case.budget_view, case.skills) };
+        if case.budget_view.phase == ReservationPhase::Asking {
             self.told.borrow_mut().insert(case.step.name.clone(), Rc::clone(&answer));
         }
         let ends = self.obstructed.get() == Obstructed::Ends;
@@ -318,18 +318,18 @@ fn prepared(judgement: &Judgement) -> Option<&Prepared> {
 }
 
 /// What was judged before, with the numbers that the budgets have now.
-fn as_of_now(answer: &Answer, purse: Purse<'_>, skills: &BTreeMap<String, SkillSpec>) -> Judgement {
+fn as_of_now(answer: &Answer, budget_view: BudgetView<'_>, skills: &BTreeMap<String, SkillSpec>) -> Judgement {
     let mut judgement = answer.judgement.clone();
     let alone = !answer.money.iter().any(|money| matches!(money, Money::Told(..)));
     match &mut judgement {
         Judgement::Ready(ready) => {
-            ready.budget = match (purse.standing, ready.budget.take()) {
-                (Standing::Asking, Some(said)) => Some(Box::new(weighed_now(*said, purse, skills).0)),
-                (Standing::Asking, None) | (Standing::Reserved { .. }, _) => None,
+            ready.budget = match (budget_view.phase, ready.budget.take()) {
+                (ReservationPhase::Asking, Some(said)) => Some(Box::new(weighed_now(*said, budget_view, skills).0)),
+                (ReservationPhase::Asking, None) | (ReservationPhase::Reserved { .. }, _) => None,
             };
         }
         Judgement::Blocked { blocked, budget: Some(budget) } => {
-            let (now, later) = weighed_now((**budget).clone(), purse, skills);
+            let (now, later) = weighed_now((**budget).clone(), budget_view, skills);
             if alone {
                 blocked.message = now.message.clone().unwrap_or_default();
                 blocked.until = later;
@@ -349,14 +349,14 @@ fn as_of_now(answer: &Answer, purse: Purse<'_>, skills: &BTreeMap<String, SkillS
 /// The decision with the present numbers, and when the window begins in which it may fit.
 fn weighed_now(
     said: BudgetDecision,
-    purse: Purse<'_>,
+    budget_view: BudgetView<'_>,
     skills: &BTreeMap<String, SkillSpec>,
 ) -> (BudgetDecision, Option<jiff::Timestamp>) {
     let Some(contract) = skills.get(&said.skill) else { return (said, None) };
-    match purse.weigh(&said.skill, contract) {
+    match budget_view.weigh(&said.skill, contract) {
         Weighed::Fits(now) => (BudgetDecision { verdict: said.verdict, message: said.message, ..now }, None),
-        Weighed::Over { decision, later: Later::At(until) } => (decision, Some(until)),
-        Weighed::Over { decision, later: Later::GivenBack | Later::Never } => (decision, None),
+        Weighed::Over { decision, later: WhenAffordable::At(until) } => (decision, Some(until)),
+        Weighed::Over { decision, later: WhenAffordable::GivenBack | WhenAffordable::Never } => (decision, None),
         Weighed::Free | Weighed::Unpriced(_) => (said, None),
     }
 }

@@ -14,7 +14,7 @@ use super::estimate;
 use super::ruling::{Ruling, Says, ruling};
 use super::simulation::{StepDecision, VERSION};
 use crate::agent::acting;
-use crate::budget::{Budgets, Closing, Ledger, Purse, Standing};
+use crate::budget::{BudgetView, Budgets, Closing, Ledger, ReservationPhase};
 use crate::decide::{Config, NEED_NOT_MET};
 use crate::fingerprint::Fingerprints;
 use crate::judge::{Case, Judge, PolicyJudge};
@@ -259,11 +259,11 @@ impl Side<'_> {
             secrets,
             workspace: &Vec::new,
             runner_image: &config.runner_image,
-            purse: Purse {
+            budget_view: BudgetView {
                 budgets: &budgets,
                 balances: &self.ledger.balances,
                 pending: Money::ZERO,
-                standing: Standing::Asking,
+                phase: ReservationPhase::Asking,
             },
             broker: config.broker,
             networks: &config.networks,

@@ -349,11 +349,11 @@ impl World {
             secrets: &secrets,
             workspace: &|| vec![digest],
             runner_image: &self.runner,
-            purse: countersign_core::budget::Purse {
+            budget_view: countersign_core::budget::BudgetView {
                 budgets: &budgets,
                 balances: &balances,
                 pending: countersign_core::money::Money::ZERO,
-                standing: countersign_core::budget::Standing::Asking,
+                phase: countersign_core::budget::ReservationPhase::Asking,
             },
             broker: true,
             networks: &Default::default(),
