@@ -49,14 +49,14 @@ pub struct Observed {
     pub outputs: BTreeMap<String, Arc<Value>>,
     /// What was spent and is held, in the rows that bear on the Task; looked up where it has anything with a price.
     pub balances: BTreeMap<LineKey, Balance>,
-    pub outside: Outside,
+    pub external: ExternalState,
     /// By step: since when what it needs has been missing, as far as this process saw.
     pub missing_since: BTreeMap<String, Timestamp>,
 }
 
-/// What is known of a Task outside the cluster.
+/// What is known of a Task on networks beyond the cluster: payments and anchors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outside {
+pub struct ExternalState {
     /// By step: what was handed to the signer.
     pub payments: BTreeMap<String, PaymentView>,
     /// By step: the transaction that anchors its record.
@@ -264,7 +264,7 @@ impl Observed {
             guard: Guard::NotNeeded,
             outputs: BTreeMap::new(),
             balances: BTreeMap::new(),
-            outside: Outside::default(),
+            external: ExternalState::default(),
             missing_since: BTreeMap::new(),
         }
     }

@@ -15,7 +15,7 @@ use crate::budget::{Balance, LineKey, Scope};
 use crate::condition::condition;
 use crate::decide::{Turn, Turns};
 use crate::escape::{excerpt, shown};
-use crate::observed::{Network, Observed, Outside, PaymentView, ReportedApproval, TaskView};
+use crate::observed::{ExternalState, Network, Observed, PaymentView, ReportedApproval, TaskView};
 use crate::record::{
     ApprovalRecord, ApprovalState, EndingCause, RecordedPlan, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
 };
@@ -32,7 +32,7 @@ pub(crate) struct Pauses<'a> {
     pub network: &'a Network,
     pub blocked: &'a BlockedReasons,
     pub balances: &'a BTreeMap<LineKey, Balance>,
-    pub outside: &'a Outside,
+    pub external: &'a ExternalState,
 }
 
 /// The Task's status, read off the record.
@@ -256,8 +256,8 @@ fn step_status(
         input_digest: last.map(|attempt| attempt.input_digest.to_string()),
         output_digest: record.output.as_ref().map(|output| output.digest.to_string()),
         output_bytes: record.output.as_ref().map(|output| output.bytes),
-        payment: pauses.outside.payments.get(&step.name).map(payment_status),
-        anchor: pauses.outside.anchors.get(&step.name).cloned(),
+        payment: pauses.external.payments.get(&step.name).map(payment_status),
+        anchor: pauses.external.anchors.get(&step.name).cloned(),
         finished_at: record.finished_at.map(time),
     }
 }

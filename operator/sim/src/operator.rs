@@ -339,7 +339,7 @@ impl Operator {
             guard: if world.guard_broken { Guard::Broken { problem: "it is gone".into() } } else { Guard::Whole },
             outputs: outputs(world),
             balances: world.ledger.balances.clone(),
-            outside: Default::default(),
+            external: Default::default(),
             missing_since: self.missing.clone(),
         }
     }

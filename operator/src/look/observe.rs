@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use countersign_core::agent::Acting;
 use countersign_core::budget::{Budgets, LineKey};
-use countersign_core::observed::{ApprovalView, Guard, Observed, Outside, PodState, PodView, TaskView, TemplateLookup};
+use countersign_core::observed::{
+    ApprovalView, ExternalState, Guard, Observed, PodState, PodView, TaskView, TemplateLookup,
+};
 use countersign_core::plan::wanted_outputs;
 use countersign_core::record::{AttemptRecord, AttemptState, TaskRecord};
 use countersign_core::run::{PriorRun, RunKey};
@@ -23,8 +25,8 @@ use crate::watch::caches::{Caches, lock};
 use crate::watch::views;
 use countersign_service::clock;
 
-/// One look at a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which. `needed` are steps
-/// whose outputs a look before this one lacked.
+/// One look at a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which. `needed` are
+/// steps whose outputs a look before this one lacked.
 pub async fn observe(
     context: &Context,
     uid: &str,
@@ -58,9 +60,9 @@ pub async fn observe(
         }
         Some(_) | None => BTreeMap::new(),
     };
-    let outside = match &record {
-        Some(record) if may_be_outside(record, &skills) => context.store.outside(uid).await?,
-        Some(_) | None => Outside::default(),
+    let external = match &record {
+        Some(record) if may_be_external(record, &skills) => context.store.external(uid).await?,
+        Some(_) | None => ExternalState::default(),
     };
     let (namespace_uid, prior) = match (&task, &record) {
         (Some(task), None) => earlier(context, task).await?,
@@ -86,7 +88,7 @@ pub async fn observe(
         },
         balances,
         outputs,
-        outside,
+        external,
         missing_since: context.remembered.get(uid).missing,
         record,
     })
@@ -113,8 +115,8 @@ fn may_cost(record: Option<&TaskRecord>, skills: &BTreeMap<String, SkillSpec>) -
         || plan.steps.iter().filter(open).filter_map(|step| skills.get(&step.skill)).any(priced)
 }
 
-/// Whether anything of the Task can be known on a network outside: what it pays, and, once it is over, its anchors.
-fn may_be_outside(record: &TaskRecord, skills: &BTreeMap<String, SkillSpec>) -> bool {
+/// Whether anything of the Task can be known on a network external: what it pays, and, once it is over, its anchors.
+fn may_be_external(record: &TaskRecord, skills: &BTreeMap<String, SkillSpec>) -> bool {
     let pays = |attempt: &AttemptRecord| skills.get(&attempt.skill).is_some_and(|skill| skill.payment.is_some());
     record.finished.is_some() || record.steps.values().flat_map(|step| &step.attempts).any(pays)
 }

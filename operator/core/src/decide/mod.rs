@@ -110,7 +110,7 @@ fn report(view: &View<'_>, task: &TaskView, record: &TaskRecord, blocked: &Block
         network: &view.observed.network,
         blocked,
         balances: &view.observed.balances,
-        outside: &view.observed.outside,
+        external: &view.observed.external,
     };
     status::project(view.now, task, record, &pauses)
 }

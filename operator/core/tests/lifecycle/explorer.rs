@@ -281,7 +281,7 @@ impl<'a> Explorer<'a> {
             guard: if whole { Guard::Whole } else { Guard::Broken { problem: "it is gone".into() } },
             outputs: BTreeMap::new(),
             balances: BTreeMap::new(),
-            outside: Default::default(),
+            external: Default::default(),
             missing_since: BTreeMap::new(),
         };
         let runs = self.rules.judged(state.runs());

@@ -18,7 +18,7 @@ use countersign_core::cel::CelEvaluator;
 use countersign_core::check;
 use countersign_core::json::strict;
 use countersign_core::judge::PolicyJudge;
-use countersign_core::observed::{Guard, Observed, Outside, TaskView};
+use countersign_core::observed::{ExternalState, Guard, Observed, TaskView};
 use countersign_core::policy::PolicySet;
 use countersign_core::schema::Schema;
 use countersign_core::simulate::{self, Inputs, Replay, Simulation, Surroundings, Trial};
@@ -223,7 +223,7 @@ impl Simulator {
             guard: Guard::NotNeeded,
             outputs: BTreeMap::new(),
             balances,
-            outside: Outside::default(),
+            external: ExternalState::default(),
             missing_since: BTreeMap::new(),
         };
         let skills: Vec<String> = simulate::skills_of(&observed).into_iter().collect();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use alloy_primitives::B256;
 use countersign_core::event::Event;
-use countersign_core::observed::{Outside, PaymentView};
+use countersign_core::observed::{ExternalState, PaymentView};
 use countersign_core::payment::PaymentId;
 use countersign_core::tlog::entry::TaskName;
 use countersign_crds::{Identity, PaymentState};
@@ -57,7 +57,7 @@ pub struct OutboxStanding {
 
 impl Store {
     /// What a Task has outside, by step.
-    pub async fn outside(&self, uid: &str) -> Result<Outside, StoreError> {
+    pub async fn external(&self, uid: &str) -> Result<ExternalState, StoreError> {
         let rows = sqlx::query!(
             r#"select p.id, p.step, p.terms ->> 'mode' as "mode!", o.state, o.last_error, coalesce(o.transaction,
                  (select s.transaction from submissions s where s.outbox = o.id order by s.id desc limit 1)) as transaction
@@ -87,7 +87,7 @@ impl Store {
             uid
         );
         let rows = rows.fetch_all(&self.pool).await?;
-        Ok(Outside { payments, anchors: rows.into_iter().map(|row| (row.step, row.transaction)).collect() })
+        Ok(ExternalState { payments, anchors: rows.into_iter().map(|row| (row.step, row.transaction)).collect() })
     }
 
     /// Items that ended in the last ten minutes and are none of these, each with the Tasks that it is of.

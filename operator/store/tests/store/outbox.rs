@@ -450,13 +450,13 @@ async fn the_newest_checkpoint_is_anchored_when_it_is_time_and_shown_with_the_st
     bed.database.fill(&bed.owner, 3).await;
     let second = sequence(&bed).await;
     assert!(!bed.signer.propose_anchor("main", minute, later).await.unwrap(), "the one before is not over");
-    assert!(bed.owner.outside(story::UID).await.unwrap().anchors.is_empty());
+    assert!(bed.owner.external(story::UID).await.unwrap().anchors.is_empty());
     assert!(bed.owner.ended_outbox(&[]).await.unwrap().is_empty());
 
     let recent = Timestamp::now();
     bed.signer.keep_submission(&item, None, &Submission { nonce: None, ..signed(0, "0xa") }).await.unwrap();
     bed.signer.confirm_outbox(&item, &receipt("0xa"), recent).await.unwrap();
-    let anchors = bed.owner.outside(story::UID).await.unwrap().anchors;
+    let anchors = bed.owner.external(story::UID).await.unwrap().anchors;
     assert!(!anchors.is_empty() && anchors.values().all(|transaction| transaction == "main:0xa"), "{anchors:?}");
     assert_eq!(bed.owner.ended_outbox(&[]).await.unwrap(), [(item.id, vec![story::UID.to_owned()])]);
     assert!(bed.owner.ended_outbox(&[item.id]).await.unwrap().is_empty());
@@ -479,6 +479,6 @@ async fn the_newest_checkpoint_is_anchored_when_it_is_time_and_shown_with_the_st
     assert_eq!(covering(second.size + 1, second.size).await, [b], "none does: the newest");
     assert_eq!(covering(second.size, second.size - 1).await, [a], "of a checkpoint before the second");
     // The same Task shows what it showed.
-    assert_eq!(bed.owner.outside(story::UID).await.unwrap().anchors, anchors);
+    assert_eq!(bed.owner.external(story::UID).await.unwrap().anchors, anchors);
     assert_eq!(bed.count("select count(*) from log_entries where kind = 'endPayment'").await, 0);
 }
