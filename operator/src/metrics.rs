@@ -100,7 +100,7 @@ impl Metrics {
         if let Change::FinishStep { outcome, .. } = change {
             self.steps.with_label_values(&[format!("{outcome:?}")]).inc();
         }
-        if let Change::Finish { finished, .. } = change {
+        if let Change::FinishTask { finished, .. } = change {
             self.tasks.with_label_values(&[format!("{:?}", finished.outcome)]).inc();
         }
     }

@@ -105,8 +105,8 @@ fn told(change: &Change) -> Option<String> {
         | Change::Admit { .. }
         | Change::FinishAttempt { .. }
         | Change::FinishStep { .. }
-        | Change::End { .. }
-        | Change::Finish { .. } => json!(change),
+        | Change::BeginEnding { .. }
+        | Change::FinishTask { .. } => json!(change),
     };
     if let Some(members) = value.as_object_mut() {
         members.remove("podUid");

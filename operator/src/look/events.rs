@@ -1,5 +1,5 @@
-//! Kubernetes Events about Approvals, and about what does not go on: told where `kubectl describe` shows it. The record is
-//! the truth; an Event that cannot be written is only logged.
+//! Kubernetes Events about Approvals, and about what does not go on: told where `kubectl describe` shows it. The record
+//! is the truth; an Event that cannot be written is only logged.
 
 use countersign_core::blocked::{Blocked, BlockedReasons};
 use countersign_core::escape::{excerpt, shown};
@@ -107,8 +107,8 @@ pub fn of_change(change: &Change, record: Option<&TaskRecord>) -> Option<(String
         | Change::Admit { .. }
         | Change::FinishAttempt { .. }
         | Change::FinishStep { .. }
-        | Change::End { .. }
-        | Change::Finish { .. } => return None,
+        | Change::BeginEnding { .. }
+        | Change::FinishTask { .. } => return None,
     };
     let related = record.map(|record| ObjectReference {
         api_version: Some(countersign_crds::Task::api_version(&()).into_owned()),

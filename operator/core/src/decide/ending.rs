@@ -25,7 +25,7 @@ pub(super) fn begin(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons) 
     };
     match cause {
         Some(cause) if begun.is_none_or(|begun| strength(begun) < strength(cause)) => {
-            vec![Change::End { ending: Ending { cause, at: view.now } }]
+            vec![Change::BeginEnding { ending: Ending { cause, at: view.now } }]
         }
         _ => Vec::new(),
     }
@@ -170,7 +170,7 @@ pub(super) fn finish(view: &View<'_>, record: &Worklist) -> Vec<Change> {
     let unused = record.open_approvals();
     let withdraw = unused.map(|approval| Change::WithdrawApproval { name: approval.name.clone(), at: view.now });
     let finished = Finished { outcome, reason, message, at: view.now };
-    withdraw.chain([Change::Finish { finished, ran: run::ran(record, outcome) }]).collect()
+    withdraw.chain([Change::FinishTask { finished, ran: run::ran(record, outcome) }]).collect()
 }
 
 struct Verdict {

@@ -35,7 +35,7 @@ pub(super) fn adopt(view: &View<'_>) -> Vec<Change> {
         run: Some(run),
         at: view.now,
     };
-    let finish = over.map(|finished| Change::Finish { finished, ran: false });
+    let finish = over.map(|finished| Change::FinishTask { finished, ran: false });
     [adopt].into_iter().chain(finish).collect()
 }
 
@@ -85,5 +85,5 @@ pub(super) fn stamp(view: &View<'_>, record: &Worklist, blocked: &mut BlockedRea
 fn refuse(view: &View<'_>, reason: &str, message: String) -> Vec<Change> {
     let reason = reason.to_owned();
     let finished = Finished { outcome: TaskOutcome::Failed, reason, message, at: view.now };
-    vec![Change::Finish { finished, ran: false }]
+    vec![Change::FinishTask { finished, ran: false }]
 }

@@ -103,7 +103,7 @@ impl Worklist {
         }
         self.record.apply(change)?;
         match change {
-            Change::Adopt { .. } | Change::End { .. } | Change::Finish { .. } => {}
+            Change::Adopt { .. } | Change::BeginEnding { .. } | Change::FinishTask { .. } => {}
             Change::Stamp { .. } => self.index_plan(),
             Change::RequestApproval { name, .. }
             | Change::SignApproval { name, .. }

@@ -229,10 +229,10 @@ impl TaskRecord {
                 record.deferral = None;
                 record.finished_at = Some(*at);
             }
-            Change::End { ending } => {
+            Change::BeginEnding { ending } => {
                 self.ending = Some(ending.clone());
             }
-            Change::Finish { finished, ran: _ } => {
+            Change::FinishTask { finished, ran: _ } => {
                 if self.steps.values().any(StepRecord::is_open) {
                     return refuse("finish", "a step is open");
                 }

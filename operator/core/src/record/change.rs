@@ -139,11 +139,13 @@ pub enum Change {
         at: Timestamp,
     },
     /// Nothing new starts from here on.
-    End {
+    #[serde(rename = "end")]
+    BeginEnding {
         ending: Ending,
     },
     /// The Task is over; always the last change of a record.
-    Finish {
+    #[serde(rename = "finish")]
+    FinishTask {
         finished: Finished,
         /// Whether its request is used up by it: asked for again as it is, it does not run again.
         #[serde(default)]
@@ -177,8 +179,8 @@ impl Change {
             Change::Admit { .. } => "admit",
             Change::FinishAttempt { .. } => "finishAttempt",
             Change::FinishStep { .. } => "finishStep",
-            Change::End { .. } => "end",
-            Change::Finish { .. } => "finish",
+            Change::BeginEnding { .. } => "end",
+            Change::FinishTask { .. } => "finish",
         }
     }
 
@@ -197,8 +199,8 @@ impl Change {
             | Change::WithdrawApproval { .. }
             | Change::Admit { .. }
             | Change::FinishAttempt { .. }
-            | Change::End { .. }
-            | Change::Finish { .. } => None,
+            | Change::BeginEnding { .. }
+            | Change::FinishTask { .. } => None,
         }
     }
 
@@ -217,8 +219,8 @@ impl Change {
             | Change::Admit { at, .. }
             | Change::FinishAttempt { at, .. }
             | Change::FinishStep { at, .. } => *at,
-            Change::End { ending } => ending.at,
-            Change::Finish { finished, .. } => finished.at,
+            Change::BeginEnding { ending } => ending.at,
+            Change::FinishTask { finished, .. } => finished.at,
         }
     }
 }

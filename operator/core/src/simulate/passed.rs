@@ -59,8 +59,8 @@ pub(super) fn of(steps: &[Step], course: &Course) -> Vec<Passed> {
             | Change::WithdrawApproval { .. }
             | Change::Admit { .. }
             | Change::FinishAttempt { .. }
-            | Change::End { .. }
-            | Change::Finish { .. } => {}
+            | Change::BeginEnding { .. }
+            | Change::FinishTask { .. } => {}
         }
     }
     let mut passed = |step: &Step| {

@@ -294,8 +294,8 @@ impl<'a> Rehearsal<'a> {
             | Change::WithdrawApproval { .. }
             | Change::Defer { .. }
             | Change::FinishStep { .. }
-            | Change::End { .. }
-            | Change::Finish { .. } => false,
+            | Change::BeginEnding { .. }
+            | Change::FinishTask { .. } => false,
         }
     }
 

@@ -74,8 +74,8 @@ impl Timeline {
                 | Change::Defer { .. }
                 | Change::Admit { .. }
                 | Change::FinishAttempt { .. }
-                | Change::End { .. }
-                | Change::Finish { .. } => {}
+                | Change::BeginEnding { .. }
+                | Change::FinishTask { .. } => {}
             }
         }
         timeline

@@ -36,7 +36,7 @@ fn what_ran_shows_how_it_ended_and_how_to_ask_for_another_run() {
         let mut bed = Bed::step(json!({}));
         bed.observed.prior = Some(prior(&bed, Some(outcome)));
         let decision = bed.look();
-        let [Change::Adopt { run: Some(Run::Repeats(uid)), .. }, Change::Finish { finished, ran: false }] =
+        let [Change::Adopt { run: Some(Run::Repeats(uid)), .. }, Change::FinishTask { finished, ran: false }] =
             decision.changes.as_slice()
         else {
             panic!("{:?}", decision.changes)
@@ -182,7 +182,7 @@ impl Place {
                 Change::Adopt { uid, run: Some(Run::Own(key)), .. } => {
                     self.ledger.insert(uid, (key, None));
                 }
-                Change::Finish { finished, ran } => {
+                Change::FinishTask { finished, ran } => {
                     if let Some((_, end)) = self.ledger.get_mut(uid) {
                         *end = Some((finished, ran));
                     }

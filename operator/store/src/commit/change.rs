@@ -267,7 +267,7 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             );
             one(done.execute(connection).await?, change)
         }
-        Change::End { ending } => {
+        Change::BeginEnding { ending } => {
             let done = sqlx::query!(
                 "update tasks set ending_cause = $2, ending_at = to_timestamp($3::bigint / 1000000.0)
                  where uid = $1 and outcome is null",
@@ -277,7 +277,7 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
             );
             one(done.execute(connection).await?, change)
         }
-        Change::Finish { finished, ran } => {
+        Change::FinishTask { finished, ran } => {
             let done = sqlx::query!(
                 "update tasks set outcome = $2, reason = $3, message = $4,
                  finished_at = to_timestamp($5::bigint / 1000000.0) where uid = $1 and outcome is null",

@@ -65,8 +65,8 @@ pub(crate) async fn write(
             | Change::SupersedeApproval { .. }
             | Change::WithdrawApproval { .. }
             | Change::Admit { .. }
-            | Change::End { .. }
-            | Change::Finish { .. } => {}
+            | Change::BeginEnding { .. }
+            | Change::FinishTask { .. } => {}
         }
     }
     Ok((moves, events))

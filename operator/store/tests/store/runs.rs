@@ -35,7 +35,7 @@ fn adopt(uid: &str, run: Run) -> Change {
 }
 
 fn finish(outcome: TaskOutcome, ran: bool) -> Change {
-    Change::Finish { finished: Finished { outcome, reason: "R".into(), message: "m".into(), at: at() }, ran }
+    Change::FinishTask { finished: Finished { outcome, reason: "R".into(), message: "m".into(), at: at() }, ran }
 }
 
 async fn prior(store: &Store, key: &RunKey) -> Option<(String, Option<TaskOutcome>)> {

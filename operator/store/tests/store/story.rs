@@ -310,11 +310,11 @@ fn end_step(clock: &mut Clock, step: &str, outcome: StepOutcome) -> Change {
 
 fn finish(clock: &mut Clock, outcome: TaskOutcome) -> Change {
     let finished = Finished { outcome, reason: "R".into(), message: "m".into(), at: clock.tick() };
-    Change::Finish { finished, ran: true }
+    Change::FinishTask { finished, ran: true }
 }
 
 fn end(clock: &mut Clock, cause: EndingCause) -> Change {
-    Change::End { ending: Ending { cause, at: clock.tick() } }
+    Change::BeginEnding { ending: Ending { cause, at: clock.tick() } }
 }
 
 /// One step, signed for, that succeeds; a second is still open.
