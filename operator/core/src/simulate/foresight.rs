@@ -9,7 +9,7 @@ use countersign_crds::{Outcome, PolicyMode, SkillSpec, Step};
 use serde_json::Map;
 
 use super::Inputs;
-use super::known::{Known, Sight, When};
+use super::known::{Known, PartialEvaluator, When};
 use super::ruling::{Ruling, open_reason, ruling};
 use super::simulation::Reason;
 use crate::blocked::{Blocked, BlockedReason};
@@ -48,12 +48,12 @@ pub(super) struct Told {
 pub(super) struct Foresight<'a> {
     judge: &'a PolicyJudge,
     inputs: &'a Inputs,
-    sight: Sight<'a>,
+    partial: PartialEvaluator<'a>,
     steps: HashMap<&'a str, Compiled<'a>>,
     /// The Skills without what is read from their input, for input that is known in part.
     unschooled: BTreeMap<String, SkillSpec>,
     /// By the members of the input that are not known.
-    dockets: RefCell<BTreeMap<BTreeSet<String>, Rc<Docket>>>,
+    applicable: RefCell<BTreeMap<BTreeSet<String>, Rc<ApplicableRules>>>,
     /// By step: every answer that the judge gave. Within a simulation nothing alters that it judges by but outputs and
     /// money, so that an answer stands where those say the same.
     answers: RefCell<HashMap<String, Vec<Rc<Answer>>>>,
@@ -72,7 +72,7 @@ struct Compiled<'a> {
 }
 
 /// The rules that can be applied, and those that cannot.
-struct Docket {
+struct ApplicableRules {
     /// `None` where all of them can.
     policies: Option<PolicySet>,
     open: Vec<Reason>,
@@ -127,10 +127,10 @@ impl<'a> Foresight<'a> {
         Foresight {
             judge,
             inputs,
-            sight: Sight::new(task, plan, judge.evaluator()),
+            partial: PartialEvaluator::new(task, plan, judge.evaluator()),
             steps: plan.steps.iter().zip(compiled).map(compiled_step).collect(),
             unschooled: inputs.observed.skills.iter().map(unschooled).collect(),
-            dockets: RefCell::default(),
+            applicable: RefCell::default(),
             answers: RefCell::default(),
             remembers: true,
             open_when: Cell::new(OpenWhen::Runs),
@@ -217,11 +217,11 @@ impl<'a> Foresight<'a> {
                 Before::Unknown => None,
             }
         };
-        let known = self.sight.look(step.step, &ended);
-        let docket = self.docket(case, &known);
+        let known = self.partial.evaluate(step.step, &ended);
+        let rules = self.rules(case, &known);
         let part = known.part_of(case.step);
-        let skills = if docket.policies.is_some() { &self.unschooled } else { case.skills };
-        let policies = docket.policies.as_ref().unwrap_or(case.policies);
+        let skills = if rules.policies.is_some() { &self.unschooled } else { case.skills };
+        let policies = rules.policies.as_ref().unwrap_or(case.policies);
         // What is not known is not asked for, and what is asked for is seen.
         let outcome = |name: &str| match (case.outcome)(name) {
             Outcome::Succeeded if !case.outputs.contains_key(name) => Outcome::Skipped,
@@ -232,9 +232,9 @@ impl<'a> Foresight<'a> {
         let speaks = |rule: &RuleDecision| {
             rule.policy != NOT_KNOWN
                 && rule.mode == PolicyMode::Enforce
-                && docket.policies.as_ref().is_some_and(|policies| policies.may_allow(&rule.policy))
+                && rules.policies.as_ref().is_some_and(|policies| policies.may_allow(&rule.policy))
         };
-        let ruling = ruling(&case.step.skill, &judgement, docket.open.clone(), &speaks);
+        let ruling = ruling(&case.step.skill, &judgement, rules.open.clone(), &speaks);
         let judgement = self.without_contract_of_output(&case.step.name, judgement);
         Answer { run: case.run, befores, money, judgement, told: Told { known, ruling } }
     }
@@ -249,15 +249,15 @@ impl<'a> Foresight<'a> {
         judgement
     }
 
-    fn docket(&self, case: &Case<'_>, known: &Known) -> Rc<Docket> {
+    fn rules(&self, case: &Case<'_>, known: &Known) -> Rc<ApplicableRules> {
         let make = || {
             if known.open.is_empty() {
-                return Rc::new(Docket { policies: None, open: Vec::new() });
+                return Rc::new(ApplicableRules { policies: None, open: Vec::new() });
             }
             let (policies, open) = case.policies.without(&case.task.namespace, |path| known.is_open(path));
-            Rc::new(Docket { policies: Some(policies), open: open.iter().map(open_reason).collect() })
+            Rc::new(ApplicableRules { policies: Some(policies), open: open.iter().map(open_reason).collect() })
         };
-        Rc::clone(self.dockets.borrow_mut().entry(known.open.clone()).or_insert_with(make))
+        Rc::clone(self.applicable.borrow_mut().entry(known.open.clone()).or_insert_with(make))
     }
 
     /// What the budgets say of the step's Skill and of those that it could be downgraded to, one after the other.

@@ -12,7 +12,7 @@ use crate::plan::{CompiledStep, Ended, task_value, variables};
 use crate::record::RecordedPlan;
 
 /// What a Plan's expressions can see now.
-pub(super) struct Sight<'a> {
+pub(super) struct PartialEvaluator<'a> {
     task: &'a TaskView,
     plan: &'a RecordedPlan,
     evaluator: &'a CelEvaluator,
@@ -78,11 +78,11 @@ impl Known {
     }
 }
 
-impl<'a> Sight<'a> {
-    pub fn new(task: &'a TaskView, plan: &'a RecordedPlan, evaluator: &'a CelEvaluator) -> Sight<'a> {
-        let mut sight = Sight { task, plan, evaluator, bare: Variables::new() };
-        sight.bare = sight.variables(Vec::new());
-        sight
+impl<'a> PartialEvaluator<'a> {
+    pub fn new(task: &'a TaskView, plan: &'a RecordedPlan, evaluator: &'a CelEvaluator) -> PartialEvaluator<'a> {
+        let mut partial = PartialEvaluator { task, plan, evaluator, bare: Variables::new() };
+        partial.bare = partial.variables(Vec::new());
+        partial
     }
 
     fn variables(&self, ended: Vec<(String, Ended)>) -> Variables {
@@ -91,7 +91,7 @@ impl<'a> Sight<'a> {
     }
 
     /// `ended` gives what became of a step that comes before, and what it returned; `None` where nobody knows.
-    pub fn look(&self, compiled: &CompiledStep, ended: &dyn Fn(&str) -> Option<Ended>) -> Known {
+    pub fn evaluate(&self, compiled: &CompiledStep, ended: &dyn Fn(&str) -> Option<Ended>) -> Known {
         let mut known = Vec::new();
         let mut not_known = BTreeSet::new();
         for step in compiled.referenced_steps() {
