@@ -1,4 +1,4 @@
-//! Plan: a DAG of steps. Without `taskRef` it is a template; with it, the operator's stamped copy.
+//! Plan: a DAG of steps. Without `taskRef` it is a template; with it, the operator's snapshot.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;

@@ -150,7 +150,7 @@ pub struct TaskStatus {
     pub finished_at: Option<Time>,
 }
 
-/// The stamped Plan that this Task runs.
+/// The Plan snapshot that this Task runs.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {

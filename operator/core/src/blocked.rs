@@ -300,7 +300,7 @@ impl Blocked {
 /// All that is blocked of one Task, after one look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockedReasons {
-    /// The Plan cannot be stamped yet.
+    /// The Plan snapshot cannot be taken yet.
     pub planning: Option<Blocked>,
     /// By step: those whose turn it would be, and attempts that wait to be let in. A step that waits for another one, or
     /// that no place was free for, is not here.

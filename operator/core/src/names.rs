@@ -15,7 +15,7 @@ pub fn approval(task_uid: &str, task: &str, step: &str, round: usize, digest: &D
     format!("{}-{}-{round}-{}", label(task), label(step), &hash.hex()[..10])
 }
 
-/// The name of a Task's stamped Plan.
+/// The name of a Task's Plan snapshot.
 pub fn plan(task_uid: &str, task: &str) -> String {
     let hash = Digest::of_bytes(format!("plan\n{task_uid}"));
     format!("{}-{}", label(task), &hash.hex()[..10])

@@ -29,10 +29,10 @@ pub struct Observed {
     pub namespace_uid: String,
     /// The run that there was of the same request; looked up only while the Task is not recorded.
     pub prior: Option<PriorRun>,
-    /// Looked up only while no Plan is stamped.
+    /// Looked up only while no Plan snapshot is taken.
     pub template: TemplateLookup,
-    /// Whether the stamped Plan object is there.
-    pub plan_stamped: bool,
+    /// Whether the Plan snapshot object is there.
+    pub plan_snapshot_exists: bool,
     pub skills: Arc<BTreeMap<String, SkillSpec>>,
     /// On whose behalf the Task is carried out, as its requester and the Agents that there are say.
     pub agent: Acting,
@@ -101,7 +101,7 @@ pub enum TemplateLookup {
     Missing {
         name: String,
     },
-    /// `planRef` names a stamped Plan, or several templates carry the type.
+    /// `planRef` names a Plan snapshot, or several templates carry the type.
     Ambiguous {
         message: String,
     },
@@ -252,7 +252,7 @@ impl Observed {
             namespace_uid: String::new(),
             prior: None,
             template: TemplateLookup::NotNeeded,
-            plan_stamped: false,
+            plan_snapshot_exists: false,
             skills: Arc::default(),
             agent: Acting::Alone,
             policies: Arc::default(),

@@ -192,7 +192,7 @@ fn sign(world: &mut World, name: &str, (user, group): (&str, &str), approved: bo
     });
 }
 
-/// Deletes a Job, a pod, an Approval, or the stamped Plan.
+/// Deletes a Job, a pod, an Approval, or the Plan snapshot.
 pub(crate) fn vandal(world: &mut World, draw: &mut Draw) {
     let api = &mut world.api;
     match draw.below(4) {
@@ -214,7 +214,7 @@ pub(crate) fn vandal(world: &mut World, draw: &mut Draw) {
                 api.approvals.remove(name);
             }
         }
-        _ => api.plan_stamped = false,
+        _ => api.plan_snapshot_exists = false,
     }
 }
 

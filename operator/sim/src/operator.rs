@@ -243,7 +243,7 @@ impl Operator {
             self.view.skills = truth.skills;
         }
         if draw.one_in(2) {
-            self.view.plan_stamped = truth.plan_stamped;
+            self.view.plan_snapshot_exists = truth.plan_snapshot_exists;
         }
         if draw.one_in(2) {
             self.view.jobs = truth.jobs;
@@ -327,7 +327,7 @@ impl Operator {
             namespace_uid: "place".into(),
             prior: None,
             template: TemplateLookup::NotNeeded,
-            plan_stamped: self.view.plan_stamped,
+            plan_snapshot_exists: self.view.plan_snapshot_exists,
             skills: Arc::new(self.view.skills.clone()),
             agent: Default::default(),
             policies: Arc::clone(&world.policies),
@@ -443,7 +443,7 @@ impl Operator {
     fn on_cluster(&mut self, world: &mut World, action: ClusterAction) -> Result<(), Violation> {
         world.say(|| format!("  action {}", action.kind()));
         match action {
-            ClusterAction::CreatePlan { .. } => world.api.plan_stamped = true,
+            ClusterAction::CreatePlan { .. } => world.api.plan_snapshot_exists = true,
             ClusterAction::CreateApproval { name, spec } => {
                 let fresh = ApprovalView {
                     uid: String::new(),

@@ -94,7 +94,7 @@ fn told(change: &Change) -> Option<String> {
     let mut value = match change {
         Change::SignApproval { .. } => return None,
         Change::Adopt { .. }
-        | Change::Stamp { .. }
+        | Change::SnapshotPlan { .. }
         | Change::RequestApproval { .. }
         | Change::DecideApproval { .. }
         | Change::ExpireApproval { .. }

@@ -64,7 +64,7 @@ pub(crate) struct World {
 pub(crate) struct Api {
     pub task: Option<TaskView>,
     pub skills: BTreeMap<String, SkillSpec>,
-    pub plan_stamped: bool,
+    pub plan_snapshot_exists: bool,
     pub jobs: BTreeSet<String>,
     pub pods: BTreeMap<String, Pod>,
     pub approvals: BTreeMap<String, ApprovalView>,

@@ -100,7 +100,7 @@ pub fn of_change(change: &Change, record: Option<&TaskRecord>) -> Option<(String
             (name, EventType::Normal, "Used", format!("attempt {number} at step {step} runs under it"))
         }
         Change::Adopt { .. }
-        | Change::Stamp { .. }
+        | Change::SnapshotPlan { .. }
         | Change::RequestApproval { .. }
         | Change::Intend { approval: None, .. }
         | Change::Defer { .. }

@@ -71,7 +71,7 @@ pub async fn observe(
     Ok(Observed {
         namespace_uid,
         prior,
-        plan_stamped: plan_name.is_some_and(|name| plans.contains_key(name) || made.contains(name)),
+        plan_snapshot_exists: plan_name.is_some_and(|name| plans.contains_key(name) || made.contains(name)),
         agent,
         task,
         template,
@@ -229,7 +229,7 @@ pub async fn template(client: &Client, operator_namespace: &str, task: &TaskView
     let params = ListParams::default().labels(&format!("{LABEL_TYPE}={kind}"));
     let shared: Api<Plan> = Api::namespaced(client.clone(), operator_namespace);
     for api in [own, shared] {
-        // A stamped Plan carries its Task's type too.
+        // A Plan snapshot carries its Task's type too.
         let mut templates: Vec<Plan> =
             api.list(&params).await?.items.into_iter().filter(|plan| plan.spec.task_ref.is_none()).collect();
         if templates.len() > 1 {

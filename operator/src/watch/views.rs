@@ -31,7 +31,7 @@ pub fn task(task: &Task) -> Option<TaskView> {
     })
 }
 
-/// A Job or a stamped Plan, of which only the existence counts.
+/// A Job or a Plan snapshot, of which only the existence counts.
 pub fn existence<K>(object: &PartialObjectMeta<K>) -> Option<Entry<()>> {
     let task = owner(&object.metadata)?;
     Some(Entry { task, name: object.metadata.name.clone()?, view: () })

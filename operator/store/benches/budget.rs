@@ -1,5 +1,6 @@
 //! Reservations a second by 64 clients, on one budget that all share and on 1,000, beside the naive version that reads
-//! and then writes; and by how much that one overspends. `make bench` runs it, on a PostgreSQL that flushes every commit.
+//! and then writes; and by how much that one overspends. `make bench` runs it, on a PostgreSQL that flushes every
+//! commit.
 #![allow(clippy::unwrap_used, reason = "a benchmark")]
 
 #[path = "../tests/store/database.rs"]
@@ -100,7 +101,9 @@ async fn race(store: &Store, round: usize, scopes: usize) -> Race {
             Change::Adopt { uid: _, namespace, name: _, spec, request, run: _, at } => {
                 Change::Adopt { uid: uid.clone(), namespace, name: uid.clone(), spec, request, run: None, at }
             }
-            Change::Stamp { plan, at } => Change::Stamp { plan: RecordedPlan { name: uid.clone(), ..plan }, at },
+            Change::SnapshotPlan { plan, at } => {
+                Change::SnapshotPlan { plan: RecordedPlan { name: uid.clone(), ..plan }, at }
+            }
             other => other,
         };
         let first: Vec<Change> = story::paid().batches.remove(0).into_iter().map(own).collect();

@@ -38,7 +38,7 @@ pub(super) fn actions(view: &View<'_>, record: &TaskRecord, blocked: &BlockedRea
 
 fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<ClusterAction> {
     let RecordedPlan { name, digest, source: _, parallelism, steps, parameters: _ } = record.plan.as_ref()?;
-    if view.observed.plan_stamped || record.ending.is_some() || record.finished.is_some() {
+    if view.observed.plan_snapshot_exists || record.ending.is_some() || record.finished.is_some() {
         return None;
     }
     let spec = PlanSpec {

@@ -193,7 +193,7 @@ fn advance(view: &View<'_>, record: Option<&Worklist>, blocked: &mut BlockedReas
     }
     let stages: [Stage; 8] = [
         ending::begin,
-        planning::stamp,
+        planning::snapshot,
         attempts::follow,
         approvals::follow,
         ending::wind_up,

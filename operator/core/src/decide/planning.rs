@@ -1,4 +1,4 @@
-//! From a Task to its stamped Plan.
+//! From a Task to its Plan snapshot.
 
 use countersign_crds::AgentReference;
 use serde_json::Value;
@@ -55,7 +55,7 @@ pub(crate) fn begin(view: &View<'_>, plan: &RecordedPlan) -> Result<(Option<Work
     let mut changes = adopt(view);
     // What ran before is over at once.
     if changes.len() == 1 {
-        changes.push(Change::Stamp { plan: plan.clone(), at: view.now });
+        changes.push(Change::SnapshotPlan { plan: plan.clone(), at: view.now });
     }
     let mut record = None;
     for change in &changes {
@@ -64,13 +64,13 @@ pub(crate) fn begin(view: &View<'_>, plan: &RecordedPlan) -> Result<(Option<Work
     Ok((record, changes))
 }
 
-pub(super) fn stamp(view: &View<'_>, record: &Worklist, blocked: &mut BlockedReasons) -> Vec<Change> {
+pub(super) fn snapshot(view: &View<'_>, record: &Worklist, blocked: &mut BlockedReasons) -> Vec<Change> {
     let Some(task) = &view.observed.task else { return Vec::new() };
     if record.plan.is_some() || record.ending.is_some() {
         return Vec::new();
     }
     match plan::select(task, view.observed, view.evaluators.evaluator) {
-        Selection::Stamp(plan) => vec![Change::Stamp { plan: *plan, at: view.now }],
+        Selection::Snapshot(plan) => vec![Change::SnapshotPlan { plan: *plan, at: view.now }],
         Selection::Blocked(found) => match view.still_missing(found, record.adopted_at) {
             Ok(found) => {
                 blocked.planning = Some(found);

@@ -104,7 +104,7 @@ impl Worklist {
         self.record.apply(change)?;
         match change {
             Change::Adopt { .. } | Change::BeginEnding { .. } | Change::FinishTask { .. } => {}
-            Change::Stamp { .. } => self.index_plan(),
+            Change::SnapshotPlan { .. } => self.index_plan(),
             Change::RequestApproval { name, .. }
             | Change::SignApproval { name, .. }
             | Change::DecideApproval { name, .. }

@@ -23,7 +23,7 @@ const GENERIC_SKILL: &str = "generic-action";
 /// What planning came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
-    Stamp(Box<RecordedPlan>),
+    Snapshot(Box<RecordedPlan>),
     /// Something that a person can still install is missing, or the evaluator has no time.
     Blocked(Blocked),
     /// It can never run.
@@ -33,7 +33,7 @@ pub enum Selection {
     },
 }
 
-/// A Plan that can be stamped, with its steps compiled.
+/// A Plan that a snapshot can be taken of, with its steps compiled.
 pub(crate) struct Chosen {
     pub plan: RecordedPlan,
     pub compiled: Vec<CompiledStep>,
@@ -42,7 +42,7 @@ pub(crate) struct Chosen {
 /// Chooses the Task's Plan and checks it against what is installed.
 pub fn select(task: &TaskView, observed: &Observed, evaluator: &CelEvaluator) -> Selection {
     match choose(task, observed, evaluator) {
-        Ok(Chosen { plan, compiled: _ }) => Selection::Stamp(Box::new(plan)),
+        Ok(Chosen { plan, compiled: _ }) => Selection::Snapshot(Box::new(plan)),
         Err(selection) => selection,
     }
 }

@@ -31,9 +31,9 @@ impl TaskRecord {
         }
         match change {
             Change::Adopt { .. } => return refuse("adopt", "the task is adopted already"),
-            Change::Stamp { plan, at: _ } => {
+            Change::SnapshotPlan { plan, at: _ } => {
                 if self.plan.is_some() {
-                    return refuse("stamp", "the plan is stamped already");
+                    return refuse("stamp", "the Plan snapshot is taken already");
                 }
                 self.steps = plan.steps.iter().map(|step| (step.name.clone(), StepRecord::open())).collect();
                 self.plan = Some(plan.clone());

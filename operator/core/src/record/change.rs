@@ -32,8 +32,9 @@ pub enum Change {
         run: Option<Run>,
         at: Timestamp,
     },
-    /// The Plan is stamped and every step is open.
-    Stamp {
+    /// The Plan snapshot is taken and every step is open.
+    #[serde(rename = "stamp")]
+    SnapshotPlan {
         plan: RecordedPlan,
         at: Timestamp,
     },
@@ -167,7 +168,7 @@ impl Change {
     pub fn kind(&self) -> &'static str {
         match self {
             Change::Adopt { .. } => "adopt",
-            Change::Stamp { .. } => "stamp",
+            Change::SnapshotPlan { .. } => "stamp",
             Change::RequestApproval { .. } => "requestApproval",
             Change::SignApproval { .. } => "signApproval",
             Change::DecideApproval { .. } => "decideApproval",
@@ -190,7 +191,7 @@ impl Change {
             Change::Intend { budget, .. } | Change::FinishStep { budget, .. } => budget.as_deref(),
             Change::Defer { budget, .. } => Some(budget),
             Change::Adopt { .. }
-            | Change::Stamp { .. }
+            | Change::SnapshotPlan { .. }
             | Change::RequestApproval { .. }
             | Change::SignApproval { .. }
             | Change::DecideApproval { .. }
@@ -207,7 +208,7 @@ impl Change {
     pub fn at(&self) -> Timestamp {
         match self {
             Change::Adopt { at, .. }
-            | Change::Stamp { at, .. }
+            | Change::SnapshotPlan { at, .. }
             | Change::RequestApproval { at, .. }
             | Change::SignApproval { at, .. }
             | Change::DecideApproval { at, .. }

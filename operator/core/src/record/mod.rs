@@ -54,10 +54,10 @@ pub struct Request {
     pub on_behalf_of: Option<String>,
 }
 
-/// The Plan as it was stamped, with the parameters that its expressions see.
+/// The Plan snapshot, with the parameters that its expressions see.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RecordedPlan {
-    /// The name of the stamped Plan object.
+    /// The name of the Plan snapshot object.
     pub name: String,
     pub digest: Digest,
     /// `plan NAME`, `inline` or `generic`: where the steps came from.

@@ -102,7 +102,7 @@ fn simulate_as(
         Err(Selection::Blocked(Blocked { reason, message, until: _ })) => Some((reason.as_str(), message)),
         Err(Selection::Refuse { reason, message }) => Some((reason, message)),
         // What is chosen is no error.
-        Err(Selection::Stamp(_)) => None,
+        Err(Selection::Snapshot(_)) => None,
     };
     let problem = problem.map(|(reason, message)| Obstacle { step: None, reason: reason.to_owned(), message });
     simulation.obstacles.extend(problem);
@@ -132,7 +132,7 @@ pub fn rehearse(now: Timestamp, inputs: &Inputs, judge: &PolicyJudge) -> Result<
         Selection::Blocked(Blocked { message, .. }) | Selection::Refuse { reason: _, message } => {
             Unrehearsed::NoPlan(message)
         }
-        Selection::Stamp(_) => Unrehearsed::NoPlan(String::new()),
+        Selection::Snapshot(_) => Unrehearsed::NoPlan(String::new()),
     })?;
     let foresight = Foresight::new(judge, inputs, task, &chosen.plan, &chosen.compiled);
     let assumed = Assumed { open_when: OpenWhen::Runs, obstructed: Obstructed::Ends, pace: Pace::Usual };

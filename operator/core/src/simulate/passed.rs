@@ -50,7 +50,7 @@ pub(super) fn of(steps: &[Step], course: &Course) -> Vec<Passed> {
             }
             Change::FinishStep { .. }
             | Change::Adopt { .. }
-            | Change::Stamp { .. }
+            | Change::SnapshotPlan { .. }
             | Change::RequestApproval { .. }
             | Change::SignApproval { .. }
             | Change::DecideApproval { .. }

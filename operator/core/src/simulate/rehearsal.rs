@@ -104,7 +104,7 @@ impl<'a> Rehearsal<'a> {
         assumed: Assumed,
     ) -> Rehearsal<'a> {
         let mut observed = inputs.observed.clone();
-        observed.plan_stamped = true;
+        observed.plan_snapshot_exists = true;
         observed.guard = Guard::Whole;
         if assumed.obstructed == Obstructed::PassedOver {
             clear_the_way(&mut observed);
@@ -286,7 +286,7 @@ impl<'a> Rehearsal<'a> {
                 true
             }
             Change::Adopt { .. }
-            | Change::Stamp { .. }
+            | Change::SnapshotPlan { .. }
             | Change::SignApproval { .. }
             | Change::DecideApproval { .. }
             | Change::ExpireApproval { .. }

@@ -64,7 +64,7 @@ impl Timeline {
                     }
                 }
                 Change::Adopt { .. }
-                | Change::Stamp { .. }
+                | Change::SnapshotPlan { .. }
                 | Change::RequestApproval { .. }
                 | Change::SignApproval { .. }
                 | Change::DecideApproval { .. }

@@ -269,7 +269,7 @@ impl<'a> Explorer<'a> {
             task: Some(task),
             record: Some(record),
             template: TemplateLookup::NotNeeded,
-            plan_stamped: true,
+            plan_snapshot_exists: true,
             skills: Arc::new(BTreeMap::from([("pay".to_owned(), self.skill.clone())])),
             agent: Default::default(),
             policies: Arc::default(),

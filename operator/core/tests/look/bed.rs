@@ -112,7 +112,7 @@ impl Bed {
         self.observed.record = decision.record.clone();
         for action in &decision.actions {
             match action {
-                ClusterAction::CreatePlan { .. } => self.observed.plan_stamped = true,
+                ClusterAction::CreatePlan { .. } => self.observed.plan_snapshot_exists = true,
                 ClusterAction::CreateJob { key, .. } => {
                     self.observed.jobs.insert(key.clone());
                     let state = PodState::Gated;

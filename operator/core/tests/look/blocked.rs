@@ -433,7 +433,7 @@ fn payer() -> Acting {
     Acting::of("team", "bond", serde_json::from_value(spec).unwrap())
 }
 
-/// Two steps; what the second needs goes once the Plan is stamped.
+/// Two steps; what the second needs goes once the Plan snapshot is taken.
 fn needing() -> Bed {
     let mut bed = Bed::new(json!({"agentRef": {"name": "bond"},
         "plan": {"steps": [{"name": "first", "skill": "echo", "when": "false"}, {"name": "pays", "skill": "pay"}]}}));

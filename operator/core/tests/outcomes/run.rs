@@ -169,7 +169,7 @@ impl<'a> Run<'a> {
 
     fn act(&mut self, action: ClusterAction) {
         match action {
-            ClusterAction::CreatePlan { .. } => self.observed.plan_stamped = true,
+            ClusterAction::CreatePlan { .. } => self.observed.plan_snapshot_exists = true,
             ClusterAction::CreateJob { key, .. } => {
                 self.observed.jobs.insert(key.clone());
                 self.observed.pods.push(PodView { name: key.clone(), uid: key.clone(), key, state: PodState::Gated });

@@ -212,7 +212,7 @@ impl Simulator {
             namespace_uid: String::new(),
             prior: None,
             template,
-            plan_stamped: false,
+            plan_snapshot_exists: false,
             skills: caches.skills(),
             agent,
             policies,

@@ -34,7 +34,7 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
                 Some(Run::Repeats(_)) | None => Ok(()),
             }
         }
-        Change::Stamp { plan, at } => {
+        Change::SnapshotPlan { plan, at } => {
             let steps = json(&plan.steps)?;
             let parameters = json(&plan.parameters)?;
             let names: Vec<String> = plan.steps.iter().map(|step| step.name.clone()).collect();

@@ -57,7 +57,7 @@ pub(crate) async fn write(
             Change::Intend { budget: None, .. }
             | Change::FinishStep { budget: None, .. }
             | Change::Adopt { .. }
-            | Change::Stamp { .. }
+            | Change::SnapshotPlan { .. }
             | Change::RequestApproval { .. }
             | Change::SignApproval { .. }
             | Change::DecideApproval { .. }

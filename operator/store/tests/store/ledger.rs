@@ -60,7 +60,9 @@ impl Payer {
                 let spec = serde_json::json!({"agentRef": {"name": "bond"}});
                 Change::Adopt { uid: uid.clone(), namespace, name: uid.clone(), spec, request, run: None, at }
             }
-            Change::Stamp { plan, at } => Change::Stamp { plan: RecordedPlan { name: uid.clone(), ..plan }, at },
+            Change::SnapshotPlan { plan, at } => {
+                Change::SnapshotPlan { plan: RecordedPlan { name: uid.clone(), ..plan }, at }
+            }
             other => other,
         };
         let version = store.commit(&uid, None, &first.into_iter().map(own).collect::<Vec<_>>()).await.unwrap();

@@ -79,7 +79,7 @@ fn adopt(clock: &mut Clock, steps: &[&str]) -> Vec<Change> {
         })),
         at: clock.tick(),
     };
-    vec![adopt, Change::Stamp { plan, at: clock.tick() }]
+    vec![adopt, Change::SnapshotPlan { plan, at: clock.tick() }]
 }
 
 fn rule() -> RuleDecision {
@@ -464,7 +464,7 @@ pub fn misfits() -> Vec<(&'static str, Change)> {
         ("an Approval decided twice", decide(c, "a", false)),
         ("a signature too late", sign(c, "a", "bob", true)),
         ("an Approval asked for twice", request(c, "a", "one")),
-        ("a Plan stamped twice", adopt(c, &["one"]).remove(1)),
+        ("a Plan snapshot taken twice", adopt(c, &["one"]).remove(1)),
         ("a step that ends twice", end_step(c, "one", StepOutcome::Failed)),
     ]
 }
