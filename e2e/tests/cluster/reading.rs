@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use countersign_core::tlog::{Checkpoint, Frontier, VerifyingKey, entry, leaf};
+use countersign_core::tlog::{Checkpoint, CompactRange, VerifyingKey, entry, leaf};
 use countersign_e2e::reader::{Forward, Reader};
 use countersign_e2e::{Namespace, SOON, kubectl, sql, text, wait_until};
 
@@ -139,7 +139,7 @@ fn a_log_client_reads_checkpoint_tiles_and_entries() {
     let checkpoint = Checkpoint::open(&note, &key).unwrap();
 
     // The root, from the bundles of entries alone and from the tiles alone.
-    let (mut of_entries, mut of_tiles) = (Frontier::default(), Frontier::default());
+    let (mut of_entries, mut of_tiles) = (CompactRange::default(), CompactRange::default());
     let mut index = 0;
     while index * 256 < checkpoint.size {
         let width = (checkpoint.size - index * 256).min(256);

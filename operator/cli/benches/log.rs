@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use countersign_core::event::Event;
 use countersign_core::tlog::entry::{Sealed, TaskName, close};
-use countersign_core::tlog::{Checkpoint, Frontier, Line, SigningKey, TILE_WIDTH, Tile, Tiles, leaf};
+use countersign_core::tlog::{Checkpoint, CompactRange, Line, SigningKey, TILE_WIDTH, Tile, Tiles, leaf};
 use countersign_store::{LogKeys, Store, StoreOptions, Timeouts};
 use jiff::Timestamp;
 use plotters::prelude::*;
@@ -209,7 +209,7 @@ async fn growth(database: &Database) -> Vec<Grown> {
 }
 
 async fn plant(store: &Store, size: u64) {
-    let mut tree = Frontier::default();
+    let mut tree = CompactRange::default();
     let (mut open, mut full) = (Tiles::new(), Tiles::new());
     for n in 0..size {
         tree.append(leaf(&n.to_be_bytes()), |appended| {
@@ -264,7 +264,7 @@ fn offline() {
     let folder = tempfile::tempdir().unwrap();
     let mut out = std::io::BufWriter::new(std::fs::File::create(folder.path().join("entries.jsonl")).unwrap());
     let key = keys().current;
-    let mut tree = Frontier::default();
+    let mut tree = CompactRange::default();
     let mut tiles = Tiles::new();
     let task =
         TaskName { namespace: "ns".into(), name: "task".into(), uid: "7a1c0a52-95d2-4b8e-8b0a-000000000001".into() };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use countersign_core::tlog::{
-    Appended, Frontier, Hash, TILE_WIDTH, Tile, TileStore, consistency, empty_root, inclusion, leaf, node,
+    Appended, CompactRange, Hash, TILE_WIDTH, Tile, TileStore, consistency, empty_root, inclusion, leaf, node,
     verify_consistency, verify_inclusion,
 };
 use proptest::prelude::*;
@@ -42,14 +42,14 @@ fn plain_root(leaves: &[Hash]) -> Hash {
     }
 }
 
-fn grown(count: u64) -> (Frontier, Tiles, Vec<Hash>) {
-    let (mut frontier, mut tiles, mut leaves) = (Frontier::default(), Tiles::default(), Vec::new());
+fn grown(count: u64) -> (CompactRange, Tiles, Vec<Hash>) {
+    let (mut range, mut tiles, mut leaves) = (CompactRange::default(), Tiles::default(), Vec::new());
     for n in 0..count {
         let hash = leaf(&n.to_be_bytes());
-        frontier.append(hash, |appended| tiles.keep(appended));
+        range.append(hash, |appended| tiles.keep(appended));
         leaves.push(hash);
     }
-    (frontier, tiles, leaves)
+    (range, tiles, leaves)
 }
 
 fn hex(text: &str) -> Vec<u8> {
@@ -71,10 +71,10 @@ fn the_published_vectors() {
         "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
     ];
     assert_eq!(empty_root().hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    let mut frontier = Frontier::default();
+    let mut range = CompactRange::default();
     for (entry, root) in entries.iter().zip(roots) {
-        frontier.append(leaf(&hex(entry)), |_| ());
-        assert_eq!(frontier.root().hex(), root, "after {} entries", frontier.size());
+        range.append(leaf(&hex(entry)), |_| ());
+        assert_eq!(range.root().hex(), root, "after {} entries", range.size());
     }
 }
 
@@ -112,18 +112,18 @@ fn every_proof_of_small_trees_holds_and_no_other_does() {
 
 #[test]
 fn tiles_of_a_large_tree_make_proofs_and_bring_its_edge_back() {
-    let (frontier, mut tiles, leaves) = grown(70_001);
+    let (range, mut tiles, leaves) = grown(70_001);
     assert_eq!(tiles.0.keys().map(|tile| tile.level).max(), Some(2));
-    assert_eq!(frontier.root(), plain_root(&leaves));
+    assert_eq!(range.root(), plain_root(&leaves));
     for index in [0, 255, 256, 65_535, 65_536, 70_000] {
         let proof = inclusion(&mut tiles, index, 70_001).unwrap();
         let leaf = leaves[usize::try_from(index).unwrap()];
-        assert_eq!(verify_inclusion(&leaf, index, 70_001, &proof, &frontier.root()), Ok(()));
+        assert_eq!(verify_inclusion(&leaf, index, 70_001, &proof, &range.root()), Ok(()));
     }
     for old in [1, 256, 257, 65_536, 69_999] {
         let old_root = plain_root(&leaves[..usize::try_from(old).unwrap()]);
         let proof = consistency(&mut tiles, old, 70_001).unwrap();
-        assert_eq!(verify_consistency(old, 70_001, &proof, &old_root, &frontier.root()), Ok(()), "{old}");
+        assert_eq!(verify_consistency(old, 70_001, &proof, &old_root, &range.root()), Ok(()), "{old}");
     }
 }
 
@@ -133,8 +133,8 @@ fn other_implementations_verify_our_proofs() {
     let theirs = |hash: &Hash| sigstore_types::Sha256Hash::new(*hash.as_bytes());
     let digest = |hash: &Hash| -> sha2::digest::Output<sha2::Sha256> { (*hash.as_bytes()).into() };
     for size in [1u64, 2, 3, 7, 255, 256, 257, 1_000] {
-        let (frontier, mut tiles, leaves) = grown(size);
-        let root = frontier.root();
+        let (range, mut tiles, leaves) = grown(size);
+        let root = range.root();
         let ct_root = ct_merkle::RootHash::<sha2::Sha256>::new(digest(&root), size);
         for index in (0..size).step_by(usize::try_from(1 + size / 17).unwrap()) {
             let proof = inclusion(&mut tiles, index, size).unwrap();
@@ -163,13 +163,13 @@ proptest! {
     #[test]
     fn a_bent_proof_proves_nothing(size in 2..300u64, index in 0..300u64, at in 0..16usize, byte in 0..32usize, bit in 0..8u8) {
         prop_assume!(index < size);
-        let (frontier, mut tiles, leaves) = grown(size);
+        let (range, mut tiles, leaves) = grown(size);
         let mut proof = inclusion(&mut tiles, index, size).unwrap();
         let at = at % proof.len();
         let mut bytes = *proof[at].as_bytes();
         bytes[byte] ^= 1 << bit;
         proof[at] = Hash::from_raw(bytes);
         let leaf = leaves[usize::try_from(index).unwrap()];
-        prop_assert!(verify_inclusion(&leaf, index, size, &proof, &frontier.root()).is_err());
+        prop_assert!(verify_inclusion(&leaf, index, size, &proof, &range.root()).is_err());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use countersign_core::tlog::{Frontier, VerifyingKey, leaf};
+use countersign_core::tlog::{CompactRange, VerifyingKey, leaf};
 
 use super::bundle::{Bundle, CHECKPOINT, text};
 use super::failure::Failure;
@@ -27,10 +27,10 @@ pub fn check(old: &str, new: &Bundle, key: &VerifyingKey) -> Result<String, Fail
     if old.size > new_size {
         return Err(wrong(format!("the log was rolled back: it had {} entries and now has {new_size}", old.size)));
     }
-    let mut frontier = Frontier::default();
+    let mut range = CompactRange::default();
     let kept = new.lines.iter().take_while(|line| line.index < old.size);
-    kept.for_each(|line| frontier.append(leaf(&line.body), |_| ()));
-    if frontier.root() != old.root {
+    kept.for_each(|line| range.append(leaf(&line.body), |_| ()));
+    if range.root() != old.root {
         return Err(wrong(format!(
             "the log was rewritten: its first {} entries are not those that were signed before",
             old.size

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use countersign_core::event::Event;
 use countersign_core::tlog::entry::{Sealed, TaskName, close};
-use countersign_core::tlog::{Checkpoint, Frontier, Line, SigningKey, Tile, Tiles, inclusion, leaf, rotate};
+use countersign_core::tlog::{Checkpoint, CompactRange, Line, SigningKey, Tile, Tiles, inclusion, leaf, rotate};
 use countersign_crds::Identity;
 use serde_json::json;
 use tempfile::TempDir;
@@ -33,13 +33,13 @@ pub fn bundle(size: u64, task: Option<u64>) -> Bundle {
 
 /// The same of a log that holds these entries.
 pub fn bundle_of(size: u64, task: Option<u64>, entry: impl Fn(u64) -> Sealed) -> Bundle {
-    let (mut frontier, mut tiles, mut lines) = (Frontier::default(), Tiles::new(), Vec::new());
+    let (mut range, mut tiles, mut lines) = (CompactRange::default(), Tiles::new(), Vec::new());
     for index in 0..size {
         let Sealed { body, payload } = entry(index);
-        frontier.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
+        range.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
         lines.push(Line { index, body, payload: Some(payload), proof: None });
     }
-    let checkpoint = Checkpoint { origin: key().verifying_key().name().into(), size, root: frontier.root() };
+    let checkpoint = Checkpoint { origin: key().verifying_key().name().into(), size, root: range.root() };
     if let Some(task) = task {
         lines.retain(|line| line.index % 3 == task);
         for line in &mut lines {
@@ -247,8 +247,8 @@ fn numbered(secret: u8) -> SigningKey {
 
 /// A log of 30 whose key was changed at the 10th and the 20th entry: the whole of it, or one Task's entries.
 pub fn rotated(task: Option<u64>) -> Bundle {
-    let (mut frontier, mut tiles, mut lines, mut rotations) =
-        (Frontier::default(), Tiles::new(), Vec::new(), Vec::new());
+    let (mut range, mut tiles, mut lines, mut rotations) =
+        (CompactRange::default(), Tiles::new(), Vec::new(), Vec::new());
     for index in 0..30 {
         let Sealed { body, payload } = match index {
             10 | 20 => {
@@ -257,7 +257,7 @@ pub fn rotated(task: Option<u64>) -> Bundle {
             }
             index => sealed(index),
         };
-        frontier.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
+        range.append(leaf(&body), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
         lines.push(Line { index, body, payload: Some(payload), proof: None });
     }
     for index in [10, 20] {
@@ -265,7 +265,7 @@ pub fn rotated(task: Option<u64>) -> Bundle {
         rotations.push(Line { proof, ..lines[usize::try_from(index).unwrap()].clone() });
     }
     let key = numbered(9);
-    let checkpoint = Checkpoint { origin: key.verifying_key().name().into(), size: 30, root: frontier.root() };
+    let checkpoint = Checkpoint { origin: key.verifying_key().name().into(), size: 30, root: range.root() };
     if let Some(task) = task {
         lines.retain(|line| line.index % 3 == task && line.index % 10 != 0);
         for line in &mut lines {
@@ -357,7 +357,7 @@ fn a_new_key_is_followed_from_an_old_one_and_from_no_other() {
     }
     // What was signed by the first key is still the beginning.
     let whole = rotated(None);
-    let mut early = Frontier::default();
+    let mut early = CompactRange::default();
     whole.lines.iter().take(5).for_each(|line| early.append(leaf(&line.body), |_| ()));
     let kept = Checkpoint { origin: "countersign.dev/log/test".into(), size: 5, root: early.root() }.sign(&numbered(7));
     assert!(consistency::check(&kept, &whole, &numbered(7).verifying_key()).is_ok());
@@ -482,7 +482,7 @@ fn whoever_kept_a_checkpoint_notices_a_fork_and_a_rollback() {
     let rolled_back = consistency::check(&later, &whole, &key).unwrap_err().to_string();
     assert!(rolled_back.contains("rolled back: it had 301 entries and now has 300"), "{rolled_back}");
     // The same key signs another history.
-    let mut forked = Frontier::default();
+    let mut forked = CompactRange::default();
     for index in 0..100 {
         forked.append(leaf(&sealed(if index == 50 { 51 } else { index }).body), |_| ());
     }

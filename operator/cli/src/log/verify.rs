@@ -2,7 +2,7 @@
 
 use countersign_core::tlog::entry::TaskName;
 use countersign_core::tlog::{
-    Checkpoint, Frontier, Hash, TILE_WIDTH, Tile, Tiles, VerifyingKey, perfect, verify_inclusion,
+    Checkpoint, CompactRange, Hash, TILE_WIDTH, Tile, Tiles, VerifyingKey, perfect, verify_inclusion,
 };
 
 use super::bundle::Bundle;
@@ -160,12 +160,12 @@ fn proofs(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Result<(
 }
 
 fn tree(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Result<(), Failure> {
-    let mut frontier = Frontier::default();
+    let mut range = CompactRange::default();
     let mut tiles = Tiles::new();
     for leaf in leaves {
-        frontier.append(*leaf, |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
+        range.append(*leaf, |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
     }
-    if frontier.root() != checkpoint.root {
+    if range.root() != checkpoint.root {
         return Err(locate(bundle, checkpoint, leaves));
     }
     // The tiles prove nothing more; but what is exported is what was logged, all of it.
@@ -202,7 +202,7 @@ fn locate(bundle: &Bundle, checkpoint: &Checkpoint, leaves: &[Hash]) -> Failure 
 }
 
 fn root_of(hashes: &[Hash]) -> Hash {
-    let mut frontier = Frontier::default();
-    hashes.iter().for_each(|hash| frontier.append(*hash, |_| ()));
-    frontier.root()
+    let mut range = CompactRange::default();
+    hashes.iter().for_each(|hash| range.append(*hash, |_| ()));
+    range.root()
 }

@@ -28,4 +28,4 @@ pub use note::{NoteError, Signature, SigningKey, VerifyingKey};
 pub use proof::{MakeError, ProofError, consistency, inclusion, verify_consistency, verify_inclusion};
 pub use rotation::{RotationError, rotate, verify_rotation};
 pub use tile::{TILE_WIDTH, Tile, TileStore, Tiles, parse_index, perfect};
-pub use tree::{Appended, Frontier};
+pub use tree::{Appended, CompactRange};

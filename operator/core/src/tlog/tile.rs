@@ -138,7 +138,7 @@ pub fn perfect(hashes: &[Hash]) -> Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tlog::{Frontier, empty_root};
+    use crate::tlog::{CompactRange, empty_root};
 
     #[test]
     fn a_tree_has_these_tiles_and_no_others() {
@@ -149,15 +149,15 @@ mod tests {
         assert_eq!(all(600), [(0, 0, 256), (0, 1, 256), (0, 2, 88), (1, 0, 2)]);
         assert!(all(65_537).ends_with(&[(0, 256, 1), (1, 0, 256), (2, 0, 1)]));
         for size in [1, 255, 256, 257, 65_536, 70_001] {
-            let (mut frontier, mut tiles) = (Frontier::default(), Tiles::new());
+            let (mut range, mut tiles) = (CompactRange::default(), Tiles::new());
             for _ in 0..size {
-                frontier.append(empty_root(), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
+                range.append(empty_root(), |appended| tiles.entry(appended.tile()).or_default().push(appended.hash));
             }
             let widths = tiles.iter().map(|(tile, hashes)| (*tile, hashes.len()));
             assert!(widths.eq(Tile::all(size)), "{size} leaves");
             tiles.retain(|tile, _| Tile::edge(size).any(|edge| edge == *tile));
-            let Ok(again) = Frontier::from_tiles(&mut tiles, size);
-            assert_eq!(again, Some(frontier), "{size} leaves, from their edge");
+            let Ok(again) = CompactRange::from_tiles(&mut tiles, size);
+            assert_eq!(again, Some(range), "{size} leaves, from their edge");
         }
     }
 

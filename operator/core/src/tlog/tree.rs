@@ -5,7 +5,7 @@ use super::tile::{TILE_HEIGHT, TILE_WIDTH, Tile, TileStore, subtree};
 
 /// The complete subtrees of a tree, from the largest to the smallest: one for each bit of its size.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Frontier {
+pub struct CompactRange {
     size: u64,
     /// Root and height of each.
     subtrees: Vec<(Hash, u32)>,
@@ -28,12 +28,12 @@ impl Appended {
     }
 }
 
-impl Frontier {
+impl CompactRange {
     /// The tree of `size` leaves whose hashes of complete subtrees `stored` knows, by height and index.
     ///
     /// # Errors
     /// What `stored` returns where a hash is missing.
-    pub fn load<E>(size: u64, mut stored: impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<Frontier, E> {
+    pub fn load<E>(size: u64, mut stored: impl FnMut(u32, u64) -> Result<Hash, E>) -> Result<CompactRange, E> {
         let mut subtrees = Vec::new();
         let mut start = 0;
         for height in (0..u64::BITS).rev() {
@@ -43,21 +43,21 @@ impl Frontier {
                 start += width;
             }
         }
-        Ok(Frontier { size, subtrees })
+        Ok(CompactRange { size, subtrees })
     }
 
     /// The tree of `size` leaves, from its tiles.
     ///
     /// # Errors
     /// `Ok(None)` where a tile lacks a hash that the tree must have.
-    pub fn from_tiles<S: TileStore>(store: &mut S, size: u64) -> Result<Option<Frontier>, S::Error> {
-        let loaded = Frontier::load(size, |height, index| match subtree(store, height, index) {
+    pub fn from_tiles<S: TileStore>(store: &mut S, size: u64) -> Result<Option<CompactRange>, S::Error> {
+        let loaded = CompactRange::load(size, |height, index| match subtree(store, height, index) {
             Ok(Some(hash)) => Ok(hash),
             Ok(None) => Err(None),
             Err(error) => Err(Some(error)),
         });
         match loaded {
-            Ok(frontier) => Ok(Some(frontier)),
+            Ok(range) => Ok(Some(range)),
             Err(None) => Ok(None),
             Err(Some(error)) => Err(error),
         }

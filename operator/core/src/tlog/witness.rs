@@ -103,7 +103,7 @@ pub fn judge(request: &Request, keys: &[VerifyingKey], last: Option<&Checkpoint>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tlog::{Frontier, SigningKey, Tiles, consistency, leaf};
+    use crate::tlog::{CompactRange, SigningKey, Tiles, consistency, leaf};
 
     const ORIGIN: &str = "log.example";
 
@@ -127,7 +127,7 @@ mod tests {
 
     /// A log whose entries from `fork` on are others than those of the log that never forks.
     fn tree(size: u64, fork: u64) -> (Checkpoint, Tiles) {
-        let (mut tree, mut tiles) = (Frontier::default(), Tiles::new());
+        let (mut tree, mut tiles) = (CompactRange::default(), Tiles::new());
         for n in 0..size {
             let entry = if n < fork { format!("{n}") } else { format!("other {n}") };
             tree.append(leaf(entry.as_bytes()), |new| tiles.entry(new.tile()).or_default().push(new.hash));

@@ -1,7 +1,7 @@
 //! The sequencer: the only one that gives entries their place, extends the tree and signs checkpoints.
 
 use countersign_core::event::Event;
-use countersign_core::tlog::{Checkpoint, Frontier, SigningKey, Tile, Tiles, VerifyingKey, leaf, rotate};
+use countersign_core::tlog::{Checkpoint, CompactRange, SigningKey, Tile, Tiles, VerifyingKey, leaf, rotate};
 use jiff::Timestamp;
 use sqlx::PgConnection;
 
@@ -160,20 +160,20 @@ async fn sign(
 }
 
 /// The tree as it stands. One that is not the tree of the last checkpoint is never signed.
-async fn load(connection: &mut PgConnection, key: &SigningKey) -> Result<Frontier, StoreError> {
+async fn load(connection: &mut PgConnection, key: &SigningKey) -> Result<CompactRange, StoreError> {
     let last = sqlx::query!("select size, root, note from log_checkpoints order by size desc limit 1");
     let Some(last) = last.fetch_optional(&mut *connection).await? else {
         let leaves = sqlx::query_scalar!(r#"select count(*) as "count!" from log_leaves"#);
         if leaves.fetch_one(connection).await? != 0 {
             return Err(altered("it has leaves and no checkpoint"));
         }
-        return Ok(Frontier::default());
+        return Ok(CompactRange::default());
     };
     let size = unsigned(last.size)?;
     let signed = Checkpoint::open(&last.note, &key.verifying_key())
         .map_err(|error| altered(&format!("the checkpoint of size {size} does not hold: {error}")))?;
     let mut edge = read_tiles(connection, &Tile::edge(size).collect::<Vec<_>>()).await?;
-    let Ok(tree) = Frontier::from_tiles(&mut edge, size);
+    let Ok(tree) = CompactRange::from_tiles(&mut edge, size);
     let tree = tree.ok_or_else(|| altered("a tile at its edge is missing"))?;
     if signed.size != size || tree.root() != signed.root || last.root != signed.root.as_bytes() {
         return Err(altered(&format!("its tiles do not lead to the root that was signed at size {size}")));

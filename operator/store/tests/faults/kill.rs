@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use countersign_core::event::{Event, Selection};
 use countersign_core::record::{Change, TaskRecord};
-use countersign_core::tlog::{Checkpoint, Frontier, SigningKey, leaf};
+use countersign_core::tlog::{Checkpoint, CompactRange, SigningKey, leaf};
 use countersign_store::{CommitError, Differences, LogKeys, Store};
 use jiff::{SignedDuration, Timestamp};
 
@@ -222,7 +222,7 @@ async fn sequence(moment: Moment) {
         for (size, note) in &kept {
             let opened =
                 [key(7), key(8)].iter().find_map(|key| Checkpoint::open(note, &key.verifying_key()).ok()).unwrap();
-            let mut tree = Frontier::default();
+            let mut tree = CompactRange::default();
             entries
                 .iter()
                 .take(usize::try_from(*size).unwrap())

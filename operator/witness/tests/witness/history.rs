@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use countersign_core::tlog::witness::Request;
-use countersign_core::tlog::{Checkpoint, Frontier, SigningKey, Tiles, consistency, leaf};
+use countersign_core::tlog::{Checkpoint, CompactRange, SigningKey, Tiles, consistency, leaf};
 
 pub const ORIGIN: &str = "log.example/one";
 
@@ -21,7 +21,7 @@ pub fn key(secret: u8) -> SigningKey {
 }
 
 pub fn tree(size: u64, history: History) -> (Checkpoint, Tiles) {
-    let (mut tree, mut tiles) = (Frontier::default(), Tiles::new());
+    let (mut tree, mut tiles) = (CompactRange::default(), Tiles::new());
     for n in 0..size {
         let entry = if history == History::Honest || n < FORK { format!("{n}") } else { format!("other {n}") };
         tree.append(leaf(entry.as_bytes()), |new| tiles.entry(new.tile()).or_default().push(new.hash));
