@@ -9,9 +9,9 @@ mod database;
 mod broker;
 mod keys;
 mod lead;
-mod look;
 mod metrics;
 mod migrate;
+mod reconciler;
 mod rights;
 mod serve;
 mod settings;
@@ -32,10 +32,10 @@ use jiff::SignedDuration;
 use kube::runtime::events::{Recorder, Reporter};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::look::action::JobSettings;
-use crate::look::context::Context;
-use crate::look::guard::Expected;
 use crate::metrics::Metrics;
+use crate::reconciler::action::JobSettings;
+use crate::reconciler::context::Context;
+use crate::reconciler::guard::Expected;
 use crate::serve::http::Readiness;
 use crate::settings::Settings;
 use crate::watch::caches::Caches;
@@ -119,15 +119,15 @@ async fn operate() -> anyhow::Result<()> {
         seal: seal.clone(),
         log_keys: log_keys.clone(),
         broker: broker.clone(),
-        networks: look::networks::Networks::default(),
+        networks: reconciler::networks::Networks::default(),
         guard: Expected::new(&settings.service_account, &settings.webhook.service, &settings.namespace)?,
         recorder: Recorder::new(
             client.clone(),
             Reporter { controller: "countersign".to_owned(), instance: Some(settings.pod_name.clone()) },
         ),
-        recent: look::context::Recent::default(),
-        remembered: look::context::Remembered::default(),
-        failures: look::context::Failures::default(),
+        recent: reconciler::context::Recent::default(),
+        remembered: reconciler::context::Remembered::default(),
+        failures: reconciler::context::Failures::default(),
     });
 
     let tls = RustlsConfig::from_config(Arc::new(serve::probe::no_certificate_yet()?));
@@ -187,8 +187,8 @@ async fn operate() -> anyhow::Result<()> {
     }
     tracing::info!("told to end: finishing what is in hand");
     readiness.drain();
-    // The look in hand is finished and the lease handed over, while whoever has not heard yet that this replica is not
-    // ready is still answered.
+    // The reconciliation in hand is finished and the lease handed over, while whoever has not heard yet that this
+    // replica is not ready is still answered.
     drop(stop);
     let ended = async {
         let (led, ()) = tokio::join!(leading, tokio::time::sleep(DRAIN));

@@ -152,7 +152,7 @@ impl Metrics {
     }
 }
 
-/// Measures one look; how it ended is known only at the end.
+/// Measures one reconciliation; how it ended is known only at the end.
 pub struct ReconcileTimer<'a> {
     histogram: &'a HistogramVec,
     started: std::time::Instant,

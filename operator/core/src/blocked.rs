@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-/// Why something does not go on now although nothing is wrong with it. Status, Events, the next look and the places
-/// that `parallelism` has are read off it.
+/// Why something does not go on now although nothing is wrong with it. Status, Events, the next reconciliation and the
+/// places that `parallelism` has are read off it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
     pub reason: BlockedReason,
@@ -67,7 +67,7 @@ pub enum BlockedReason {
 /// How it is noticed that what blocked is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Noticed {
-    /// At the next look, which follows at once with what this one lacked.
+    /// At the next reconciliation, which follows at once with what this one lacked.
     AtOnce,
     /// Nothing tells: it is asked again after so long.
     Asked(SignedDuration),
@@ -297,7 +297,7 @@ impl Blocked {
     }
 }
 
-/// All that is blocked of one Task, after one look.
+/// All that is blocked of one Task, after one reconciliation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockedReasons {
     /// The Plan snapshot cannot be taken yet.

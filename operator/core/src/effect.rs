@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::blocked::BlockedReasons;
 use crate::record::{Change, Launch, TaskRecord};
 
-/// What follows from one look at a Task. The shell records the changes, then acts, then reports.
+/// What follows from one reconciliation of a Task. The shell records the changes, then acts, then reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReconcileOutput {
     /// In one transaction, in this order, before anything else.
@@ -14,7 +14,8 @@ pub struct ReconcileOutput {
     pub actions: Vec<ClusterAction>,
     /// `None` where there is no Task object to report on.
     pub status: Option<TaskStatus>,
-    /// When to look again even if nothing is seen to change; at once where it is not later than the look itself.
+    /// When to look again even if nothing is seen to change; at once where it is not later than the reconciliation
+    /// itself.
     pub requeue: Option<Timestamp>,
     /// What does not go on now, and why.
     pub blocked: BlockedReasons,

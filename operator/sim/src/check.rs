@@ -111,7 +111,7 @@ pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &
     hold(covered == Some(*digest), || format!("{name} is for {covered:?}, and {step} runs {digest}"))
 }
 
-/// Of one look: what was seen to be suspended or deleted begins nothing.
+/// Of one reconciliation: what was seen to be suspended or deleted begins nothing.
 pub(crate) fn check_begins(
     task: Option<&TaskView>,
     changes: &[Change],

@@ -33,8 +33,8 @@ pub enum Small {
     Harm,
     /// Two steps side by side that may be tried twice, and money for one and a half of them.
     Paid,
-    /// One step that needs a signature, in a world that holds it up in every way that there is: an evaluator without time,
-    /// a guard that is gone, a Skill that is not installed, a Task that is suspended or being deleted.
+    /// One step that needs a signature, in a world that holds it up in every way that there is: an evaluator without
+    /// time, a guard that is gone, a Skill that is not installed, a Task that is suspended or being deleted.
     Held,
     /// One step, two operators that both lead, and a Job controller that makes a second pod.
     Duel,
@@ -57,7 +57,7 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 enum Event {
-    /// The next effect in hand, or a look: with a true view, or with the one it had.
+    /// The next effect in hand, or a reconciliation: with a true view, or with the one it had.
     Operator {
         which: usize,
         fresh: bool,
@@ -164,7 +164,7 @@ impl State {
         hasher.finish()
     }
 
-    /// From here, if nothing else happens, a few looks lead to a state in which a look finds nothing to do.
+    /// From here, if nothing else happens, a few looks lead to a state in which a reconciliation finds nothing to do.
     fn settles(&self) -> Result<(), Violation> {
         let mut state = self.clone();
         state.operators[0].crash(&mut state.world);
@@ -177,8 +177,8 @@ impl State {
         Err(Violation::new("four looks in a row each found something to do"))
     }
 
-    /// From here, if the evaluator has time again and nobody says so, the Task comes to its end or to a person: no look is
-    /// lost. What people hold up they hold up for ever; what is missing stays missing.
+    /// From here, if the evaluator has time again and nobody says so, the Task comes to its end or to a person: no
+    /// reconciliation is lost. What people hold up they hold up for ever; what is missing stays missing.
     fn leads_on(&self) -> Result<(), Violation> {
         let mut state = self.clone();
         let State { world, operators: [operator, _], .. } = &mut state;

@@ -48,7 +48,7 @@ pub(crate) struct Operator {
     evaluator: CelEvaluator,
     /// When it looks again although nothing is seen to change.
     pub requeue: Option<Timestamp>,
-    /// What the last look said of what does not go on.
+    /// What the last reconciliation said of what does not go on.
     blocked: BlockedReasons,
     /// Since when what steps need has been missing.
     missing: BTreeMap<String, Timestamp>,
@@ -117,17 +117,17 @@ impl Operator {
         self.requeue
     }
 
-    /// What does not go on, as its last look said.
+    /// What does not go on, as its last reconciliation said.
     pub fn blocked(&self) -> &BlockedReasons {
         &self.blocked
     }
 
-    /// One effect, or a look where none is in hand.
+    /// One effect, or a reconciliation where none is in hand.
     pub fn step(&mut self, world: &mut World, draw: &mut Draw) -> Result<(), Violation> {
         match self.pending.pop_front() {
             None => {
                 self.catch_up(world, draw);
-                self.look(world)
+                self.reconcile(world)
             }
             Some(effect) => {
                 // The request is lost on the way, or its answer on the way back: either way the rest of what
@@ -184,8 +184,8 @@ impl Operator {
         format!("{:?} {:?} {requeue:?}", self.view, self.pending)
     }
 
-    /// The next effect; or a look, with a true view or with the one that it had. False where a look finds
-    /// nothing, or the view would be no other.
+    /// The next effect; or a reconciliation, with a true view or with the one that it had. False where a reconciliation
+    /// finds nothing, or the view would be no other.
     pub fn explore_step(&mut self, world: &mut World, fresh: bool) -> Result<bool, Violation> {
         match self.pending.pop_front() {
             Some(_) if !fresh => return Ok(false),
@@ -195,7 +195,7 @@ impl Operator {
                 if fresh {
                     self.view = world.api.clone();
                 }
-                self.look(world)?;
+                self.reconcile(world)?;
                 // The status is written last and read by nobody here.
                 self.pending.retain(|effect| !matches!(effect, Effect::Report(_)));
                 return Ok(self.busy() || before != self.describe(true));
@@ -204,10 +204,10 @@ impl Operator {
         Ok(true)
     }
 
-    /// A look with a true view, carried out to its end.
+    /// A reconciliation with a true view, carried out to its end.
     pub fn look_fresh(&mut self, world: &mut World) -> Result<(), Violation> {
         self.view = world.api.clone();
-        self.look(world)?;
+        self.reconcile(world)?;
         while let Some(effect) = self.pending.pop_front() {
             self.perform(world, effect)?;
             check::check(world)?;
@@ -215,10 +215,10 @@ impl Operator {
         Ok(())
     }
 
-    /// A look with a true view, carried out to its end; whether anything came of it.
+    /// A reconciliation with a true view, carried out to its end; whether anything came of it.
     pub fn look_and_perform(&mut self, world: &mut World) -> Result<bool, Violation> {
         self.view = world.api.clone();
-        self.look(world)?;
+        self.reconcile(world)?;
         let busy = self.busy();
         while let Some(effect) = self.pending.pop_front() {
             self.perform(world, effect)?;
@@ -226,7 +226,7 @@ impl Operator {
         Ok(busy)
     }
 
-    /// Whether a look with a true view finds nothing to change and nothing to do.
+    /// Whether a reconciliation with a true view finds nothing to change and nothing to do.
     pub fn idle_when_fresh(&mut self, world: &mut World) -> Result<bool, Violation> {
         self.view = world.api.clone();
         let decision = self.decide(world)?;
@@ -256,7 +256,7 @@ impl Operator {
         }
     }
 
-    fn look(&mut self, world: &mut World) -> Result<(), Violation> {
+    fn reconcile(&mut self, world: &mut World) -> Result<(), Violation> {
         // A Task that was never seen is nobody's; one that is gone was, as its record says.
         if world.postgres_away || (self.view.task.is_none() && world.api.task.is_some()) {
             self.fail(world);

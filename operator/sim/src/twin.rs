@@ -211,7 +211,7 @@ impl Twin {
             if self.world.record.as_ref().is_some_and(|record| record.finished.is_some()) {
                 return Ok(());
             }
-            // A look now and then in between changes nothing.
+            // A reconciliation now and then in between changes nothing.
             let looks = operator.requeue.filter(|_| draw.one_in(3));
             let next = self.instants().into_iter().chain(looks).filter(|at| *at > self.world.now).min();
             self.world.now = next.ok_or_else(|| Violation::new("the Task waits for nothing that comes"))?;

@@ -13,9 +13,9 @@ use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::events::{Event, EventType};
 use serde_json::json;
 
-use crate::look::action::FIELD_MANAGER;
-use crate::look::context::Context;
-use crate::look::error::Error;
+use crate::reconciler::action::FIELD_MANAGER;
+use crate::reconciler::context::Context;
+use crate::reconciler::error::Error;
 use countersign_service::clock;
 
 const EVERY: Duration = Duration::from_secs(2);

@@ -17,8 +17,8 @@ use kube::{Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::look::action::{FIELD_MANAGER, canary};
-use crate::look::context::Context;
+use crate::reconciler::action::{FIELD_MANAGER, canary};
+use crate::reconciler::context::Context;
 use crate::watch::trigger::Trigger;
 
 const EVERY: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub async fn run(context: &Context, trigger: &Trigger) {
         let namespaces = at_work(context);
         context.networks.keep(&namespaces);
         let due = namespaces.into_iter().filter(|namespace| context.networks.due(namespace));
-        let tried = futures::stream::iter(due).map(|namespace| look(context, namespace)).buffer_unordered(AT_ONCE);
+        let tried = futures::stream::iter(due).map(|namespace| probe(context, namespace)).buffer_unordered(AT_ONCE);
         if tried.fold(false, |changed, this| async move { changed | this }).await {
             trigger.unfinished(&context.caches);
         }
@@ -51,7 +51,7 @@ fn at_work(context: &Context) -> BTreeSet<String> {
 }
 
 /// Whether something was found out.
-async fn look(context: &Context, namespace: String) -> bool {
+async fn probe(context: &Context, namespace: String) -> bool {
     let found = match explore(context, &namespace).await {
         Ok(network) => network,
         Err(error) => {

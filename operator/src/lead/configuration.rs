@@ -14,7 +14,7 @@ use kube::runtime::watcher::{self, Event as Seen, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::Value;
 
-use crate::look::context::Context;
+use crate::reconciler::context::Context;
 use countersign_service::clock;
 
 /// Between two tries to log something while PostgreSQL is away.

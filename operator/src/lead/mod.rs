@@ -24,9 +24,9 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use self::leader::Election;
 use self::sweep::sweep;
-use crate::look::context::Context;
-use crate::look::error::Error;
-use crate::look::reconcile::{on_error, reconcile};
+use crate::reconciler::context::Context;
+use crate::reconciler::error::Error;
+use crate::reconciler::reconcile::{on_error, reconcile};
 use crate::settings::{self, Settings};
 use crate::watch::trigger::Trigger;
 

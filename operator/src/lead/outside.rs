@@ -7,7 +7,7 @@ use countersign_store::{StoreError, within};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 
-use crate::look::context::Context;
+use crate::reconciler::context::Context;
 use crate::watch::trigger::Trigger;
 
 const EVERY: Duration = Duration::from_secs(2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use countersign_store::{LogKeys, within};
 
 use crate::keys;
-use crate::look::context::Context;
+use crate::reconciler::context::Context;
 use countersign_service::clock;
 
 /// How long entries may wait where nothing else is to be done.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use countersign_store::{Differences, within};
 
-use crate::look::context::Context;
+use crate::reconciler::context::Context;
 
 const EVERY: Duration = Duration::from_secs(15);
 /// The longer the ledger, the less often: of PostgreSQL's time no more than one part in so many.

@@ -7,9 +7,9 @@ use std::time::Duration;
 use countersign_store::{StoreError, UnfinishedTask, within};
 use kube::runtime::reflector::ObjectRef;
 
-use crate::look::context::Context;
-use crate::look::error::Error;
-use crate::look::reconcile::look;
+use crate::reconciler::context::Context;
+use crate::reconciler::error::Error;
+use crate::reconciler::reconcile::reconcile_key;
 use crate::watch::caches::reference;
 use crate::watch::index::TaskKey;
 use crate::watch::trigger::Trigger;
@@ -46,7 +46,7 @@ async fn end(context: &Context, task: UnfinishedTask) -> Result<(), Error> {
     let UnfinishedTask { uid, namespace, name } = task;
     let key = TaskKey { namespace, name, uid };
     if !exists(context, &key) && !exists_live(context, &key).await? {
-        look(context, &key, None, None).await?;
+        reconcile_key(context, &key, None, None).await?;
     }
     Ok(())
 }

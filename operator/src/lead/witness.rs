@@ -10,8 +10,8 @@ use countersign_store::{Store, StoreError, Witnessed};
 use futures::future::join_all;
 
 use self::client::{Answer, Client, Failed};
-use crate::look::context::Context;
 use crate::metrics::Submitted;
+use crate::reconciler::context::Context;
 use crate::settings;
 use countersign_service::clock;
 

@@ -21,7 +21,7 @@ pub enum StoreError {
 }
 
 /// Why a transaction left no trace. When the connection is lost during the commit itself its outcome is
-/// unknown; the next look reads the version and goes on from whatever is there.
+/// unknown; the next reconciliation reads the version and goes on from whatever is there.
 #[derive(Debug, Error)]
 pub enum CommitError {
     /// Somebody else changed this Task's record since it was read.
@@ -62,8 +62,8 @@ impl StoreError {
     }
 }
 
-/// Connection lost, shutdown (57P01 to 57P03), too many connections (53300), disk full (53100), a statement that took too
-/// long (57014), waited too long for a lock (55P03) or came after its session was ended (25P03), a standby (25006).
+/// Connection lost, shutdown (57P01 to 57P03), too many connections (53300), disk full (53100), a statement that took
+/// too long (57014), waited too long for a lock (55P03) or came after its session was ended (25P03), a standby (25006).
 fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Database(error) => error.code().is_some_and(|code| {

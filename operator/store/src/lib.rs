@@ -1,6 +1,6 @@
 //! The record in PostgreSQL.
 //!
-//! One transaction applies all changes that one look at a Task decided, with a log entry for each, and
+//! One transaction applies all changes that one reconciliation of a Task decided, with a log entry for each, and
 //! only if nobody else has changed that Task's record since it was read (compare-and-set on its version).
 
 mod alerts;

@@ -159,7 +159,7 @@ fn attempt_action(
             let launch = attempt.launch.as_ref()?;
             let seen = there || view.observed.pods_of(&key).next().is_some();
             let owed = !seen && view.observed.task.is_some();
-            // Said of what was compared in this look, and still is what would be decided.
+            // Said of what was compared in this reconciliation, and still is what would be decided.
             let same = blocked.of(step).is_some_and(|why| why.reason == BlockedReason::PodPending);
             let (key, step) = (key.clone(), step.to_owned());
             (owed && same).then(|| ClusterAction::CreateJob { key, step, launch: Box::new(launch.clone()) })
@@ -184,7 +184,7 @@ fn attempt_action(
             | AttemptOutcome::NotStarted
             | AttemptOutcome::Cancelled
             | AttemptOutcome::Unknown => delete(),
-            // Those are over and kept for a look until their time to live is up.
+            // Those are over and kept for a reconciliation until their time to live is up.
             AttemptOutcome::Succeeded | AttemptOutcome::Failed | AttemptOutcome::TimedOut => None,
         },
     }

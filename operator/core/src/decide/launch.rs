@@ -22,7 +22,7 @@ use crate::record::{
 pub(super) fn start(view: &View<'_>, record: &Worklist, blocked: &mut BlockedReasons) -> Vec<Change> {
     let Some(plan) = &record.plan else { return Vec::new() };
     if record.settled() {
-        // The look that follows at once weighs against what is held then.
+        // The reconciliation that follows at once weighs against what is held then.
         return Vec::new();
     }
     let ready = || record.ready().filter(|(step, _)| called_off(record, step).is_none());

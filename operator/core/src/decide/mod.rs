@@ -2,7 +2,7 @@
 //!
 //! [`decide`] is a function: no clock, no client, no randomness. Stages turn what is seen into changes of
 //! the record until none follows; the actions and the status are then read off the record alone, so that
-//! whatever was left undone by a crash is done by the next look.
+//! whatever was left undone by a crash is done by the next reconciliation.
 
 mod actions;
 mod approvals;
@@ -67,7 +67,7 @@ impl<'a> From<&'a PolicyJudge> for Evaluators<'a> {
     }
 }
 
-/// One look at a Task. `now` has microseconds, as the record keeps no more.
+/// One reconciliation of a Task. `now` has microseconds, as the record keeps no more.
 ///
 /// # Errors
 /// A change that does not fit the record: a defect, reported and left alone rather than bent.

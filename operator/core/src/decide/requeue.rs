@@ -9,7 +9,8 @@ use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::record::{ApprovalState, AttemptState, TaskRecord};
 use crate::status;
 
-/// The earliest instant at which time alone changes something: `now` where the next look sees what this one could not.
+/// The earliest instant at which time alone changes something: `now` where the next reconciliation sees what this one
+/// could not.
 pub(super) fn requeue(
     view: &View<'_>,
     record: &TaskRecord,
@@ -21,7 +22,8 @@ pub(super) fn requeue(
         // Once it has passed, deletion was asked for, and the watch tells the rest.
         return status::ttl_expires_at(view.observed, record).filter(|at| *at > view.now);
     }
-    // What was recorded just now is what the next look sees: money that moved, a pod that is now to be checked.
+    // What was recorded just now is what the next reconciliation sees: money that moved, a pod that is now to be
+    // checked.
     let unchecked = |blocked: &Blocked| blocked.reason == BlockedReason::PodUnchecked;
     if settled || (changed && blocked.all().any(unchecked)) {
         return Some(view.now);

@@ -25,8 +25,8 @@ pub(crate) struct View<'a> {
     pub evaluators: &'a Evaluators<'a>,
     /// What limits bear on the Task now.
     pub budgets: &'a Budgets,
-    /// Where steps are noted that wait for money, if nothing but money and time alters until the next look: then they
-    /// are not judged again before the budgets say something else.
+    /// Where steps are noted that wait for money, if nothing but money and time alters until the next reconciliation:
+    /// then they are not judged again before the budgets say something else.
     pub dozing: Option<&'a RefCell<Vec<Dozing>>>,
 }
 

@@ -1,5 +1,5 @@
 //! The record of a Task while it is decided about, with what there is to look at in it: of a Plan of thousands of steps
-//! a look touches those that could start, those that are under way, and those that a change was about.
+//! a reconciliation touches those that could start, those that are under way, and those that a change was about.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Deref;

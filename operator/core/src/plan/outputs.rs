@@ -1,4 +1,4 @@
-//! Whose outputs a look at a Task will want.
+//! Whose outputs a reconciliation of a Task will want.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,8 @@ use countersign_crds::Step;
 
 use crate::record::{ApprovalState, StepOutcome, TaskRecord};
 
-/// How many steps of each kind outputs are fetched ahead for; what a step beyond them needs is asked for when it is judged.
+/// How many steps of each kind outputs are fetched ahead for; what a step beyond them needs is asked for when it is
+/// judged.
 const AHEAD: usize = 32;
 
 /// The finished steps whose outputs may be named by steps that could start now or next: a guess that saves looks. Steps

@@ -263,7 +263,7 @@ impl<'a> Foresight<'a> {
     /// What the budgets say of the step's Skill and of those that it could be downgraded to, one after the other.
     fn money(&self, case: &Case<'_>) -> Vec<Money> {
         let said = case.budget_view.weigh_all(&case.step.skill, case.skills);
-        // What waits and can be nothing cheaper has the numbers of the last look.
+        // What waits and can be nothing cheaper has the numbers of the last reconciliation.
         let alone = said.len() == 1;
         let money = |(fit, why): (Fit, Option<String>)| match fit {
             Fit::Free => Money::Free,

@@ -1,5 +1,5 @@
-//! A Task is decided about, look by look, in a world in which every attempt succeeds and whoever is asked signs: the
-//! decider itself on a clock and a ledger of its own.
+//! A Task is decided about, one reconciliation after the other, in a world in which every attempt succeeds and whoever
+//! is asked signs: the decider itself on a clock and a ledger of its own.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +28,7 @@ use crate::observed::{
 use crate::plan::Chosen;
 use crate::record::{ApplyError, Change, StepOutcome};
 
-/// How many looks at one instant may come to something, for each step of the Plan.
+/// How many reconciliations at one instant may come to something, for each step of the Plan.
 const LOOKS_AT_ONE_INSTANT: usize = 32;
 
 /// How long attempts take.
@@ -189,19 +189,19 @@ impl<'a> Rehearsal<'a> {
             self.bind();
         }
         for _ in 0..LOOKS_AT_ONE_INSTANT.saturating_mul(self.steps.len().max(1)) {
-            if !self.look()? {
+            if !self.reconcile()? {
                 return Ok(());
             }
         }
         Err(ApplyError {
             task: self.observed.task.as_ref().map(|task| task.name.clone()).unwrap_or_default(),
-            change: "look",
+            change: "reconcile",
             problem: "what is decided at one instant comes to no end".to_owned(),
         })
     }
 
-    /// One look, and what the world answers to it at once.
-    fn look(&mut self) -> Result<bool, ApplyError> {
+    /// One reconciliation, and what the world answers to it at once.
+    fn reconcile(&mut self) -> Result<bool, ApplyError> {
         let seen = |line: &Line| Some((line.key.clone(), *self.ledger.balances.get(&line.key)?));
         self.observed.balances = self.budgets.lines.iter().filter_map(seen).collect();
         if let Some(record) = &mut self.record {

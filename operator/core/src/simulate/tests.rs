@@ -210,7 +210,7 @@ prop_compose! {
     }
 }
 
-/// What `decide` does about each step in its first look.
+/// What `decide` does about each step in its first reconciliation.
 fn first_look(inputs: &Inputs, judge: &PolicyJudge) -> Vec<(String, StepDecision, Option<BudgetVerdict>)> {
     let decision = decide(now(), &inputs.config, &inputs.observed, &Evaluators::from(judge)).unwrap();
     let mut found: Vec<(String, StepDecision, Option<BudgetVerdict>)> = Vec::new();

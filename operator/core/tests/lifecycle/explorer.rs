@@ -21,7 +21,7 @@ use crate::world::{
     ALICE, Asks, BOB, EDITED, Event, NEVER, OTHER, PEOPLE, REQUESTER, State, Table, UID, World, events, instant,
 };
 
-/// Which of the comparisons a look comes to, of what was decided with what would be decided now.
+/// Which of the comparisons a reconciliation comes to, of what was decided with what would be decided now.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Comparison {
     Intent,
@@ -70,7 +70,7 @@ pub trait Rules {
     fn asked(&self, _: Comparison, now: Asks, _decided: Asks) -> Asks {
         now
     }
-    /// The record that a look begins with.
+    /// The record that a reconciliation begins with.
     fn loaded(&self, record: TaskRecord) -> TaskRecord {
         record
     }
@@ -342,7 +342,7 @@ impl<'a> Explorer<'a> {
                 }
                 next.entries.push(forged);
             }
-            Event::Look => {
+            Event::Reconcile => {
                 let mut record = self.rules.loaded(TaskRecord::clone(&state.record));
                 let changes = self.decide(state, record.clone())?.changes;
                 if changes.is_empty() {
@@ -421,7 +421,7 @@ impl<'a> Explorer<'a> {
         if !may_follow {
             return Err("what was over went on");
         }
-        if event == Event::Look && before.cancelled && self.approval(after).is_open() {
+        if event == Event::Reconcile && before.cancelled && self.approval(after).is_open() {
             return Err("stayed open although the Task was cancelled");
         }
         let signed = after.truth.len() > before.truth.len();
@@ -435,7 +435,7 @@ impl<'a> Explorer<'a> {
         Ok(())
     }
 
-    /// Of the pods that are let in by one look.
+    /// Of the pods that are let in by one reconciliation.
     fn check_run(&self, before: &State, ran: &[(String, bool)], after: &State) -> Result<(), Found> {
         if before.cancelled {
             return Err("ran although the Task was cancelled");

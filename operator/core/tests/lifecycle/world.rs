@@ -141,7 +141,7 @@ pub enum Event {
     Sign(usize, bool),
     /// Somebody writes an entry in the name of another, past the webhook.
     Forge(usize),
-    Look,
+    Reconcile,
     Report,
     Edit,
     /// The rules come to ask for something else.
@@ -155,7 +155,7 @@ pub enum Event {
 
 pub fn events(world: World) -> Vec<Event> {
     let sign = (0..world.people).flat_map(|who| [Event::Sign(who, true), Event::Sign(who, false)]);
-    let mut events: Vec<Event> = sign.chain([Event::Look, Event::Report, Event::Late]).collect();
+    let mut events: Vec<Event> = sign.chain([Event::Reconcile, Event::Report, Event::Late]).collect();
     events.extend([ALICE, BOB].map(Event::Forge).into_iter().take(world.forgeries));
     events.extend((world.edits > 0).then_some(Event::Edit));
     if !world.asks.is_empty() {

@@ -88,8 +88,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Looks until the Task is over; the event happens before the look of that number, and then everything that runs is
-    /// ended as it is told.
+    /// Looks until the Task is over; the event happens before the reconciliation of that number, and then everything
+    /// that runs is ended as it is told.
     pub fn until_over(mut self, event: Option<(usize, Event)>) -> Run<'a> {
         while self.observed.record.as_ref().is_none_or(|record| record.finished.is_none()) {
             assert!(self.looks < MOST_LOOKS, "not over: {:#?}", self.observed.record);
@@ -99,13 +99,13 @@ impl<'a> Run<'a> {
                 self.happen(event);
             }
             let happened = event.is_some_and(|(at, _)| at <= self.looks);
-            self.look(happened);
+            self.reconcile(happened);
         }
         self
     }
 
     pub fn looked(mut self, times: usize) -> Run<'a> {
-        (0..times).for_each(|_| self.look(false));
+        (0..times).for_each(|_| self.reconcile(false));
         self
     }
 
@@ -124,7 +124,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn look(&mut self, happened: bool) {
+    fn reconcile(&mut self, happened: bool) {
         let config = Config {
             runner_image: "runner".into(),
             broker: true,
@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
         for action in decision.actions {
             self.act(action);
         }
-        // Whatever takes a look to be let in takes one more to end.
+        // Whatever takes a reconciliation to be let in takes one more to end.
         let running: Vec<usize> = (0..self.observed.pods.len())
             .filter(|n| self.observed.pods[*n].state == PodState::Running)
             .filter(|n| before.iter().any(|(_, key)| *key == self.observed.pods[*n].key))

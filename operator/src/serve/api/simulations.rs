@@ -35,8 +35,8 @@ use tokio::time::timeout;
 use super::access::Caller;
 use super::problem::Problem;
 use super::{Served, Shared};
-use crate::look::context::Context;
-use crate::look::observe::template;
+use crate::reconciler::context::Context;
+use crate::reconciler::observe::template;
 use crate::watch::caches::Caches;
 use crate::watch::views;
 use countersign_service::clock;
@@ -181,7 +181,7 @@ impl Simulator {
         })
     }
 
-    /// What a look at the Task would see, if it were there.
+    /// What a reconciliation of the Task would see, if it were there.
     async fn observe(
         &self,
         now: Timestamp,

@@ -26,7 +26,7 @@ pub(super) async fn apply(connection: &mut PgConnection, uid: &str, change: &Cha
                 request.on_behalf_of.as_deref()
             );
             if done.execute(&mut *connection).await?.rows_affected() != 1 {
-                // Another look adopted it first.
+                // Another reconciliation adopted it first.
                 return Err(CommitError::Conflict);
             }
             match run {

@@ -434,7 +434,7 @@ pub fn paid() -> Story {
         vec![end_attempt(c, "one", 1, AttemptOutcome::Succeeded, false), end_step(c, "one", StepOutcome::Succeeded)],
         vec![intend_paid(c, "two", 1, BudgetVerdict::Downgraded), admit(c, "two", 1)],
         vec![end_attempt(c, "two", 1, AttemptOutcome::Unknown, false), too_dear],
-        // Never let in, so nothing of it is owed; and decided and over in one look.
+        // Never let in, so nothing of it is owed; and decided and over in one reconciliation.
         vec![
             intend_paid(c, "four", 1, BudgetVerdict::Allowed),
             end_attempt(c, "four", 1, AttemptOutcome::NotStarted, false),

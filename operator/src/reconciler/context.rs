@@ -1,4 +1,4 @@
-//! What every look at a Task shares.
+//! What every reconciliation of a Task shares.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -16,10 +16,10 @@ use kube::runtime::events::Recorder;
 
 use crate::broker::Broker;
 use crate::keys::Shared;
-use crate::look::action::JobSettings;
-use crate::look::guard::Expected;
-use crate::look::networks::Networks;
 use crate::metrics::Metrics;
+use crate::reconciler::action::JobSettings;
+use crate::reconciler::guard::Expected;
+use crate::reconciler::networks::Networks;
 use crate::watch::caches::{Caches, lock};
 
 pub struct Context {

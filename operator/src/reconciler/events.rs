@@ -44,7 +44,7 @@ fn reference<K: Resource<DynamicType = ()>>(namespace: &str, name: &str, uid: St
     }
 }
 
-/// At most so many Events follow from one look.
+/// At most so many Events follow from one reconciliation.
 const MOST_EVENTS: usize = 8;
 
 /// What is to be told of what is blocked: what the status before does not say already.

@@ -46,7 +46,7 @@ fn a_step_behind_a_skipped_check_is_skipped_unless_it_says_otherwise() {
         {"name": "pay", "skill": "echo", "needs": ["check"]},
         {"name": "receipt", "skill": "echo", "needs": ["pay"]},
         {"name": "tell", "skill": "echo", "after": [{"step": "check", "outcomes": ["Succeeded", "Skipped"]}]}]));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let skipped = |name: &str, message: &str| {
         assert_eq!(step(&decision, name), ("Skipped".into(), "NeedNotMet".into(), message.into()));
     };
@@ -63,7 +63,7 @@ fn a_step_is_skipped_only_when_all_that_it_needs_has_ended() {
         {"name": "both", "skill": "echo", "needs": ["check", "slow"]},
         {"name": "then", "skill": "echo", "after": [{"step": "both", "outcomes": ["Skipped"]}],
          "input": {"slow": "${steps.slow.outcome}"}}]));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!((step(&decision, "both").0, names(&decision)), ("Blocked".into(), vec!["slow".to_owned()]));
     bed.observed.outputs.insert("slow".into(), Arc::new(json!({})));
     let decision = bed.end_with(Some(crate::steps::good("{}")), "");
@@ -91,10 +91,10 @@ fn what_nobody_knows_the_end_of_ends_the_task_whatever_its_step_says() {
     let mut bed = plan(json!([
         {"name": "probe", "skill": "echo", "onFailure": "Continue"},
         {"name": "instead", "skill": "echo", "after": [{"step": "probe", "outcomes": ["Failed"]}]}]));
-    bed.look();
-    bed.look();
+    bed.reconcile();
+    bed.reconcile();
     bed.observed.pods.clear();
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(phase(&decision).0, "Failed");
     assert_eq!(step(&decision, "probe").0, "Unknown");
     assert_eq!(step(&decision, "instead").0, "Skipped");
@@ -107,7 +107,7 @@ fn a_finally_step_sees_what_every_other_came_to() {
         {"name": "two", "skill": "echo", "needs": ["one"]},
         {"name": "tell", "skill": "echo", "finally": true, "when": "steps.one.outcome != 'Succeeded'",
          "input": {"text": "one is ${steps.one.outcome}, two is ${steps.two.outcome}"}}]));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!((step(&decision, "tell").0, names(&decision)), ("Blocked".into(), vec!["one".to_owned()]));
     let decision = bed.end_with(failed(), "");
     assert_eq!(starts(&decision), [("tell".to_owned(), json!({"text": "one is Failed, two is Skipped"}))]);
@@ -149,21 +149,21 @@ fn finally_steps_are_signed_for_apart_and_after_a_rejection() {
         let open = record.approvals.values().filter(|approval| approval.state == ApprovalState::Requested);
         open.flat_map(|approval| approval.covers.keys().cloned()).collect()
     };
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(open(decision.record.as_ref().unwrap()), ["one", "two"]);
     bed.sign("alice", false);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(open(decision.record.as_ref().unwrap()), ["clean", "tell"]);
     assert_eq!(phase(&decision).0, "WaitingApproval");
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(names(&decision), ["clean", "tell"]);
     for _ in 0..2 {
         bed.end_with(Some(crate::steps::good("{}")), "");
         bed.observed.pods.pop();
     }
-    assert_eq!(phase(&bed.look()).0, "Rejected");
+    assert_eq!(phase(&bed.reconcile()).0, "Rejected");
 }
 
 #[test]
@@ -172,18 +172,18 @@ fn a_finally_step_is_tried_again_after_a_cancellation() {
     let mut bed = plan(json!([
         {"name": "work", "skill": "echo", "retry": retry},
         {"name": "clean", "skill": "echo", "finally": true, "retry": retry}]));
-    bed.look();
-    bed.look();
+    bed.reconcile();
+    bed.reconcile();
     bed.observed.task.as_mut().unwrap().spec.cancel = true;
     bed.observed.pods.clear();
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(names(&decision), ["clean"], "what was cancelled is not tried again");
     assert!(phase(&decision).1.starts_with("the Task was cancelled: 1 running"), "{:?}", phase(&decision));
     let decision = bed.end_with(failed(), "");
     let again = decision.changes.iter().any(|c| matches!(c, Change::FinishAttempt { retry_at: Some(_), .. }));
     assert!(again, "{:?}", decision.changes);
     bed.now += SignedDuration::from_secs(20);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(names(&decision), ["clean"]);
     bed.observed.pods.remove(0);
     let (phase, message) = phase(&bed.end_with(Some(crate::steps::good("{}")), ""));

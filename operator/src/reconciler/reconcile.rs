@@ -1,4 +1,4 @@
-//! One look at a Task, from beginning to end: observe, decide, record, act, report.
+//! One reconciliation of a Task, from beginning to end: observe, decide, record, act, report.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,22 +15,22 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use tracing::Instrument;
 
-use crate::look::action::{self, Owner};
-use crate::look::context::Context;
-use crate::look::error::Error;
-use crate::look::events;
-use crate::look::observe::observe;
-use crate::look::report::report;
+use crate::reconciler::action::{self, Owner};
+use crate::reconciler::context::Context;
+use crate::reconciler::error::Error;
+use crate::reconciler::events;
+use crate::reconciler::observe::observe;
+use crate::reconciler::report::report;
 use crate::telemetry::task_span;
 use crate::watch::caches::GuardedTask;
 use crate::watch::index::TaskKey;
 use crate::watch::views;
 use countersign_service::clock;
 
-/// How often a look may be followed by another at once; more would be a defect, and waits a second.
+/// How often a reconciliation may be followed by another at once; more would be a defect, and waits a second.
 const LOOKS: usize = 8;
-/// For how long one may take, all its requests together; one that hangs would keep its Task, and a place among those that
-/// are looked at at once.
+/// For how long one may take, all its requests together; one that hangs would keep its Task, and a place among those
+/// that are looked at at once.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Looks at the Task that the controller names, beside other looks rather than in turn with them.
@@ -51,11 +51,11 @@ async fn look_at(task: Arc<GuardedTask>, context: Arc<Context>) -> Result<Action
     let key = TaskKey { namespace: view.namespace.clone(), name: view.name.clone(), uid: view.uid.clone() };
     let reported = readable.status.clone();
     let span = task_span(&key.namespace, &key.name, &key.uid);
-    look(&context, &key, Some(view), reported).instrument(span).await
+    reconcile_key(&context, &key, Some(view), reported).instrument(span).await
 }
 
 /// Looks at a Task whose object may be gone.
-pub async fn look(
+pub async fn reconcile_key(
     context: &Context,
     key: &TaskKey,
     task: Option<TaskView>,
@@ -99,7 +99,7 @@ async fn look_until_settled(
         match requeue {
             None => return Ok(Action::await_change()),
             Some(at) if at > now => return Ok(requeue_at(now, at)),
-            // A look that loads more than the one before it is no repetition of it.
+            // A reconciliation that loads more than the one before it is no repetition of it.
             Some(_) if needed.len() > known => {}
             Some(_) => looks += 1,
         }
@@ -221,7 +221,7 @@ async fn perform_all(
             (ClusterAction::DeleteJob { key }, Ok(())) => context.recent.forget(&owner.uid, key),
             (_, Ok(())) => {}
             (action, Err(error)) => {
-                tracing::warn!(action = action.kind(), %error, "a action failed; the next look tries it again");
+                tracing::warn!(action = action.kind(), %error, "a action failed; the next reconciliation tries it again");
                 failed = failed.or(Some(error));
             }
         }
@@ -242,7 +242,7 @@ pub fn on_error(task: Arc<GuardedTask>, error: &Error, context: Arc<Context>) ->
         Error::Core(_) | Error::Panicked(_) => Duration::from_secs(60),
     };
     if !matches!(error, Error::Commit(CommitError::Conflict | CommitError::OverBudget)) {
-        tracing::warn!(%error, kind = error.kind(), retry_in = ?wait, "a look at a Task failed");
+        tracing::warn!(%error, kind = error.kind(), retry_in = ?wait, "a reconciliation of a Task failed");
     }
     Action::requeue(wait)
 }

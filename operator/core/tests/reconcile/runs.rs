@@ -26,7 +26,7 @@ fn the_first_of_a_request_is_its_run() {
     let mut bed = Bed::step(json!({}));
     bed.observed.namespace_uid = "place".into();
     let key = RunKey::of("place", bed.observed.task.as_ref().unwrap());
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(matches!(&decision.changes[0], Change::Adopt { run: Some(Run::Own(own)), .. } if *own == key));
 }
 
@@ -35,7 +35,7 @@ fn what_ran_shows_how_it_ended_and_how_to_ask_for_another_run() {
     for outcome in [TaskOutcome::Completed, TaskOutcome::Failed, TaskOutcome::Rejected, TaskOutcome::Cancelled] {
         let mut bed = Bed::step(json!({}));
         bed.observed.prior = Some(prior(&bed, Some(outcome)));
-        let decision = bed.look();
+        let decision = bed.reconcile();
         let [Change::Adopt { run: Some(Run::Repeats(uid)), .. }, Change::FinishTask { finished, ran: false }] =
             decision.changes.as_slice()
         else {
@@ -45,7 +45,7 @@ fn what_ran_shows_how_it_ended_and_how_to_ask_for_another_run() {
         assert!(decision.actions.is_empty(), "{:?}", decision.actions);
         let (_, message) = phase(&decision);
         assert!(message.contains("uid before: as it was") && message.contains("another spec.runId"), "{message}");
-        assert!(bed.look().changes.is_empty(), "and so it stays");
+        assert!(bed.reconcile().changes.is_empty(), "and so it stays");
     }
 }
 
@@ -53,7 +53,7 @@ fn what_ran_shows_how_it_ended_and_how_to_ask_for_another_run() {
 fn while_its_run_is_being_ended_it_waits_and_says_so() {
     let mut bed = Bed::step(json!({}));
     bed.observed.prior = Some(prior(&bed, None));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(decision.changes.is_empty() && decision.actions.is_empty(), "{:?}", decision.changes);
     let (phase, message) = phase(&decision);
     assert!(phase == "Planning" && message.contains("the same request still runs"), "{phase}: {message}");
@@ -64,10 +64,10 @@ fn while_its_run_is_being_ended_it_waits_and_says_so() {
 #[test]
 fn an_approval_that_outlives_its_task_says_that_nothing_comes_of_it() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
-    bed.look();
-    bed.look();
+    bed.reconcile();
+    bed.reconcile();
     bed.observed.task = None;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let told = decision.actions.iter().find_map(|action| match action {
         ClusterAction::ReportApproval { status, .. } => {
             status.conditions.first().map(|condition| condition.reason.clone())
@@ -81,7 +81,7 @@ fn an_approval_that_outlives_its_task_says_that_nothing_comes_of_it() {
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     Apply,
-    Look,
+    Reconcile,
     Work,
     Delete,
     Cancel,
@@ -97,7 +97,7 @@ proptest! {
     fn a_request_is_launched_once_however_often_it_is_applied(
         signed in any::<bool>(),
         deeds in prop::collection::vec(prop::sample::select(vec![
-            Deed::Apply, Deed::Look, Deed::Look, Deed::Work, Deed::Delete, Deed::Cancel, Deed::Reject]), 1..40),
+            Deed::Apply, Deed::Reconcile, Deed::Reconcile, Deed::Work, Deed::Delete, Deed::Cancel, Deed::Reject]), 1..40),
     ) {
         let mut place = Place { signed, beds: BTreeMap::new(), current: None, ledger: BTreeMap::new(), made: 0 };
         for deed in deeds {
@@ -108,7 +108,7 @@ proptest! {
         for _ in 0..8 {
             for uid in &uids {
                 place.work(uid);
-                place.look(uid);
+                place.reconcile(uid);
             }
         }
         let launched = place.beds.values().filter(|bed| launched(bed)).count();
@@ -150,7 +150,7 @@ impl Place {
                 self.beds.insert(uid.clone(), bed);
                 self.current = Some(uid);
             }
-            (Deed::Look, Some(uid)) => self.look(&uid),
+            (Deed::Reconcile, Some(uid)) => self.reconcile(&uid),
             (Deed::Work, Some(uid)) => self.work(&uid),
             (Deed::Delete, Some(uid)) => {
                 self.beds.get_mut(&uid).unwrap().observed.task = None;
@@ -165,7 +165,7 @@ impl Place {
     }
 
     /// As the shell does it: the earlier run is looked up, and the adoption is the store's to refuse.
-    fn look(&mut self, uid: &str) {
+    fn reconcile(&mut self, uid: &str) {
         let bed = self.beds.get_mut(uid).unwrap();
         if bed.observed.record.is_none() {
             let Some(task) = &bed.observed.task else { return };
@@ -177,7 +177,7 @@ impl Place {
                 finished: end.as_ref().map(|(end, _)| end.clone()),
             });
         }
-        for change in bed.look().changes {
+        for change in bed.reconcile().changes {
             match change {
                 Change::Adopt { uid, run: Some(Run::Own(key)), .. } => {
                     self.ledger.insert(uid, (key, None));

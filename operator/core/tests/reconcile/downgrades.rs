@@ -64,7 +64,7 @@ fn a_namespace_can_only_tighten_and_a_downgrade_frees_nobody_of_a_signature() {
             ("ops", json!([rule(cluster, "cluster"), all(small)])),
             ("team", json!([rule(namespace, "ns")])),
         ]);
-        let (runs, asked) = outcome(&bed.look());
+        let (runs, asked) = outcome(&bed.reconcile());
         assert_eq!(runs, skill, "{name}");
         assert_eq!(
             asked.as_ref().map(|(required, _)| required.groups.clone()),
@@ -76,7 +76,7 @@ fn a_namespace_can_only_tighten_and_a_downgrade_frees_nobody_of_a_signature() {
             bed.sign("alice", true);
             let alice = bed.observed.approvals.values_mut().flat_map(|approval| &mut approval.decisions);
             alice.for_each(|decision| decision.groups = vec!["cluster".into(), "ns".into()]);
-            let signed = bed.look();
+            let signed = bed.reconcile();
             let runs = signed.actions.iter().find_map(|action| match action {
                 ClusterAction::CreateJob { launch, .. } => Some(launch.skill.as_str()),
                 _ => None,
@@ -92,7 +92,7 @@ fn a_namespaces_signature_never_brings_back_what_the_cluster_downgraded() {
     let mut bed = Bed::step(json!({"skill": "full"}));
     bed.skill("full", json!({}));
     bed.observed.policies = policies(&[("ops", rule("Downgrade")), ("team", rule("RequireApproval"))]);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let step = &decision.record.unwrap().steps["only"];
     assert_eq!(
         step.state,
@@ -175,18 +175,18 @@ fn a_downgrade_for_the_budgets_sake_never_takes_away_waiting() {
         ("ring", "it may cost up to 0.9"),
     ] {
         let mut bed = dear(cheaper);
-        let decision = bed.look();
+        let decision = bed.reconcile();
         let (until, message) = deferred(&decision).unwrap_or_else(|| panic!("{cheaper}: {:?}", decision.changes));
         assert_eq!(until, Some(tomorrow), "{cheaper}");
         assert!(message.contains(words), "{cheaper}: {message}");
         assert_eq!(decision.record.unwrap().steps["only"].state, StepOutcome::Open, "{cheaper}");
-        assert_eq!(bed.look().changes, [], "{cheaper}: a second look decides nothing new");
+        assert_eq!(bed.reconcile().changes, [], "{cheaper}: a second look decides nothing new");
         // The next day it runs as what it is.
         bed.now = tomorrow;
-        assert_eq!(outcome(&bed.look()).0, "dear", "{cheaper}");
+        assert_eq!(outcome(&bed.reconcile()).0, "dear", "{cheaper}");
     }
     for (cheaper, runs) in [("fits", "fits"), ("free", "free"), ("then-fits", "fits")] {
-        assert_eq!(outcome(&dear(cheaper).look()).0, runs, "{cheaper}");
+        assert_eq!(outcome(&dear(cheaper).reconcile()).0, runs, "{cheaper}");
     }
 }
 
@@ -195,13 +195,13 @@ fn a_downgrade_for_the_budgets_sake_never_takes_away_waiting() {
 fn what_never_fits_waits_for_the_cheaper_skill_that_may() {
     let mut bed = dear("too-dear-today");
     bed.skill("dear", json!({"cost": {"ceiling": "11", "perAttempt": "0"}, "downgradeTo": "too-dear-today"}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let (until, message) = deferred(&decision).unwrap_or_else(|| panic!("{:?}", decision.changes));
     assert_eq!(until, Some("2026-11-22T00:00:00Z".parse().unwrap()));
     assert!(message.contains("it may cost up to 0.9"), "{message}");
     let mut bed = dear("denied");
     bed.skill("dear", json!({"cost": {"ceiling": "11", "perAttempt": "0"}, "downgradeTo": "denied"}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(decision.record.unwrap().steps["only"].state, StepOutcome::Rejected, "neither ever fits");
 }
 
@@ -214,6 +214,6 @@ fn what_is_too_dear_is_signed_for_where_the_dear_one_was() {
         {"name": "sign", "match": "skill.name == 'dear'", "effect": "RequireApproval", "risk": "High"},
         {"name": "all", "match": "true", "effect": "Allow"}]),
     )]);
-    let (skill, asked) = outcome(&bed.look());
+    let (skill, asked) = outcome(&bed.reconcile());
     assert_eq!((skill.as_str(), asked.map(|(_, risk)| risk)), ("fits", Some(RiskClass::High)));
 }

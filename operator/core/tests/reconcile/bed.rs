@@ -103,8 +103,8 @@ impl Bed {
         self.observed.policies = Arc::new(PolicySet::compile("ops", owned));
     }
 
-    /// A look; its changes are recorded and its actions done.
-    pub fn look(&mut self) -> ReconcileOutput {
+    /// A reconciliation; its changes are recorded and its actions done.
+    pub fn reconcile(&mut self) -> ReconcileOutput {
         let evaluators = Evaluators::from(&self.judge);
         let evaluators = if self.busy { Evaluators { judge: &Busy, ..evaluators } } else { evaluators };
         let decision = decide(self.now, &self.config, &self.observed, &evaluators).unwrap();
@@ -165,8 +165,8 @@ impl Bed {
 
     /// Looks until the pod runs, and ends it with this report.
     pub fn end_with(&mut self, report: Option<Value>, reason: &str) -> ReconcileOutput {
-        self.look();
-        self.look();
+        self.reconcile();
+        self.reconcile();
         let last = self.observed.pods.len() - 1;
         let key = self.observed.pods[last].key.clone();
         let report = report.map(|mut report| {
@@ -175,7 +175,7 @@ impl Bed {
             serde_json::from_value(report).unwrap()
         });
         self.observed.pods[last].state = PodState::Ended(PodEnd { report, reason: reason.into(), output: None });
-        self.look()
+        self.reconcile()
     }
 }
 
@@ -188,10 +188,10 @@ pub fn phase(decision: &ReconcileOutput) -> (String, String) {
 
 #[track_caller]
 pub fn ends(mut bed: Bed, expected: &str, words: &str) {
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let (phase, message) = phase(&decision);
     assert_eq!(phase, expected, "{message}");
     assert!(message.contains(words), "{message}");
-    let again = bed.look();
+    let again = bed.reconcile();
     assert!(again.changes.is_empty(), "a second look changes nothing: {:?}", again.changes);
 }

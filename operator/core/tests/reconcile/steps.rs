@@ -35,7 +35,7 @@ fn what_cannot_run_says_which_step_and_field() {
 fn a_type_without_template_is_one_generic_step_judged_like_the_rest() {
     let mut bed = Bed::new(json!({"type": "water_plants", "parameters": {"litres": 2}}));
     bed.skill("generic-action", json!({}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let launch = decision.changes.iter().find_map(|change| match change {
         Change::Intend { launch, .. } => Some(launch.input.clone()),
         _ => None,
@@ -54,7 +54,7 @@ fn an_agent_binds_and_pauses() {
     ends(bed, "Rejected", "the Agent \"bond\" may not use the Skill \"echo\"");
     let mut bed = Bed::new(spec);
     bed.observed.agent = Acting::of("team", "bond", agent(true));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(
         !decision.actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })),
         "{:?}",
@@ -65,7 +65,7 @@ fn an_agent_binds_and_pauses() {
 #[test]
 fn who_stands_behind_the_requester_is_asked_for_nothing() {
     let ask = |bed: &mut Bed| {
-        let asked = bed.look().changes.into_iter().find_map(|change| match change {
+        let asked = bed.reconcile().changes.into_iter().find_map(|change| match change {
             Change::RequestApproval { required, .. } => Some(required.excluded),
             _ => None,
         });
@@ -81,12 +81,12 @@ fn who_stands_behind_the_requester_is_asked_for_nothing() {
     for user in ["olga", "carol", "dave"] {
         bed.sign(user, true);
         assert!(
-            bed.look().actions.iter().all(|action| !matches!(action, ClusterAction::CreateJob { .. })),
+            bed.reconcile().actions.iter().all(|action| !matches!(action, ClusterAction::CreateJob { .. })),
             "{user} signed for it"
         );
     }
     bed.sign("alice", true);
-    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
+    assert!(bed.reconcile().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
 }
 
 #[test]
@@ -115,14 +115,14 @@ fn nothing_starts_while_it_is_unclear_of_which_agent_it_is() {
     let unclear = Acting::Unclear(ActingError::Several { user: "dave".into(), agents: "ops/a, ops/b".into() });
     let mut bed = Bed::step(json!({}));
     bed.observed.agent = unclear.clone();
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(phase(&decision).1.contains("several Agents (ops/a, ops/b)"), "{:?}", phase(&decision));
     assert!(decision.actions.is_empty(), "{:?}", decision.actions);
     bed.observed.agent = Acting::Alone;
-    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
+    assert!(bed.reconcile().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
     // It waits for its pod meanwhile.
     bed.observed.agent = unclear;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(
         !decision.actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })),
         "{:?}",
@@ -144,7 +144,7 @@ fn a_downgrade_is_judged_again_and_a_ring_of_them_ends() {
         bed.skill("small", json!({}));
         bed
     };
-    let decision = with("small").look();
+    let decision = with("small").reconcile();
     assert!(
         decision
             .actions
@@ -157,9 +157,9 @@ fn a_downgrade_is_judged_again_and_a_ring_of_them_ends() {
 #[test]
 fn what_changes_after_the_signature_voids_it_and_is_named() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
-    bed.look();
+    bed.reconcile();
     bed.skill("echo", json!({"idempotent": false}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let superseded = decision.changes.iter().find_map(|change| match change {
         Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
         _ => None,
@@ -171,11 +171,11 @@ fn what_changes_after_the_signature_voids_it_and_is_named() {
 #[test]
 fn a_change_between_intent_and_start_voids_the_attempt_and_its_signature() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
-    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
+    assert!(bed.reconcile().actions.iter().any(|action| matches!(action, ClusterAction::CreateJob { .. })));
     bed.skill("echo", json!({"timeout": "7s"}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(decision.changes.iter().any(|change| {
         matches!(change, Change::FinishAttempt { outcome: AttemptOutcome::Voided, message: Some(m), .. } if m.contains("skill"))
     }));
@@ -202,10 +202,10 @@ fn jobs(decision: &ReconcileOutput) -> Vec<&str> {
 fn it_takes_as_many_as_the_policy_says_and_never_the_requester() {
     let mut bed = Bed::step(json!({}));
     bed.asking(json!({"count": 2}));
-    bed.look();
+    bed.reconcile();
     for (user, starts) in [("dave", false), ("alice", false), ("alice", false), ("bob", true)] {
         bed.sign(user, true);
-        assert_eq!(jobs(&bed.look()).len(), usize::from(starts), "after {user}");
+        assert_eq!(jobs(&bed.reconcile()).len(), usize::from(starts), "after {user}");
     }
     let approval = bed.observed.record.as_ref().unwrap().approvals.values().next().unwrap();
     assert_eq!(approval.on_behalf_of.as_deref(), Some("carol"));
@@ -221,28 +221,28 @@ fn nobody_signs_for_a_task_whose_requester_is_not_known() {
 #[test]
 fn signatures_count_for_nothing_while_the_guard_is_broken() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
-    bed.look();
+    bed.reconcile();
     bed.observed.guard = Guard::Broken { problem: "the policy is gone".into() };
     bed.sign("alice", true);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(jobs(&decision), [""; 0]);
     assert!(decision.requeue.is_some(), "looked at again");
     let steps = &decision.status.unwrap().steps;
     assert!(steps[0].message.as_ref().unwrap().contains("the policy is gone"), "{steps:?}");
     bed.observed.guard = Guard::Whole;
-    assert_eq!(jobs(&bed.look()), ["only"]);
+    assert_eq!(jobs(&bed.reconcile()), ["only"]);
 }
 
 #[test]
 fn a_pod_is_not_let_in_while_the_guard_is_broken() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
-    assert_eq!(jobs(&bed.look()), ["only"]);
+    assert_eq!(jobs(&bed.reconcile()), ["only"]);
     bed.observed.guard = Guard::Broken { problem: "the policy is gone".into() };
-    assert!(!bed.look().actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })));
+    assert!(!bed.reconcile().actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })));
     bed.observed.guard = Guard::Whole;
-    assert!(bed.look().actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })));
+    assert!(bed.reconcile().actions.iter().any(|action| matches!(action, ClusterAction::AdmitPod { .. })));
 }
 
 /// Three steps: the second waits for the first, the third's input is the second's output.
@@ -258,7 +258,7 @@ fn chain(approval: Value) -> Bed {
 #[test]
 fn one_signature_for_a_plan_covers_what_is_known_and_no_more() {
     let mut bed = chain(json!({"scope": "Plan"}));
-    bed.look();
+    bed.reconcile();
     let covers = |bed: &Bed| {
         let record = bed.observed.record.as_ref().unwrap();
         let covers =
@@ -267,16 +267,16 @@ fn one_signature_for_a_plan_covers_what_is_known_and_no_more() {
     };
     assert_eq!(covers(&bed), ["one two"]);
     bed.sign("alice", true);
-    assert_eq!(jobs(&bed.look()), ["one"]);
+    assert_eq!(jobs(&bed.reconcile()), ["one"]);
     let decision = bed.end_with(Some(good("{}")), "");
     assert_eq!(jobs(&decision), ["two"], "under the same signature");
     let state = |bed: &Bed| bed.observed.record.as_ref().unwrap().approvals.values().next().unwrap().state.clone();
     assert_eq!(state(&bed), ApprovalState::Approved, "the second has not begun");
-    bed.look();
+    bed.reconcile();
     assert_eq!(state(&bed), ApprovalState::Consumed);
     // A rule that does not say so gets a signature for each step.
     let mut bed = chain(json!({"scope": "Step"}));
-    bed.look();
+    bed.reconcile();
     assert_eq!(covers(&bed), ["one"]);
 }
 
@@ -290,7 +290,7 @@ fn what_one_approval_cannot_hold_asks_with_another() {
     bed.asking(json!({"scope": "Plan"}));
     let mut covered = std::collections::BTreeSet::new();
     for _ in 0..40 {
-        for action in bed.look().actions {
+        for action in bed.reconcile().actions {
             let ClusterAction::CreateApproval { name: _, spec } = action else { continue };
             let bytes = json!(spec).to_string().len();
             assert!(bytes < 1 << 20, "etcd would refuse {bytes} bytes");
@@ -306,11 +306,11 @@ fn what_one_approval_cannot_hold_asks_with_another() {
 #[test]
 fn a_step_of_a_signed_plan_that_changes_voids_the_signature_for_all_that_have_not_run() {
     let mut bed = chain(json!({"scope": "Plan"}));
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
-    bed.look();
+    bed.reconcile();
     bed.skill("echo", json!({"timeout": "7s"}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let superseded = decision.changes.iter().find_map(|change| match change {
         Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
         _ => None,
@@ -323,9 +323,9 @@ fn a_step_of_a_signed_plan_that_changes_voids_the_signature_for_all_that_have_no
 #[test]
 fn a_rejection_of_a_plan_is_one_of_every_step_in_it() {
     let mut bed = chain(json!({"scope": "Plan"}));
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", false);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(phase(&decision).0, "Rejected");
     let states: Vec<String> = decision.status.unwrap().steps.iter().map(|s| format!("{:?}", s.state)).collect();
     assert_eq!(states, ["Rejected", "Rejected", "Skipped"]);
@@ -337,11 +337,11 @@ fn a_pod_that_was_there_before_the_attempt_is_checked_before_it_is_let_in() {
     let key = countersign_core::names::attempt_key("uid", "task", "only", 1);
     let planted = PodView { name: "planted".into(), uid: "planted".into(), key, state: PodState::Unchecked };
     bed.observed.pods.push(planted);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(decision.requeue, Some(bed.now), "to be looked at again at once");
     assert!(!decision.changes.iter().any(|change| matches!(change, Change::Admit { .. })));
     bed.observed.pods[0].state = PodState::Altered { field: "spec.containers[0].image".into() };
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(!decision.changes.iter().any(|change| matches!(change, Change::Admit { .. })));
     assert!(phase(&decision).1.contains("spec.containers[0].image differs"), "{:?}", phase(&decision));
 }
@@ -349,9 +349,9 @@ fn a_pod_that_was_there_before_the_attempt_is_checked_before_it_is_let_in() {
 #[test]
 fn a_pod_that_nobody_let_in_is_an_unknown_outcome() {
     let mut bed = Bed::step(json!({}));
-    bed.look();
+    bed.reconcile();
     bed.observed.pods[0].state = PodState::Running;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(phase(&decision).0, "Failed");
     assert!(phase(&decision).1.contains("ran without being let in"), "{:?}", phase(&decision));
 }
@@ -424,7 +424,7 @@ fn the_status_is_bounded_whatever_the_size_of_the_plan() {
         })
         .collect();
     let mut bed = Bed::new(json!({"plan": {"parallelism": 100, "steps": steps}}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let status = decision.status.unwrap();
     let bytes = serde_json::to_vec(&status).unwrap().len();
     let progress = status.progress.unwrap();
@@ -447,15 +447,17 @@ fn nothing_goes_out_without_a_broker_or_a_secret_that_it_was_given() {
     let mut bed = Bed::step(json!({}));
     bed.skill("echo", serde_json::from_str(GOES_OUT).unwrap());
     bed.config.broker = false;
-    bed.look();
-    assert!(held(&bed.look(), "only").contains("no broker is installed; set broker.enabled"));
+    bed.reconcile();
+    assert!(held(&bed.reconcile(), "only").contains("no broker is installed; set broker.enabled"));
     bed.config.broker = true;
-    assert!(held(&bed.look(), "only").contains("the Secret \"price-api\" is not there or not given to the broker"));
+    assert!(
+        held(&bed.reconcile(), "only").contains("the Secret \"price-api\" is not there or not given to the broker")
+    );
     Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("17".into()));
     Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), None);
-    assert!(held(&bed.look(), "only").contains("do not agree yet on what is in the Secret \"price-api\""));
+    assert!(held(&bed.reconcile(), "only").contains("do not agree yet on what is in the Secret \"price-api\""));
     Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("17".into()));
-    let intended = bed.look();
+    let intended = bed.reconcile();
     let Some(Change::Intend { launch, .. }) = intended.changes.first() else { panic!("{:?}", intended.changes) };
     assert_eq!(launch.secrets.get("price-api").map(String::as_str), Some("17"));
 }
@@ -465,11 +467,11 @@ fn a_secret_that_changes_after_a_signature_voids_it() {
     let mut bed = Bed::step(json!({"approval": "Always"}));
     bed.skill("echo", serde_json::from_str(GOES_OUT).unwrap());
     Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("17".into()));
-    bed.look();
-    bed.look();
+    bed.reconcile();
+    bed.reconcile();
     bed.sign("alice", true);
     Arc::make_mut(&mut bed.observed.secrets).insert("price-api".into(), Some("18".into()));
-    let looks: Vec<Change> = (0..3).flat_map(|_| bed.look().changes).collect();
+    let looks: Vec<Change> = (0..3).flat_map(|_| bed.reconcile().changes).collect();
     let voided = looks
         .iter()
         .any(|change| matches!(change, Change::SupersedeApproval { changed, .. } if changed == &["secrets.price-api: \"17\" -> \"18\""]));
@@ -481,20 +483,20 @@ fn a_secret_that_changes_after_a_signature_voids_it() {
 fn where_a_closed_network_is_required_nothing_starts_in_an_open_one() {
     let mut bed = Bed::step(json!({}));
     bed.config.require_network_policy = true;
-    bed.look();
-    assert!(held(&bed.look(), "only").contains("no canary has tried yet"));
+    bed.reconcile();
+    assert!(held(&bed.reconcile(), "only").contains("no canary has tried yet"));
     bed.observed.network = Network::Open { reached: "10.0.0.1:443".into() };
-    let open = bed.look();
+    let open = bed.reconcile();
     assert!(held(&open, "only").contains("reached 10.0.0.1:443"), "{:?}", open.status);
     let condition = open.status.unwrap().conditions.into_iter().find(|c| c.type_ == "NetworkIsolated").unwrap();
     assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "NotEnforced"));
     bed.observed.network = Network::Closed;
-    assert!(matches!(bed.look().changes.first(), Some(Change::Intend { .. })));
+    assert!(matches!(bed.reconcile().changes.first(), Some(Change::Intend { .. })));
     // It opens before the pod is let in.
     bed.observed.network = Network::Open { reached: "10.0.0.1:443".into() };
-    assert!(bed.look().changes.is_empty());
+    assert!(bed.reconcile().changes.is_empty());
     bed.observed.network = Network::Closed;
-    assert!(matches!(bed.look().changes.first(), Some(Change::Admit { .. })));
+    assert!(matches!(bed.reconcile().changes.first(), Some(Change::Admit { .. })));
 }
 
 #[test]
@@ -505,7 +507,7 @@ fn the_evidence_says_whether_the_network_was_closed() {
     {
         let mut bed = Bed::step(json!({}));
         bed.observed.network = network;
-        bed.look();
+        bed.reconcile();
         let decision = bed.end_with(Some(json!({"status": "Failed", "evidence": evidence})), "Error");
         let Some(Change::FinishAttempt { evidence: Some(evidence), .. }) = decision.changes.first() else {
             panic!("{:?}", decision.changes)
@@ -523,7 +525,7 @@ fn a_step_begins_with_the_files_of_the_steps_that_it_needs() {
     let tree = |name: &str| Digest::of_bytes(name);
     let mut began = BTreeMap::new();
     for _ in 0..20 {
-        for change in bed.look().changes {
+        for change in bed.reconcile().changes {
             if let Change::Intend { step, launch, .. } = change {
                 began.insert(step, launch.workspace);
             }
@@ -555,7 +557,7 @@ fn a_steps_timeout_shortens_the_skills_and_never_lengthens_it() {
     for (step, seconds) in [(None, 60), (Some("10s"), 10), (Some("1m"), 60), (Some("2m"), 60), (Some("24h"), 60)] {
         let mut bed = Bed::step(step.map_or(json!({}), |timeout| json!({"timeout": timeout})));
         bed.skill("echo", json!({"timeout": "1m"}));
-        let decision = bed.look();
+        let decision = bed.reconcile();
         let Some(ClusterAction::CreateJob { launch, .. }) =
             decision.actions.iter().find(|action| action.kind() == "create_job")
         else {
@@ -578,13 +580,13 @@ fn request(decision: &ReconcileOutput) -> (&Digest, &BTreeMap<String, Covered>, 
 fn signatures_are_awaited_for_a_day_where_nothing_else_is_said() {
     let day = SignedDuration::from_hours(24);
     let mut plan = Bed::step(json!({"approval": "Always"}));
-    assert_eq!(request(&plan.look()).2, plan.now + day);
+    assert_eq!(request(&plan.reconcile()).2, plan.now + day);
     for (approval, after) in
         [(json!({"count": 2}), day), (json!({"expiresAfter": "90m"}), SignedDuration::from_mins(90))]
     {
         let mut policy = Bed::step(json!({}));
         policy.asking(approval);
-        assert_eq!(request(&policy.look()).2, policy.now + after);
+        assert_eq!(request(&policy.reconcile()).2, policy.now + after);
     }
 }
 
@@ -605,7 +607,7 @@ fn bound() -> (Bed, Digest, BTreeMap<String, Covered>) {
     let asked = bed.end_with(Some(report), "Completed");
     let (digest, covers, _) = request(&asked);
     let (digest, covers) = (*digest, covers.clone());
-    bed.look();
+    bed.reconcile();
     (bed, digest, covers)
 }
 
@@ -660,7 +662,7 @@ fn a_signature_is_bound_to_each_member_and_the_one_that_changes_is_named() {
     for (expected, change) in cases {
         let (mut bed, before, covers) = bound();
         change(&mut bed);
-        let decision = bed.look();
+        let decision = bed.reconcile();
         let named = decision.changes.iter().find_map(|change| match change {
             Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
             _ => None,

@@ -36,7 +36,7 @@ fn fill(bed: &mut Bed, scope: Scope, window: Window, spent: &str, held: &str) {
     bed.observed.balances.insert(line.key.clone(), balance);
 }
 
-/// What the look decided of the price of its one step, and on what.
+/// What the reconciliation decided of the price of its one step, and on what.
 fn decided(decision: &ReconcileOutput) -> Option<BudgetDecision> {
     decision.changes.iter().find_map(Change::budget).cloned()
 }
@@ -49,7 +49,7 @@ fn costs(ceiling: &str) -> Value {
 fn a_price_that_fits_is_reserved_with_the_numbers_that_were_seen() {
     let mut bed = bed(json!({"budget": "4"}), json!({"daily": "10", "perAttempt": "2"}), costs("1.5"));
     fill(&mut bed, Scope::Agent, Window::Day, "3", "0.5");
-    let look = bed.look();
+    let look = bed.reconcile();
     let decision = decided(&look).unwrap();
     assert_eq!((decision.verdict, decision.amount), (BudgetVerdict::Allowed, "1.5".parse().unwrap()));
     let seen: Vec<_> = decision
@@ -69,7 +69,7 @@ fn a_price_that_fits_is_reserved_with_the_numbers_that_were_seen() {
     assert_eq!(status.cost.unwrap().decision, Some(BudgetVerdict::Allowed));
     // What it holds is its own, and does not keep it from being let in.
     fill(&mut bed, Scope::Agent, Window::Day, "8.5", "1.5");
-    let next = bed.look();
+    let next = bed.reconcile();
     assert!(matches!(next.changes[..], [Change::Admit { .. }]), "{:?}", next.changes);
 }
 
@@ -126,7 +126,7 @@ fn what_does_not_fit_waits_or_is_rejected_and_says_why() {
         let name = format!("{budget} {spent} {held} {skill}");
         let mut bed = bed(json!({}), budget, skill);
         fill(&mut bed, Scope::Agent, Window::Day, spent, held);
-        let look = bed.look();
+        let look = bed.reconcile();
         let decision = decided(&look).unwrap_or_else(|| panic!("{name}: {:?}", look.changes));
         assert_eq!(decision.verdict, verdict, "{name}: {:?}", decision.message);
         assert!(decision.message.as_deref().unwrap_or_default().contains(words), "{name}: {:?}", decision.message);
@@ -143,7 +143,7 @@ fn what_does_not_fit_waits_or_is_rejected_and_says_why() {
                 assert_eq!(phase(&look).0, "Rejected", "{name}");
             }
         }
-        let again = bed.look();
+        let again = bed.reconcile();
         let launched = matches!(again.changes[..], [Change::Admit { .. }]);
         assert!(again.changes.is_empty() || launched, "{name}: a second look decides nothing new: {:?}", again.changes);
     }
@@ -153,7 +153,7 @@ fn what_does_not_fit_waits_or_is_rejected_and_says_why() {
 fn what_waits_starts_in_the_next_window_or_as_soon_as_something_is_given_back() {
     let mut bed = bed(json!({}), json!({"daily": "10", "timeZone": "Europe/Zurich"}), costs("1"));
     fill(&mut bed, Scope::Agent, Window::Day, "9.5", "0");
-    let look = bed.look();
+    let look = bed.reconcile();
     let until = "2026-11-21T23:00:00Z".parse().unwrap();
     assert!(
         matches!(&look.changes[..], [.., Change::Defer { until: Some(at), .. }] if *at == until),
@@ -163,22 +163,22 @@ fn what_waits_starts_in_the_next_window_or_as_soon_as_something_is_given_back() 
     assert!(look.requeue.unwrap() <= until);
     // A raised limit is enough.
     fill(&mut bed, Scope::Agent, Window::Day, "8.5", "0");
-    let decision = decided(&bed.look()).unwrap();
+    let decision = decided(&bed.reconcile()).unwrap();
     assert_eq!(decision.verdict, BudgetVerdict::Allowed);
 
     let mut bed = self::bed(json!({}), json!({"daily": "10"}), costs("1"));
     fill(&mut bed, Scope::Agent, Window::Day, "10", "0");
-    bed.look();
+    bed.reconcile();
     bed.now += jiff::SignedDuration::from_hours(24);
-    assert_eq!(decided(&bed.look()).unwrap().verdict, BudgetVerdict::Allowed, "the next day");
+    assert_eq!(decided(&bed.reconcile()).unwrap().verdict, BudgetVerdict::Allowed, "the next day");
 
     let mut bed = self::bed(json!({}), json!({"total": "10"}), costs("1"));
     fill(&mut bed, Scope::Agent, Window::Total, "9", "1");
-    let look = bed.look();
+    let look = bed.reconcile();
     assert!(matches!(&look.changes[..], [.., Change::Defer { until: None, .. }]), "{:?}", look.changes);
     fill(&mut bed, Scope::Agent, Window::Total, "10", "0");
     assert_eq!(
-        decided(&bed.look()).unwrap().verdict,
+        decided(&bed.reconcile()).unwrap().verdict,
         BudgetVerdict::Rejected,
         "it was spent, and there is no other window"
     );
@@ -192,7 +192,7 @@ fn an_unknown_price_denies_where_anything_is_limited_and_nowhere_else() {
         (Value::Null, "Executing", ""),
     ] {
         let mut bed = bed(json!({}), budget.clone(), unknown.clone());
-        let look = bed.look();
+        let look = bed.reconcile();
         let (phase, message) = phase(&look);
         assert_eq!(phase, phase_then, "{budget}: {message}");
         assert!(message.contains(words), "{message}");
@@ -200,7 +200,7 @@ fn an_unknown_price_denies_where_anything_is_limited_and_nowhere_else() {
     // What is free says so, and what nothing leaves cannot cost anything.
     for skill in [json!({"egress": [{"host": "api.example.com"}], "cost": {"ceiling": "0"}}), json!({})] {
         let mut bed = bed(json!({}), json!({"daily": "10"}), skill);
-        let look = bed.look();
+        let look = bed.reconcile();
         assert_eq!(phase(&look).0, "Executing");
         assert_eq!(decided(&look), None, "nothing is reserved");
     }
@@ -211,18 +211,18 @@ fn an_unknown_price_denies_where_anything_is_limited_and_nowhere_else() {
 fn a_price_or_a_limit_that_is_no_amount_denies() {
     for price in ["-1", "1e3", "0.0000001", "NaN", "18446744073709552"] {
         let mut bed = bed(json!({}), json!({"daily": "10"}), costs(price));
-        let look = bed.look();
+        let look = bed.reconcile();
         let (phase, message) = phase(&look);
         assert_eq!(phase, "Rejected", "{price}: {message}");
     }
     for limit in ["-1", "", "ten"] {
         let mut bed = bed(json!({}), json!({"daily": limit}), costs("1"));
-        let (phase, message) = phase(&bed.look());
+        let (phase, message) = phase(&bed.reconcile());
         assert_eq!(phase, "Rejected", "{limit}");
         assert!(message.contains("the Agent bond: budget.daily"), "{message}");
     }
     let mut bed = bed(json!({}), json!({"daily": "10", "timeZone": "Mars/Olympus"}), costs("1"));
-    assert!(phase(&bed.look()).1.contains("budget.timeZone"));
+    assert!(phase(&bed.reconcile()).1.contains("budget.timeZone"));
 }
 
 #[test]
@@ -243,7 +243,7 @@ fn low_priority_leaves_its_floor_to_the_rest_and_a_task_cannot_raise_its_own() {
         bed.observed.agent = Acting::of("team", "bond", spec);
         // Of ten, seven are for low priority.
         fill(&mut bed, Scope::Agent, Window::Day, "6.5", "0");
-        let decision = decided(&bed.look()).unwrap();
+        let decision = decided(&bed.reconcile()).unwrap();
         assert_eq!(decision.verdict, verdict, "{agent} {task:?}: {:?}", decision.message);
         if verdict == BudgetVerdict::Rejected {
             assert!(decision.message.unwrap().contains("of which low priority may use 7"));
@@ -255,7 +255,7 @@ fn low_priority_leaves_its_floor_to_the_rest_and_a_task_cannot_raise_its_own() {
 fn steps_of_one_look_share_what_is_left() {
     let steps: Vec<Value> = (0..6).map(|n| json!({"name": format!("s{n}"), "skill": "priced"})).collect();
     let mut bed = bed(json!({"plan": {"steps": steps}}), json!({"daily": "10"}), costs("3"));
-    let look = bed.look();
+    let look = bed.reconcile();
     let intended = look.changes.iter().filter(|change| matches!(change, Change::Intend { .. })).count();
     assert_eq!(intended, 3, "{:?}", look.changes);
     let waiting = look.changes.iter().filter(|change| matches!(change, Change::Defer { .. })).count();
@@ -289,7 +289,7 @@ fn the_budgets_of_policies_bind_as_their_rules_do() {
             (namespace.to_owned(), name.to_owned(), serde_json::from_value(spec).unwrap())
         });
         bed.observed.policies = Arc::new(PolicySet::compile("ops", policies));
-        let decision = decided(&bed.look()).unwrap();
+        let decision = decided(&bed.reconcile()).unwrap();
         let expected = if binds { BudgetVerdict::Rejected } else { BudgetVerdict::Allowed };
         assert_eq!(decision.verdict, expected, "{namespace} {spec}: {:?}", decision.message);
         assert_eq!(decision.lines.iter().any(|line| line.scope == scope), binds);
@@ -311,16 +311,16 @@ fn signatures_and_budgets_go_together() {
     let mut bed = bed(json!({}), json!({"daily": "10"}), costs("1"));
     bed.observed.policies = policies(Some("0.5"));
     fill(&mut bed, Scope::Agent, Window::Day, "10", "0");
-    let look = bed.look();
+    let look = bed.reconcile();
     assert!(!look.changes.iter().any(|change| matches!(change, Change::RequestApproval { .. })), "{:?}", look.changes);
 
     let mut bed = self::bed(json!({}), json!({"daily": "10"}), costs("1"));
     bed.observed.policies = policies(Some("20"));
-    let look = bed.look();
+    let look = bed.reconcile();
     assert!(look.changes.iter().any(|change| matches!(change, Change::RequestApproval { .. })), "{:?}", look.changes);
     bed.sign("erin", true);
     bed.observed.policies = policies(Some("30"));
-    bed.look();
+    bed.reconcile();
     let record = bed.observed.record.as_ref().unwrap();
     let step = &record.steps["only"];
     assert_eq!((step.state, step.attempts.len()), (StepOutcome::Open, 1), "{:?}", record.approvals);
@@ -332,10 +332,10 @@ fn a_downgrade_that_was_decided_stays_when_its_pod_is_let_in() {
     let skill = json!({"cost": {"ceiling": "1", "perAttempt": "1"}, "downgradeTo": "cheaper"});
     let mut bed = bed(json!({}), json!({"daily": "10"}), skill);
     fill(&mut bed, Scope::Agent, Window::Day, "9.5", "0");
-    assert_eq!(decided(&bed.look()).unwrap().verdict, BudgetVerdict::Downgraded);
+    assert_eq!(decided(&bed.reconcile()).unwrap().verdict, BudgetVerdict::Downgraded);
     // Meanwhile there is room for the dearer one; what was decided is what runs.
     fill(&mut bed, Scope::Agent, Window::Day, "0", "0.1");
-    let next = bed.look();
+    let next = bed.reconcile();
     assert!(matches!(next.changes[..], [Change::Admit { .. }]), "{:?}", next.changes);
     let launch = bed.observed.record.as_ref().unwrap().steps["only"].attempts[0].launch.clone().unwrap();
     assert_eq!(launch.skill, "cheaper");

@@ -86,7 +86,7 @@ fn first_is_blocked(why: &str) -> Bed {
 fn what_is_blocked_holds_no_place_that_another_step_could_have() {
     for why in ["Deferred", "SecretNotFound", "WaitingApproval"] {
         let mut bed = first_is_blocked(why);
-        let decision = bed.look();
+        let decision = bed.reconcile();
         assert_eq!(reason(&decision, "first"), why, "{:?}", decision.blocked);
         assert_eq!(started(&decision), ["second"], "{why}");
     }
@@ -100,7 +100,7 @@ fn a_signed_attempt_without_its_guard_lets_another_go_first_and_waits_for_its_pl
     // It is signed for before there is a place.
     let mut seen = Vec::new();
     for _ in 0..3 {
-        seen.push(started(&bed.look()).join(","));
+        seen.push(started(&bed.reconcile()).join(","));
         bed.sign("alice", true);
     }
     assert_eq!(seen, ["free", "", ""]);
@@ -108,12 +108,12 @@ fn a_signed_attempt_without_its_guard_lets_another_go_first_and_waits_for_its_pl
         {"name": "signed", "skill": "echo", "approval": "Always"},
         {"name": "free", "skill": "echo", "after": [{"step": "before", "outcomes": ["Skipped"]}]}, {"name": "before", "skill": "echo", "when": "false"}]}}));
     bed.observed.task.as_mut().unwrap().spec.suspend = true;
-    bed.look();
+    bed.reconcile();
     bed.observed.task.as_mut().unwrap().spec.suspend = false;
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
     // `free` runs; the other has its signature and no place.
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(reason(&decision, "signed"), "ParallelismReached", "{:?}", decision.blocked);
     let running = bed.observed.record.as_ref().unwrap().steps.values().filter_map(|step| step.live_attempt());
     assert_eq!(running.filter(|attempt| attempt.launched()).count(), 1);
@@ -167,9 +167,9 @@ fn intended() -> Bed {
     let mut bed = Bed::new(json!({"agentRef": {"name": "bond"},
         "plan": {"steps": [{"name": "only", "skill": "echo", "approval": "Always"}]}}));
     bed.observed.agent = bond(false);
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
-    assert_eq!(started(&bed.look()), ["only"]);
+    assert_eq!(started(&bed.reconcile()), ["only"]);
     bed
 }
 
@@ -180,7 +180,7 @@ fn a_pod_that_is_there_is_held_with_its_reason_and_let_in_afterwards() {
         hold(&mut bed);
         for minutes in [0, 1, 10, 600] {
             bed.now += SignedDuration::from_mins(minutes);
-            let decision = bed.look();
+            let decision = bed.reconcile();
             assert!(decision.changes.is_empty() && !begins(&decision), "{why}: {:?}", decision.changes);
             assert_eq!(reason(&decision, "only"), why);
             let soon = decision.requeue.is_some_and(|at| at > bed.now && at <= bed.now + SignedDuration::from_secs(5));
@@ -193,7 +193,7 @@ fn a_pod_that_is_there_is_held_with_its_reason_and_let_in_afterwards() {
             }
         }
         release(&mut bed);
-        let decision = bed.look();
+        let decision = bed.reconcile();
         assert!(begins(&decision), "{why}: {:?}", decision.blocked);
     }
 }
@@ -202,42 +202,42 @@ fn a_pod_that_is_there_is_held_with_its_reason_and_let_in_afterwards() {
 fn only_a_pod_that_never_appeared_is_said_not_to_have_appeared() {
     let mut bed = intended();
     bed.observed.pods.clear();
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let deadline = bed.now + bed.config.start_deadline;
     assert_eq!((reason(&decision, "only").as_str(), decision.requeue), ("PodPending", Some(deadline)));
     bed.now = deadline;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(phase(&decision).1.contains("no pod appeared"), "{:?}", phase(&decision));
 }
 
 #[test]
 fn what_was_let_in_on_record_stays_behind_its_gate_while_suspended() {
     let mut bed = intended();
-    bed.look();
+    bed.reconcile();
     // The gate was not removed before the operator ended.
     bed.observed.pods[0].state = PodState::Gated;
     bed.observed.task.as_mut().unwrap().spec.suspend = true;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(!begins(&decision) && decision.changes.is_empty(), "{:?}", decision.actions);
     assert_eq!(said(&decision, "only").0, "Suspended");
     bed.observed.task.as_mut().unwrap().spec.suspend = false;
-    assert!(begins(&bed.look()));
+    assert!(begins(&bed.reconcile()));
 }
 
 #[test]
 fn a_task_that_is_being_deleted_starts_nothing_and_ends() {
     // Before its Plan, before anything is intended, and before a pod is let in.
     let mut beds = [Bed::step(json!({})), Bed::step(json!({"approval": "Always"})), intended()];
-    beds[1].look();
+    beds[1].reconcile();
     for mut bed in beds {
         bed.observed.task.as_mut().unwrap().deleting = true;
         bed.sign("alice", true);
-        let decision = bed.look();
+        let decision = bed.reconcile();
         assert!(started(&decision).is_empty() && !begins(&decision), "{:?}", decision.actions);
         assert_eq!(phase(&decision).0, "Cancelled");
         let live = bed.observed.record.as_ref().unwrap().steps.values().filter_map(|step| step.live_attempt());
         assert_eq!(live.count(), 0);
-        let again = bed.look();
+        let again = bed.reconcile();
         assert!(again.changes.is_empty() && started(&again).is_empty() && again.requeue.is_none());
     }
 }
@@ -245,9 +245,9 @@ fn a_task_that_is_being_deleted_starts_nothing_and_ends() {
 #[test]
 fn what_runs_when_its_task_is_deleted_is_told_to_end() {
     let mut bed = intended();
-    bed.look();
+    bed.reconcile();
     bed.observed.task.as_mut().unwrap().deleting = true;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(
         decision.actions.iter().any(|action| matches!(action, ClusterAction::DeleteJob { .. })),
         "{:?}",
@@ -259,19 +259,19 @@ fn what_runs_when_its_task_is_deleted_is_told_to_end() {
 fn deletion_is_asked_for_once_and_then_watched() {
     let mut bed = Bed::step(json!({"when": "false"}));
     bed.observed.task.as_mut().unwrap().spec.ttl_seconds_after_finished = Some(60);
-    let ended = bed.look();
+    let ended = bed.reconcile();
     let expires = bed.now + SignedDuration::from_secs(60);
     assert_eq!(ended.requeue, Some(expires));
     bed.now = expires;
     let asks = |decision: &ReconcileOutput| {
         decision.actions.iter().filter(|action| **action == ClusterAction::DeleteTask).count()
     };
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!((asks(&decision), decision.requeue), (1, None));
     bed.observed.task.as_mut().unwrap().deleting = true;
     for _ in 0..3 {
         bed.now += SignedDuration::from_secs(1);
-        let decision = bed.look();
+        let decision = bed.reconcile();
         assert_eq!((asks(&decision), decision.requeue), (0, None));
     }
 }
@@ -283,7 +283,7 @@ fn a_time_out_of_the_evaluator_is_never_an_invalid_plan() {
     let mut bed = Bed::new(json!({"parameters": {"l": numbers},
         "plan": {"steps": [{"name": "only", "skill": "echo", "input": {"a": list}}]}}));
     bed.judge = PolicyJudge::new(CelEvaluator::with_limit(Duration::from_micros(1)));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(phase(&decision).0, "Planning", "{:?}", phase(&decision));
     assert!(
         phase(&decision).1.starts_with("EvaluatorBusy: inline plan: steps[0] (only).input"),
@@ -293,7 +293,7 @@ fn a_time_out_of_the_evaluator_is_never_an_invalid_plan() {
     assert_eq!(decision.requeue, Some(bed.now + SignedDuration::from_secs(1)));
     // It is no deadline's business either.
     bed.now += SignedDuration::from_hours(24);
-    assert_eq!(phase(&bed.look()).0, "Planning");
+    assert_eq!(phase(&bed.reconcile()).0, "Planning");
 }
 
 #[test]
@@ -301,11 +301,11 @@ fn what_the_evaluator_has_no_time_for_is_not_asked_of_it_for_each_step() {
     let steps: Vec<Value> = (0..8).map(|n| json!({"name": format!("s{n}"), "skill": "echo"})).collect();
     let mut bed = Bed::new(json!({"plan": {"parallelism": 8, "steps": steps}}));
     bed.busy = true;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(started(&decision).is_empty());
     assert_eq!(reason(&decision, "s0"), "EvaluatorBusy");
     bed.busy = false;
-    assert_eq!(started(&bed.look()).len(), 8);
+    assert_eq!(started(&bed.reconcile()).len(), 8);
 }
 
 /// `source` has an output. Each of many steps that people are asked to sign for needs it, and so does one that they are
@@ -328,7 +328,7 @@ fn an_output_is_loaded_for_the_step_that_needs_it_however_many_others_wait_for_p
         reason: String::new(),
         output: None,
     });
-    let mut decision = bed.look();
+    let mut decision = bed.reconcile();
     // As the shell does: what was lacked is loaded, and it is looked at again at once.
     for _ in 0..200 {
         let lacked = decision.blocked.outputs_needed();
@@ -337,7 +337,7 @@ fn an_output_is_loaded_for_the_step_that_needs_it_however_many_others_wait_for_p
         }
         assert_eq!(decision.requeue, Some(bed.now), "at once");
         bed.observed.outputs.extend(lacked.into_iter().map(|step| (step, Arc::new(json!({"n": 1})))));
-        decision = bed.look();
+        decision = bed.reconcile();
     }
     let record = bed.observed.record.as_ref().unwrap();
     assert!(record.steps["free"].live_attempt().is_some(), "{:?}", decision.blocked);
@@ -345,7 +345,7 @@ fn an_output_is_loaded_for_the_step_that_needs_it_however_many_others_wait_for_p
     // A guess that many who wait for people are in makes no difference either.
     bed.observed.outputs.clear();
     assert!(countersign_core::plan::wanted_outputs(record).contains("source"));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(reason(&decision, "signed_39"), "WaitingApproval", "nothing is loaded for what waits for people");
     assert_eq!(
         decision.status.unwrap().steps.iter().filter(|step| step.state == StepState::WaitingApproval).count(),
@@ -372,7 +372,7 @@ fn what_planning_lacks_is_asked_for_less_and_less_often_and_fails_with_its_name(
         let began = bed.now;
         let mut looks = 0;
         let failed = loop {
-            let decision = bed.look();
+            let decision = bed.reconcile();
             looks += 1;
             let Some(next) = decision.requeue else { break decision };
             assert!(phase(&decision).0 == "Planning" && phase(&decision).1.contains(why), "{:?}", phase(&decision));
@@ -391,7 +391,7 @@ fn what_planning_lacks_is_asked_for_less_and_less_often_and_fails_with_its_name(
 fn an_attempt_that_was_voided_by_a_deletion_never_ran() {
     let mut bed = intended();
     bed.observed.task.as_mut().unwrap().deleting = true;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let voided = |change: &Change| matches!(change, Change::FinishAttempt { outcome: AttemptOutcome::Voided, .. });
     assert!(decision.changes.iter().any(voided), "{:?}", decision.changes);
     let attempt = &bed.observed.record.as_ref().unwrap().steps["only"].attempts[0];
@@ -440,7 +440,7 @@ fn needing() -> Bed {
     bed.skill("pay", json!({}));
     bed.observed.agent = payer();
     bed.observed.task.as_mut().unwrap().spec.suspend = true;
-    bed.look();
+    bed.reconcile();
     bed.observed.task.as_mut().unwrap().spec.suspend = false;
     bed
 }
@@ -454,7 +454,7 @@ fn what_a_step_lacks_is_asked_for_until_it_fails_by_name_or_is_there() {
             let began = bed.now;
             let mut looks = 0;
             while bed.now < began + bed.config.planning_deadline {
-                let decision = bed.look();
+                let decision = bed.reconcile();
                 looks += 1;
                 assert_eq!(said(&decision, "pays").0, why, "{:?}", decision.blocked);
                 assert!(phase(&decision).1.contains(words), "{:?}", phase(&decision));
@@ -463,9 +463,9 @@ fn what_a_step_lacks_is_asked_for_until_it_fails_by_name_or_is_there() {
             assert!(looks < 100, "{why}: {looks} looks");
             if gives {
                 give(&mut bed);
-                assert_eq!(started(&bed.look()), ["pays"], "{why}");
+                assert_eq!(started(&bed.reconcile()), ["pays"], "{why}");
             } else {
-                let (phase, message) = phase(&bed.look());
+                let (phase, message) = phase(&bed.reconcile());
                 assert!(phase == "Failed" && message.starts_with(why) && message.contains(words), "{phase}: {message}");
             }
         }
@@ -484,23 +484,23 @@ fn what_was_missing_and_came_back_is_waited_for_as_long_again() {
     }
     for _ in 0..3 {
         let skill = Arc::make_mut(&mut bed.observed.skills).remove("pay").unwrap();
-        assert_eq!(reason(&bed.look(), "pays"), "SkillNotInstalled");
+        assert_eq!(reason(&bed.reconcile(), "pays"), "SkillNotInstalled");
         bed.now += bed.config.planning_deadline - SignedDuration::from_secs(1);
-        assert_eq!(reason(&bed.look(), "pays"), "SkillNotInstalled");
+        assert_eq!(reason(&bed.reconcile(), "pays"), "SkillNotInstalled");
         Arc::make_mut(&mut bed.observed.skills).insert("pay".into(), skill);
-        assert_eq!(reason(&bed.look(), "pays"), "Deferred");
+        assert_eq!(reason(&bed.reconcile(), "pays"), "Deferred");
     }
 }
 
 #[test]
 fn what_an_attempt_lacks_before_its_pod_is_let_in_fails_it_by_name_in_the_end() {
     let mut bed = needing();
-    assert_eq!(started(&bed.look()), ["pays"]);
+    assert_eq!(started(&bed.reconcile()), ["pays"]);
     Arc::make_mut(&mut bed.observed.skills).remove("pay");
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert_eq!(said(&decision, "pays").0, "SkillNotInstalled");
     assert!(!begins(&decision));
     bed.now += bed.config.planning_deadline;
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(phase(&decision).1.contains("the Skill \"pay\" is not installed"), "{:?}", phase(&decision));
 }

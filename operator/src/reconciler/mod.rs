@@ -1,4 +1,4 @@
-//! One look at a Task: observe, decide, record, act, report.
+//! One reconciliation of a Task: observe, decide, record, act, report.
 
 pub mod action;
 pub mod context;

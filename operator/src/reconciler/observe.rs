@@ -17,16 +17,16 @@ use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
-use crate::look::action::{self, Owner};
-use crate::look::context::Context;
-use crate::look::error::Error;
-use crate::look::logs;
+use crate::reconciler::action::{self, Owner};
+use crate::reconciler::context::Context;
+use crate::reconciler::error::Error;
+use crate::reconciler::logs;
 use crate::watch::caches::{Caches, lock};
 use crate::watch::views;
 use countersign_service::clock;
 
-/// One look at a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which. `needed` are
-/// steps whose outputs a look before this one lacked.
+/// One reconciliation of a Task. `task` is `None` when its object is gone; then `uid` and `namespace` say which.
+/// `needed` are steps whose outputs a reconciliation before this one lacked.
 pub async fn observe(
     context: &Context,
     uid: &str,
@@ -102,7 +102,7 @@ async fn earlier(context: &Context, task: &TaskView) -> Result<(String, Option<P
     Ok((uid, prior))
 }
 
-/// Whether anything of the Task has a price, or may come to have one in this look.
+/// Whether anything of the Task has a price, or may come to have one in this reconciliation.
 fn may_cost(record: Option<&TaskRecord>, skills: &BTreeMap<String, SkillSpec>) -> bool {
     let priced = |skill: &SkillSpec| skill.cost.is_some() || skill.downgrade_to.is_some();
     let Some((record, plan)) = record.and_then(|record| Some((record, record.plan.as_ref()?))) else {
@@ -141,7 +141,7 @@ async fn guard(context: &Context, record: Option<&TaskRecord>) -> Result<Guard, 
     if !rests {
         return Ok(Guard::NotNeeded);
     }
-    Ok(context.guard.look(&context.client).await?)
+    Ok(context.guard.observe(&context.client).await?)
 }
 
 /// Decided by who asked, as the record has it, whatever the Task says of itself.

@@ -23,8 +23,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use crate::broker::{Broker, Trust};
-use crate::look::context::Context;
-use crate::look::error::Error;
+use crate::reconciler::context::Context;
+use crate::reconciler::error::Error;
 
 pub use job::JobSettings;
 

@@ -1,4 +1,4 @@
-//! What can go wrong in one look at a Task. None of it loses anything: the next look repairs it.
+//! What can go wrong in one reconciliation of a Task. None of it loses anything: the next reconciliation repairs it.
 
 use countersign_core::record::ApplyError;
 use countersign_store::{CommitError, StoreError};
@@ -18,7 +18,7 @@ pub enum Error {
     NoBroker,
     #[error("defect: {0}")]
     Core(#[from] ApplyError),
-    #[error("defect: a look ended in a panic: {0}")]
+    #[error("defect: a reconciliation ended in a panic: {0}")]
     Panicked(#[from] tokio::task::JoinError),
 }
 

@@ -1,11 +1,11 @@
-//! Patches a Task's status: once a look, at the end, and only where it says something new.
+//! Patches a Task's status: once a reconciliation, at the end, and only where it says something new.
 
 use countersign_crds::{Task, TaskStatus};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource};
 use serde_json::json;
 
-use crate::look::action::FIELD_MANAGER;
+use crate::reconciler::action::FIELD_MANAGER;
 
 pub async fn report(client: &Client, namespace: &str, name: &str, status: &TaskStatus) -> Result<(), kube::Error> {
     let patch = json!({

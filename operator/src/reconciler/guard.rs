@@ -53,7 +53,7 @@ impl Expected {
     }
 
     /// Looks at the cluster.
-    pub async fn look(&self, client: &Client) -> Result<Guard, kube::Error> {
+    pub async fn observe(&self, client: &Client) -> Result<Guard, kube::Error> {
         let policies: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
         let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(client.clone());
         for expected in &self.policies {

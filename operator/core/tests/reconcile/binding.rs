@@ -40,7 +40,7 @@ fn asks_for(name: &str, matches: &str, count: u32) -> Value {
     json!({"name": name, "match": matches, "effect": "RequireApproval", "approval": {"count": count}})
 }
 
-/// What voided an Approval in this look.
+/// What voided an Approval in this reconciliation.
 fn superseded(decision: &ReconcileOutput) -> Vec<String> {
     let changed = |change: &'_ Change| match change {
         Change::SupersedeApproval { changed, .. } => Some(changed.clone()),
@@ -49,7 +49,7 @@ fn superseded(decision: &ReconcileOutput) -> Vec<String> {
     decision.changes.iter().find_map(changed).unwrap_or_default()
 }
 
-/// How many signatures are asked for in this look.
+/// How many signatures are asked for in this reconciliation.
 fn asked(decision: &ReconcileOutput) -> Vec<u32> {
     let required = |change: &'_ Change| match change {
         Change::RequestApproval { required, .. } => Some(required.count),
@@ -62,7 +62,7 @@ fn does(decision: &ReconcileOutput, action: &str) -> bool {
     decision.actions.iter().any(|done| done.kind() == action)
 }
 
-/// The outcomes and messages of the attempts that ended in this look.
+/// The outcomes and messages of the attempts that ended in this reconciliation.
 fn ended(decision: &ReconcileOutput) -> Vec<(AttemptOutcome, String)> {
     let ended = |change: &'_ Change| match change {
         Change::FinishAttempt { outcome, message, .. } => Some((*outcome, message.clone().unwrap_or_default())),
@@ -76,18 +76,18 @@ fn who_asks_for_more_signatures_after_one_was_given_gets_them() {
     // Before the signature settles it, when it is intended, and when its Job waits for a pod.
     for looks in 0..3 {
         let mut bed = acting(json!([asks_for("one", "true", 1), asks_for("two", "agent.priority == \"High\"", 2)]));
-        assert_eq!(asked(&bed.look()), [1]);
+        assert_eq!(asked(&bed.reconcile()), [1]);
         if looks > 0 {
             bed.sign("alice", true);
         }
-        (1..looks).for_each(|_| drop(bed.look()));
+        (1..looks).for_each(|_| drop(bed.reconcile()));
         bed.observed.agent = agent("High");
-        let decision = bed.look();
+        let decision = bed.reconcile();
         let changed = superseded(&decision);
         assert!(changed.contains(&"ask.required: 1 -> 2".to_owned()), "{looks}: {:?}", decision.changes);
         assert!(changed.contains(&"agent.priority: \"Normal\" -> \"High\"".to_owned()), "{looks}: {changed:?}");
         assert_eq!(asked(&decision), [2], "{looks}");
-        for decision in [bed.look(), bed.look()] {
+        for decision in [bed.reconcile(), bed.reconcile()] {
             assert!(!does(&decision, "admit_pod") && !does(&decision, "create_job"), "{looks}: {:?}", decision.actions);
         }
     }
@@ -96,9 +96,9 @@ fn who_asks_for_more_signatures_after_one_was_given_gets_them() {
 #[test]
 fn what_ran_unsigned_until_a_rule_asks_for_signatures_is_voided_and_asked_for() {
     let mut bed = acting(json!([rule("all", "true", "Allow"), asks_for("two", "agent.priority == \"High\"", 2)]));
-    assert!(does(&bed.look(), "create_job"));
+    assert!(does(&bed.reconcile(), "create_job"));
     bed.observed.agent = agent("High");
-    let decision = bed.look();
+    let decision = bed.reconcile();
     let [(AttemptOutcome::Voided, message)] = &ended(&decision)[..] else { panic!("{:?}", decision.changes) };
     assert!(message.contains("ask.required: none -> 2"), "{message}");
     assert_eq!(asked(&decision), [2]);
@@ -109,25 +109,25 @@ fn what_ran_unsigned_until_a_rule_asks_for_signatures_is_voided_and_asked_for() 
 fn a_job_is_not_made_of_what_is_no_longer_what_was_intended() {
     let mut bed = acting(json!([rule("all", "true", "Allow"), asks_for("two", "agent.priority == \"High\"", 2)]));
     let key = bed.observed.jobs.clone();
-    assert!(does(&bed.look(), "create_job"));
+    assert!(does(&bed.reconcile(), "create_job"));
     // As if the API server had refused it.
     (bed.observed.jobs, bed.observed.pods) = (key, Vec::new());
     bed.observed.agent = agent("High");
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(!does(&decision, "create_job"), "{:?}", decision.actions);
 }
 
 #[test]
 fn a_job_is_not_made_while_nothing_can_be_told_and_is_made_as_soon_as_it_can() {
     let mut bed = acting(json!([rule("all", "true", "Allow")]));
-    assert!(does(&bed.look(), "create_job"));
+    assert!(does(&bed.reconcile(), "create_job"));
     (bed.observed.jobs, bed.observed.pods) = Default::default();
     let skills = std::mem::take(&mut bed.observed.skills);
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(!does(&decision, "create_job"), "{:?}", decision.actions);
     assert!(decision.requeue.is_some(), "it is asked again");
     bed.observed.skills = skills;
-    assert!(does(&bed.look(), "create_job"));
+    assert!(does(&bed.reconcile(), "create_job"));
 }
 
 /// What the cluster's Policy says, with one in its namespace and in the Task's besides.
@@ -155,13 +155,13 @@ fn only_the_rules_that_match_are_bound_and_each_by_its_content() {
     ] {
         let mut bed = acting(json!([]));
         with(&mut bed, "elsewhere", json!({"rules": []}));
-        assert_eq!(asked(&bed.look()), [1], "{name}");
+        assert_eq!(asked(&bed.reconcile()), [1], "{name}");
         with(&mut bed, namespace, spec);
-        let changed = superseded(&bed.look());
+        let changed = superseded(&bed.reconcile());
         assert_eq!(!changed.is_empty(), voids, "{name}: {changed:?}");
         // And when it goes again.
         with(&mut bed, "elsewhere", json!({"rules": []}));
-        let changed = superseded(&bed.look());
+        let changed = superseded(&bed.reconcile());
         assert_eq!(!changed.is_empty(), voids, "{name}, gone: {changed:?}");
     }
 }
@@ -171,20 +171,20 @@ fn the_limits_of_egress_of_a_rule_that_matched_are_bound() {
     let mut bed = acting(json!([]));
     let policy = |egress: Value| ("ops", "p", json!({"rules": [asks_for("one", "true", 1)], "egress": egress}));
     bed.policies(&[policy(json!([]))]);
-    bed.look();
+    bed.reconcile();
     bed.policies(&[policy(json!([{"host": "api.example.com"}]))]);
-    assert!(superseded(&bed.look())[0].starts_with("rules: "), "they are wider than what was signed for");
+    assert!(superseded(&bed.reconcile())[0].starts_with("rules: "), "they are wider than what was signed for");
 }
 
 #[test]
 fn other_limits_of_egress_launch_it_again_under_the_same_signature() {
     let mut bed = acting(json!([]));
     with(&mut bed, "elsewhere", json!({"rules": []}));
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
-    assert!(does(&bed.look(), "create_job"));
+    assert!(does(&bed.reconcile(), "create_job"));
     with(&mut bed, "ops", json!({"egress": []}));
-    let decision = bed.look();
+    let decision = bed.reconcile();
     assert!(matches!(&ended(&decision)[..], [(AttemptOutcome::Voided, _)]), "{:?}", decision.changes);
     assert_eq!((superseded(&decision), asked(&decision)), (vec![], vec![]));
     let intended = decision.changes.iter().find_map(|change| match change {
@@ -199,23 +199,23 @@ fn what_never_began_is_launched_again_under_the_same_signature_and_what_began_is
     let mut bed = acting(json!([asks_for("one", "true", 1)]));
     let retry = json!({"steps": [{"name": "only", "skill": "echo", "retry": {"limit": 3}}]});
     bed.observed.task.as_mut().unwrap().spec.plan = Some(serde_json::from_value(retry).unwrap());
-    bed.look();
+    bed.reconcile();
     bed.sign("alice", true);
-    bed.look();
+    bed.reconcile();
     let run = |bed: &Bed| bed.observed.record.as_ref().unwrap().approvals.values().next().unwrap().state.clone();
     assert_eq!(format!("{:?}", run(&bed)), "Approved", "nothing began yet");
     bed.observed.pods.clear();
     bed.now += SignedDuration::from_mins(6);
-    let late = bed.look();
+    let late = bed.reconcile();
     assert!(matches!(&ended(&late)[..], [(AttemptOutcome::NotStarted, _)]), "{:?}", late.changes);
     bed.now += SignedDuration::from_hours(1);
-    let again = bed.look();
+    let again = bed.reconcile();
     assert!(does(&again, "create_job"), "{:?}", again.changes);
     assert_eq!(asked(&again), [0; 0], "the same signature");
     bed.end_with(Some(json!({"status": "Failed", "message": "no"})), "Completed");
     assert_eq!(format!("{:?}", run(&bed)), "Consumed", "it began");
     bed.now += SignedDuration::from_hours(1);
-    assert_eq!(asked(&bed.look()), [1], "another run takes another signature");
+    assert_eq!(asked(&bed.reconcile()), [1], "another run takes another signature");
 }
 
 #[test]
@@ -242,11 +242,11 @@ fn what_a_networks_name_stands_for_is_signed_for() {
         );
         bed.asking(json!({"count": 1}));
         bed.config.networks = BTreeMap::from([("main".to_owned(), on(1, 1, 1))]);
-        assert_eq!(asked(&bed.look()), [1]);
+        assert_eq!(asked(&bed.reconcile()), [1]);
         bed.sign("alice", true);
         bed.config.networks.insert("main".to_owned(), now);
-        // Signed for and settled in one look; then it would run.
-        let decisions: Vec<ReconcileOutput> = (0..2).map(|_| bed.look()).collect();
+        // Signed for and settled in one reconciliation; then it would run.
+        let decisions: Vec<ReconcileOutput> = (0..2).map(|_| bed.reconcile()).collect();
         let found: Vec<String> = decisions.iter().flat_map(superseded).collect();
         assert_eq!(found.len(), usize::from(changed.is_some()), "{found:?}");
         assert!(found.iter().all(|found| found.starts_with(changed.unwrap())), "{found:?}");

@@ -12,9 +12,9 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use super::{FIELD_MANAGER, Owner, in_namespace_that_goes};
-use crate::look::context::Context;
-use crate::look::error::Error;
-use crate::look::events;
+use crate::reconciler::context::Context;
+use crate::reconciler::error::Error;
+use crate::reconciler::events;
 
 /// How many outputs are shown.
 const OUTPUTS: usize = 16;
