@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::record::{ApprovalRecord, ApprovalState, AttemptRecord, AttemptState, StepOutcome, StepRecord, TaskRecord};
+use crate::decide::went_wrong;
+use crate::record::{ApprovalRecord, ApprovalState, AttemptRecord, AttemptState, StepRecord, TaskRecord};
 
 /// One link, which the next one explains.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,12 +46,14 @@ pub fn causes(record: &TaskRecord) -> Vec<Cause> {
     chain
 }
 
-/// The step that did not end well before all others; what was skipped since is its consequence.
+/// The step that did not end well before all others; what was skipped since is its consequence. A failure after which its
+/// Task may go on is nothing that went wrong.
 fn first_to_fail(record: &TaskRecord) -> Option<(&String, &StepRecord, Timestamp)> {
-    let failed = record.steps.iter().filter(|(_, step)| match step.state {
-        StepOutcome::Failed | StepOutcome::Rejected | StepOutcome::Unknown => true,
-        StepOutcome::Open | StepOutcome::Succeeded | StepOutcome::Skipped => false,
-    });
+    let steps = record.plan.iter().flat_map(|plan| &plan.steps);
+    let failed = steps
+        .filter_map(|step| Some((step, record.steps.get_key_value(&step.name)?)))
+        .filter(|(step, (_, state))| went_wrong(step, state))
+        .map(|(_, state)| state);
     failed.filter_map(|(name, step)| Some((name, step, step.finished_at?))).min_by_key(|(_, _, at)| *at)
 }
 

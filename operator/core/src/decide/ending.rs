@@ -5,9 +5,11 @@ use jiff::Timestamp;
 
 use super::turn::{Turns, called_off, called_off_by_name};
 use super::view::View;
-use super::{Worklist, attempts};
+use super::{Worklist, attempts, turn};
 use crate::blocked::{BlockedReason, BlockedReasons};
-use crate::record::{AttemptState, Change, Ending, EndingCause, Finished, StepOutcome, TaskOutcome, TaskRecord};
+use crate::record::{
+    AttemptState, Change, Ending, EndingCause, Finished, StepOutcome, StepRecord, TaskOutcome, TaskRecord,
+};
 use crate::run;
 
 /// How many steps a message names.
@@ -181,8 +183,8 @@ struct Verdict {
 
 /// What the Task's work came to; a finally step that did not succeed takes away its success, and nothing else.
 fn verdict(record: &TaskRecord) -> Verdict {
-    let work = called_off_work(record).or_else(|| went_wrong(record, false));
-    let cleanup = went_wrong(record, true);
+    let work = called_off_work(record).or_else(|| first_wrong(record, false));
+    let cleanup = first_wrong(record, true);
     match (work, cleanup) {
         (None, None) => completed(record),
         (None, Some(cleanup)) => cleanup,
@@ -205,22 +207,18 @@ fn called_off_work(record: &TaskRecord) -> Option<Verdict> {
 }
 
 /// The first step that did not end as its Task needs it, a rejected one before others.
-fn went_wrong(record: &TaskRecord, finally: bool) -> Option<Verdict> {
+fn first_wrong(record: &TaskRecord, finally: bool) -> Option<Verdict> {
     let steps = || record.plan.iter().flat_map(|plan| &plan.steps).filter(move |step| step.finally == finally);
-    let first = |wanted: &dyn Fn(&Step, StepOutcome) -> bool, outcome: TaskOutcome| {
+    let first = |wanted: &dyn Fn(&Step, &StepRecord) -> bool, outcome: TaskOutcome| {
         let of = |step: &Step| record.steps.get(&step.name);
-        let step = steps().find(|step| of(step).is_some_and(|state| wanted(step, state.state)))?;
+        let step = steps().find(|step| of(step).is_some_and(|state| wanted(step, state)))?;
         let state = of(step)?;
         let reason = state.reason.clone().unwrap_or_else(|| "StepFailed".to_owned());
         let message = format!("step {}: {}", step.name, state.message.as_deref().unwrap_or("it did not succeed"));
         Some(Verdict { outcome, reason, message })
     };
-    let rejected = |_: &Step, state: StepOutcome| state == StepOutcome::Rejected;
-    let failed = |step: &Step, state: StepOutcome| match state {
-        StepOutcome::Unknown => true,
-        StepOutcome::Failed => step.on_failure.ends_the_task(),
-        StepOutcome::Open | StepOutcome::Succeeded | StepOutcome::Skipped | StepOutcome::Rejected => false,
-    };
+    let rejected = |_: &Step, state: &StepRecord| state.state == StepOutcome::Rejected;
+    let failed = |step: &Step, state: &StepRecord| turn::went_wrong(step, state);
     first(&rejected, TaskOutcome::Rejected).or_else(|| first(&failed, TaskOutcome::Failed))
 }
 

@@ -19,7 +19,7 @@ mod view;
 mod worklist;
 
 pub(crate) use planning::begin;
-pub(crate) use turn::{NEED_NOT_MET, Turn, Turns};
+pub(crate) use turn::{NEED_NOT_MET, Turn, Turns, went_wrong};
 pub(crate) use view::{Dozing, View};
 pub(crate) use worklist::Worklist;
 

@@ -110,11 +110,16 @@ pub(super) fn skip(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons) -
     record.never().filter_map(skipped).collect()
 }
 
-/// Whether this step ended so that its Task ends with it.
-pub(super) fn ends_the_task(step: &Step, state: &StepRecord) -> bool {
+/// Whether this step ended so that its Task does not end well.
+pub(crate) fn went_wrong(step: &Step, state: &StepRecord) -> bool {
     match state.state.ended() {
-        Some(Outcome::Rejected | Outcome::Unknown) => !step.finally,
-        Some(Outcome::Failed) => !step.finally && step.on_failure.ends_the_task(),
+        Some(Outcome::Rejected | Outcome::Unknown) => true,
+        Some(Outcome::Failed) => step.on_failure.ends_the_task(),
         Some(Outcome::Succeeded | Outcome::Skipped) | None => false,
     }
+}
+
+/// Whether this step ended so that its Task ends with it.
+pub(super) fn ends_the_task(step: &Step, state: &StepRecord) -> bool {
+    !step.finally && went_wrong(step, state)
 }

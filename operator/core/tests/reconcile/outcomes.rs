@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use countersign_core::causes::causes;
 use countersign_core::check;
 use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::policy::PolicySet;
@@ -84,6 +85,19 @@ fn a_failure_that_a_plan_allows_is_seen_by_others_and_named_at_the_end() {
     let (phase, message) = phase(&bed.end_with(Some(crate::steps::good("{}")), ""));
     assert_eq!(phase, "Completed");
     assert_eq!(message, "3 steps done; failed, after which the Task went on: probe");
+}
+
+#[test]
+fn the_cause_of_a_failure_is_never_one_that_its_plan_allows() {
+    let mut bed = plan(json!([
+        {"name": "probe", "skill": "echo", "onFailure": "Continue"},
+        {"name": "work", "skill": "echo", "after": [{"step": "probe", "outcomes": ["Failed"]}]}]));
+    bed.end_with(failed(), "");
+    let decision = bed.end_with(failed(), "");
+    assert_eq!(phase(&decision).0, "Failed");
+    let chain = causes(&decision.record.unwrap());
+    let names: Vec<_> = chain.iter().map(|cause| (cause.kind, cause.name.as_str())).collect();
+    assert_eq!(names[1], ("Step", "work"), "{names:?}");
 }
 
 #[test]
