@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::{Budget, WindowStatus};
 use crate::meta::{Priority, RbacSubject, conditions};
 
+/// What the Tasks of an Agent may do and spend, how urgent they are, and who answers for it.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "countersign.dev",
@@ -34,6 +35,7 @@ use crate::meta::{Priority, RbacSubject, conditions};
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentSpec {
+    /// What the Agent is for, in words for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
@@ -65,18 +67,24 @@ pub struct AgentSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
+    /// The Agent's `metadata.generation` that this status is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// `WithinBudget` where the Agent has a limit: Unknown, with the reason `Unreadable`, while its budget cannot be
+    /// read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+    /// The hour of UTC that is under way; left out where the budget sets no `hourly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hour: Option<WindowStatus>,
     /// Of the budget's time zone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub today: Option<WindowStatus>,
+    /// The calendar month of the budget's time zone that is under way; left out where the budget sets no `monthly`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub month: Option<WindowStatus>,
+    /// All time since the budget first set `total`; left out where it sets none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<WindowStatus>,
 }

@@ -52,9 +52,12 @@ use crate::skill::EffectClass;
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ApprovalSpec {
+    /// The Task that waits for this Approval, in the same namespace.
     pub task_ref: OwnedReference,
+    /// The step of the Task's Plan that will run, by its name there.
     #[schemars(length(min = 1, max = 63))]
     pub step: String,
+    /// Which attempt at the step it is for; the first is 1.
     #[schemars(range(min = 1, max = 100))]
     pub attempt: u32,
     /// SHA-256 over RFC 8785 JSON of everything that determines what will run.
@@ -72,6 +75,7 @@ pub struct ApprovalSpec {
     /// `Plan` where one signature is for several steps: those under `covers`.
     #[serde(default)]
     pub scope: ApprovalScope,
+    /// What `step` will run; what the further steps will run stands under `covers`.
     pub subject: Subject,
     /// The further steps that are signed for, where `scope` is `Plan`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -120,10 +124,13 @@ pub struct Required {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CoveredStep {
+    /// The step of the same Plan, by its name there.
     #[schemars(length(min = 1, max = 63))]
     pub step: String,
+    /// Which attempt at that step it is for; the first is 1.
     #[schemars(range(min = 1, max = 100))]
     pub attempt: u32,
+    /// What that step will run.
     pub subject: Subject,
 }
 
@@ -132,8 +139,10 @@ pub struct CoveredStep {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subject {
+    /// The Skill that will run: the one that the step names, or what that was downgraded to.
     #[schemars(length(max = 63))]
     pub skill: String,
+    /// What that Skill does to the world.
     pub effect: EffectClass,
     /// The resolved input.
     #[schemars(schema_with = "free_object")]
@@ -178,8 +187,10 @@ pub struct Subject {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EarlierOutput {
+    /// The step of the same Plan that returned it, by its name there.
     #[schemars(length(max = 63))]
     pub step: String,
+    /// `sha256:` and the lower-case hexadecimal SHA-256 of the whole output as RFC 8785 JSON.
     #[schemars(length(max = 71))]
     pub digest: String,
     /// The output as JSON; cut, with a mark, where it is long.
@@ -191,8 +202,10 @@ pub struct EarlierOutput {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SinceLastApproved {
+    /// The `metadata.name` of the Approval under which that run was carried out.
     #[schemars(length(max = 253))]
     pub approval: String,
+    /// When the attempt at that run was recorded, before its Job was made.
     pub at: Time,
     /// Empty where nothing differs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -211,19 +224,24 @@ pub struct Difference {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 260))]
     pub before: Option<String>,
+    /// JSON of what is there now, cut where it is long; left out where there is nothing any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 260))]
     pub now: Option<String>,
 }
 
+/// A rule that asked for the signature, or for this Skill in the place of another.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RuleReference {
-    /// `NAMESPACE/POLICY`, or `plan` where the step itself asks.
+    /// `NAMESPACE/POLICY`; `plan` where the step itself asks, `budget` where a budget had it downgraded.
     #[schemars(length(max = 320))]
     pub policy: String,
+    /// The rule's name in that Policy; where the step itself asks, the step's name; where `policy` is `budget`, the
+    /// Skill that did not fit it.
     #[schemars(length(max = 63))]
     pub rule: String,
+    /// What the rule tells people; left out where it tells nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub message: Option<String>,
@@ -235,8 +253,10 @@ pub struct RuleReference {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(rename = "Decision")]
 pub struct Signature {
+    /// The user's name as the API server authenticated it, such as `system:serviceaccount:NAMESPACE:NAME`.
     #[schemars(length(max = 512))]
     pub user: String,
+    /// The user's uid; left out where the authenticator of the API server gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub uid: Option<String>,
@@ -244,10 +264,13 @@ pub struct Signature {
     /// Those of their groups that the Approval asks for.
     #[schemars(length(max = 10), inner(length(max = 256)))]
     pub groups: Vec<String>,
+    /// True for a yes, false for a rejection, which is final.
     pub approved: bool,
+    /// Why, in the words of whoever signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub reason: Option<String>,
+    /// When the webhook stamped it, in whole seconds.
     pub at: Time,
     /// The Approval's digest at that moment.
     #[schemars(length(max = 71))]
@@ -269,8 +292,10 @@ pub struct ApprovalStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 8))]
     pub signed: Option<String>,
+    /// The Approval's `metadata.generation` that this status is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// `Approved`: Unknown while signatures are missing, True once they are there, False once it can no longer be used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,

@@ -72,9 +72,11 @@ pub enum BudgetVerdict {
 }
 
 impl BudgetVerdict {
+    /// Every verdict that there is.
     pub const ALL: [BudgetVerdict; 4] =
         [BudgetVerdict::Allowed, BudgetVerdict::Downgraded, BudgetVerdict::Deferred, BudgetVerdict::Rejected];
 
+    /// The verdict as statuses, the record and metrics write it.
     pub fn as_str(self) -> &'static str {
         match self {
             BudgetVerdict::Allowed => "Allowed",
@@ -89,6 +91,7 @@ impl BudgetVerdict {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CostStatus {
+    /// What its settled attempts cost: a decimal string with at most six places.
     #[schemars(length(max = 24))]
     pub spent: String,
     /// Reserved for what is under way, or whose end is not known.
@@ -107,11 +110,13 @@ pub struct WindowStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 24))]
     pub limit: Option<String>,
+    /// What settled attempts cost in this window: a decimal string with at most six places.
     #[schemars(length(max = 24))]
     pub spent: String,
     /// Reserved for what is under way, or whose end is not known.
     #[schemars(length(max = 24))]
     pub held: String,
+    /// What the limit leaves after `spent` and `held`, never below 0; left out where there is no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 24))]
     pub remaining: Option<String>,

@@ -17,6 +17,7 @@ pub struct Egress {
     /// A host name; `*.` and a domain for every name below it; or an IP address.
     #[schemars(schema_with = "host")]
     pub host: String,
+    /// What is spoken there; Https where left out.
     #[serde(default)]
     pub protocol: Protocol,
     /// The protocol's own where left out: 443, 80, 465, 587.
@@ -89,6 +90,7 @@ impl std::fmt::Display for Egress {
 }
 
 impl Protocol {
+    /// The scheme of its URLs: `https`, `http`, `smtps` or `smtp`.
     pub fn scheme(self) -> &'static str {
         match self {
             Protocol::Https => "https",
@@ -100,6 +102,7 @@ impl Protocol {
 }
 
 impl Method {
+    /// The method as a request line has it, in upper case (RFC 9110).
     pub fn as_str(self) -> &'static str {
         match self {
             Method::Get => "GET",
@@ -113,8 +116,10 @@ impl Method {
     }
 }
 
+/// What is spoken with a destination, and how that is protected on its way.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Protocol {
+    /// HTTP over TLS (RFC 9110).
     #[default]
     Https,
     /// Without TLS.
@@ -129,12 +134,19 @@ pub enum Protocol {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
+    /// Reads (RFC 9110).
     Get,
+    /// Reads what a GET would, without the content (RFC 9110).
     Head,
+    /// Asks what may be asked (RFC 9110).
     Options,
+    /// Hands over content, for the destination to do something with (RFC 9110).
     Post,
+    /// Puts content in the place of what was there (RFC 9110).
     Put,
+    /// Alters a part of what is there (RFC 5789).
     Patch,
+    /// Removes what is there (RFC 9110).
     Delete,
 }
 
@@ -146,8 +158,10 @@ pub enum Method {
     .message("scheme StandardWebhook has headers of its own; leave header and username out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Credential {
+    /// The name of the Secret, which must be among the chart's `broker.secrets`.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"))]
     pub secret: String,
+    /// The key in the Secret's `data` under which the value stands.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
     /// The header that carries it; `Authorization: Bearer …` where left out.
@@ -182,6 +196,7 @@ pub enum CredentialScheme {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EgressLimit {
+    /// A host name; `*.` and a domain for every name below it; or an IP address.
     #[schemars(schema_with = "host")]
     pub host: String,
     /// Every method where left out.

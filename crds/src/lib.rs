@@ -4,6 +4,8 @@
 //! free JSON preserves unknown fields, lists and strings are bounded, durations are
 //! `metav1.Duration` strings, times are RFC 3339.
 
+#![warn(missing_docs)]
+
 mod agent;
 mod approval;
 mod budget;

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LocalReference {
+    /// The `metadata.name` of the object that is meant.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
@@ -18,8 +19,10 @@ pub struct LocalReference {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OwnedReference {
+    /// The `metadata.name` of the object that is meant.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// Its `metadata.uid`, which no later object of the same name has.
     #[schemars(length(min = 1, max = 64))]
     pub uid: String,
 }
@@ -28,11 +31,14 @@ pub struct OwnedReference {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
+    /// The user's name as the API server authenticated it, such as `system:serviceaccount:NAMESPACE:NAME`.
     #[schemars(length(min = 1, max = 512))]
     pub user: String,
+    /// The user's uid; left out where the authenticator of the API server gives none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub uid: Option<String>,
+    /// Every group that they were in; whoever is in more than can be kept is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = GROUPS), inner(length(max = GROUP_BYTES)))]
     pub groups: Vec<String>,
@@ -42,8 +48,10 @@ pub struct Identity {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AgentReference {
+    /// The `metadata.name` of the Agent.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+    /// The Agent's namespace; that of whoever names it where left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub namespace: Option<String>,
@@ -73,7 +81,9 @@ impl AgentReference {
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RbacSubject {
+    /// Whether a user, a group or a service account is named.
     pub kind: SubjectKind,
+    /// The name as RBAC knows it; of a service account without its namespace.
     #[schemars(length(min = 1, max = 512))]
     pub name: String,
     /// Of a ServiceAccount.
@@ -102,6 +112,7 @@ pub enum SubjectKind {
     User,
     /// Everybody in a group.
     Group,
+    /// One service account, by its namespace and its name.
     ServiceAccount,
 }
 
@@ -135,22 +146,29 @@ pub const GROUPS_BYTES: usize = 64 * 1024;
 /// How urgent work is; Policy sees it as `task.priority`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Priority {
+    /// What can wait: the part of a budget that `floorPercent` sets aside is not for it.
     Low,
+    /// As urgent as most work; the most that a Task without an Agent may be.
     #[default]
     Normal,
+    /// The most urgent; only for Tasks of an Agent of this priority.
     High,
 }
 
 /// How much harm a step could do, as a Policy rule judges it.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum RiskClass {
+    /// Little harm; what counts where no rule says otherwise. Signing takes `approve` on `riskclasses/low`.
     #[default]
     Low,
+    /// More harm than Low. Signing takes `approve` on `riskclasses/medium`.
     Medium,
+    /// The most harm. Signing takes `approve` on `riskclasses/high`.
     High,
 }
 
 impl Priority {
+    /// The priority as kinds, rules and the record write it.
     pub fn as_str(self) -> &'static str {
         match self {
             Priority::Low => "Low",
@@ -161,6 +179,7 @@ impl Priority {
 }
 
 impl RiskClass {
+    /// The class as kinds, rules and the record write it.
     pub fn as_str(self) -> &'static str {
         match self {
             RiskClass::Low => "Low",

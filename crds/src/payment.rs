@@ -19,6 +19,7 @@ pub struct PaymentContract {
     /// Mock moves nothing and says so wherever the payment is shown.
     #[serde(default, skip_serializing_if = "PaymentMode::is_live")]
     pub mode: PaymentMode,
+    /// What it may pay with, each with a limit and a price of its own.
     #[schemars(length(min = 1, max = 16))]
     pub assets: Vec<Asset>,
     /// Whom it may pay; anybody where left out.
@@ -30,8 +31,10 @@ pub struct PaymentContract {
 /// Whether money moves.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum PaymentMode {
+    /// Money moves, and cannot be taken back.
     #[default]
     Live,
+    /// Nothing is signed and nothing moves; the payment counts as confirmed at once.
     Mock,
 }
 
@@ -40,6 +43,7 @@ impl PaymentMode {
         *self == PaymentMode::Live
     }
 
+    /// The mode as kinds and the record write it.
     pub fn as_str(self) -> &'static str {
         match self {
             PaymentMode::Live => "Live",
@@ -77,7 +81,9 @@ pub struct PaymentStatus {
     /// Keccak-256 of the Task's uid, the step and the key: the router pays it once.
     #[schemars(length(max = 66))]
     pub id: String,
+    /// Whether money moves.
     pub mode: PaymentMode,
+    /// How far it has come.
     pub state: PaymentState,
     /// The transaction's hash, once it is signed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +111,7 @@ pub enum PaymentState {
 }
 
 impl PaymentState {
+    /// Every state that there is.
     pub const ALL: [PaymentState; 5] = [
         PaymentState::Waiting,
         PaymentState::Submitted,
@@ -113,6 +120,7 @@ impl PaymentState {
         PaymentState::Dead,
     ];
 
+    /// The state as statuses, the record and metrics write it.
     pub fn as_str(self) -> &'static str {
         match self {
             PaymentState::Waiting => "Waiting",

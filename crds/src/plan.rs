@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::meta::{Identity, OwnedReference, duration, free_object};
 
+/// The steps of a Plan and how many of them may run at once; of a Task's own copy also whose it is.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "countersign.dev",
@@ -47,6 +48,7 @@ pub struct PlanSpec {
     #[serde(default = "default_parallelism")]
     #[schemars(range(min = 1, max = 100))]
     pub parallelism: u32,
+    /// What is to be done, each step under a name of its own; `needs` and `after` say what comes before what.
     #[schemars(schema_with = "steps")]
     pub steps: Vec<Step>,
 }
@@ -59,6 +61,7 @@ pub struct PlanTemplate {
     #[serde(default = "default_parallelism")]
     #[schemars(range(min = 1, max = 100))]
     pub parallelism: u32,
+    /// What is to be done, each step under a name of its own; `needs` and `after` say what comes before what.
     #[schemars(schema_with = "steps")]
     pub steps: Vec<Step>,
 }
@@ -80,6 +83,7 @@ fn steps(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
+/// One Skill with its input, and on what it waits.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Step {
@@ -231,6 +235,7 @@ impl Step {
     }
 }
 
+/// How often a step that failed is tried again, and after which pauses.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {
@@ -255,6 +260,7 @@ fn default_max_backoff() -> String {
     "5m".into()
 }
 
+/// When a step takes a signature.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum StepApproval {
     /// A signature where a Policy rule asks for one.

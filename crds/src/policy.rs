@@ -8,6 +8,7 @@ use crate::budget::PolicyBudget;
 use crate::egress::EgressLimit;
 use crate::meta::{RiskClass, duration};
 
+/// Rules that judge steps, and limits on where Skills may go and what may be spent.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[kube(
     group = "countersign.dev",
@@ -26,8 +27,10 @@ use crate::meta::{RiskClass, duration};
     .message("a Policy says something: set spec.rules, spec.egress or spec.budget"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PolicySpec {
+    /// Whether the Policy binds, or is only tried out; Enforce where left out.
     #[serde(default)]
     pub mode: PolicyMode,
+    /// Rules that judge every step in the namespaces that the Policy binds, each under a name of its own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "rules")]
     pub rules: Vec<Rule>,
@@ -51,26 +54,30 @@ fn rules(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
     })
 }
 
+/// Whether a Policy binds.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum PolicyMode {
-    /// The rules bind.
+    /// Its rules, limits of egress and budgets bind.
     #[default]
     Enforce,
-    /// The record says what the rules would have done; they bind nothing.
+    /// The record says what the rules would have done; nothing of it binds.
     Audit,
 }
 
+/// Which steps a rule is about, and what it asks for them.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("!has(self.approval) || self.effect == 'RequireApproval'")
     .message("approval goes with effect RequireApproval; change the effect or leave approval out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rule {
+    /// By which the record, Approvals and people name the rule.
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// A CEL expression of type Bool over `task`, `step`, `skill`, `agent`, `cost`, `request`.
     #[serde(rename = "match")]
     #[schemars(length(min = 1, max = 1024))]
     pub matches: String,
+    /// What is to become of a step that matches.
     pub effect: Effect,
     /// The risk of what matches; the highest of all that matched counts.
     #[serde(default)]
@@ -79,6 +86,7 @@ pub struct Rule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub message: Option<String>,
+    /// Which signatures it takes, with effect RequireApproval; where left out, that of one person beside the requester.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approval: Option<ApprovalRequirement>,
 }
@@ -86,9 +94,13 @@ pub struct Rule {
 /// In the order of their force: the strongest effect that matched decides.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Effect {
+    /// The step may run.
     Allow,
+    /// The Skill that the step's own names as `downgradeTo` takes its place; without one the step is rejected.
     Downgrade,
+    /// The step may run once it is signed for.
     RequireApproval,
+    /// The step is rejected, whatever any other rule says.
     Deny,
 }
 

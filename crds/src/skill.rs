@@ -9,6 +9,7 @@ use crate::egress::{Cost, Egress};
 use crate::meta::{duration, free_object};
 use crate::payment::PaymentContract;
 
+/// What runs, what goes in and comes out, what it does to the world, and what it may reach, cost and pay.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "countersign.dev",
@@ -46,9 +47,11 @@ use crate::payment::PaymentContract;
     .message("overBudget goes with cost; set cost, or leave overBudget out"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SkillSpec {
+    /// What the Skill does, in words for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
+    /// What it does to the world, at worst.
     pub effect: EffectClass,
     /// Whether running it twice is the same as once; only then is a failed attempt tried again.
     #[serde(default)]
@@ -61,17 +64,22 @@ pub struct SkillSpec {
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     #[schemars(schema_with = "free_object")]
     pub output: Map<String, Value>,
+    /// What runs, where the runner does the work itself; either this or `image`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builtin: Option<Builtin>,
+    /// What runs, where it is an image of your own; either this or `builtin`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
     /// How long one attempt may run.
     #[serde(default = "default_timeout")]
     #[schemars(schema_with = "duration")]
     pub timeout: String,
+    /// The RuntimeClass of its pods, such as one for gVisor; the cluster's default where left out. It is taken to bring
+    /// a sandbox of its own, so the runner insists neither on Landlock nor on a user namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub runtime_class_name: Option<String>,
+    /// What its container gets.
     #[serde(default)]
     pub resources: Resources,
     /// Where it may go, through the broker; nowhere where left out.
@@ -82,6 +90,8 @@ pub struct SkillSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100000))]
     pub calls_per_minute: Option<u32>,
+    /// What it costs. Where it is left out although the Skill has egress or pays, a step is rejected as soon as any
+    /// budget limits it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
     /// What it may pay; nothing where left out.
@@ -111,6 +121,7 @@ fn default_timeout() -> String {
 /// The files that a Task's steps hand on to those that need them.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Workspace {
+    /// It sees none of them.
     #[default]
     None,
     /// It sees what the steps that it needs left; what it changes is lost.
@@ -144,13 +155,18 @@ impl OverBudget {
 /// What a Skill does to the world.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EffectClass {
+    /// It changes nothing: what it sends are GET, HEAD, OPTIONS and JSON-RPC methods that only read.
     Read,
+    /// It changes what is one's own, such as the Task's files.
     Write,
+    /// It reaches others, with a message, an event or a prompt.
     External,
+    /// What it does cannot be taken back, such as a payment.
     Irreversible,
 }
 
 impl EffectClass {
+    /// The class as kinds, rules and the record write it.
     pub fn as_str(self) -> &'static str {
         match self {
             EffectClass::Read => "Read",
@@ -167,6 +183,7 @@ impl EffectClass {
     .message("program goes with name json_transform, which needs it"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Builtin {
+    /// Which of the runner's built-ins.
     pub name: BuiltinName,
     /// For `json_transform`: a jq program that turns the input into the output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,6 +191,7 @@ pub struct Builtin {
     pub program: Option<String>,
 }
 
+/// What the runner can do itself.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum BuiltinName {
@@ -230,6 +248,7 @@ pub struct Image {
     /// By digest: a tag could change after it was signed for.
     #[schemars(length(max = 512), regex(pattern = r"^[a-zA-Z0-9][a-zA-Z0-9./:_-]*@sha256:[0-9a-f]{64}$"))]
     pub reference: String,
+    /// The program in the image and its arguments, in the place of the image's own entrypoint.
     #[schemars(length(min = 1, max = 64), inner(length(max = 4096)))]
     pub command: Vec<String>,
 }
@@ -238,9 +257,11 @@ pub struct Image {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Resources {
+    /// CPU cores, or with `m` thousandths of one; `50m` where left out.
     #[serde(default = "default_cpu")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]+m?$"))]
     pub cpu: String,
+    /// Bytes, or with `Ki`, `Mi` or `Gi` multiples of 2^10, 2^20 or 2^30 of them; `64Mi` where left out.
     #[serde(default = "default_memory")]
     #[schemars(length(max = 16), regex(pattern = r"^[0-9]+(Ki|Mi|Gi)?$"))]
     pub memory: String,

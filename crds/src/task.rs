@@ -128,13 +128,17 @@ pub struct TaskSpec {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskStatus {
+    /// The Task's `metadata.generation` that this status is of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// `Planned`, `Succeeded`, and where there is something to say `Suspended` and `NetworkIsolated`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+    /// Left out until the Plan is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanStatus>,
+    /// Left out until the Plan is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress: Option<Progress>,
     /// Of what its steps cost; left out where nothing of it has a price.
@@ -144,8 +148,10 @@ pub struct TaskStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]
     pub steps: Vec<StepStatus>,
+    /// When the Task was first recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Time>,
+    /// When the Task came to its end; left out until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 }
@@ -154,6 +160,7 @@ pub struct TaskStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanStatus {
+    /// The `metadata.name` of the Plan, in the Task's namespace.
     #[schemars(length(max = 253))]
     pub name: String,
     /// SHA-256 over the RFC 8785 JSON of the Plan's steps.
@@ -168,10 +175,15 @@ pub struct Progress {
     /// `finished/total`, for the printer column.
     #[schemars(length(max = 16))]
     pub summary: String,
+    /// All steps of the Plan.
     pub total: u32,
+    /// Steps that have ended, however they did.
     pub finished: u32,
+    /// Steps with an attempt under way.
     pub running: u32,
+    /// Steps that wait for signatures.
     pub waiting_approval: u32,
+    /// Steps that ended Failed, Rejected or Unknown; they count as finished too.
     pub failed: u32,
     /// Steps that `status.steps` leaves out; the record has them all.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -182,17 +194,28 @@ fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
+/// Where a step stands.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepState {
+    /// Something holds it up besides other steps and signatures: `reason` and `message` tell what.
     Pending,
+    /// Steps that come before it have not ended.
     Blocked,
+    /// It waits for signatures, on the Approval that `approval` names.
     WaitingApproval,
+    /// Nothing but a place among `parallelism` is missing.
     Ready,
+    /// An attempt at it is under way.
     Running,
+    /// It did its work.
     Succeeded,
+    /// It did not do its work, and whatever it did is known to be over.
     Failed,
+    /// It was not run: its `when` was false, what it needs ended otherwise, or the Task ended before.
     Skipped,
+    /// A person, a Policy or a budget did not allow it.
     Rejected,
+    /// It ran, and nobody knows what came of it.
     Unknown,
 }
 
@@ -200,8 +223,10 @@ pub enum StepState {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct StepStatus {
+    /// The step's name in the Plan.
     #[schemars(length(max = 63))]
     pub name: String,
+    /// Where it stands.
     pub state: StepState,
     /// The Skill that took the place of the Plan's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -210,11 +235,14 @@ pub struct StepStatus {
     /// What was decided about its price; left out where it has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetVerdict>,
+    /// The newest attempt, the first being 1; left out where there is none yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<u32>,
+    /// Why it does not go on, or did not succeed, in one CamelCase word; left out where it goes well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,
+    /// The same in a sentence, cut, with a mark, where it is long.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub message: Option<String>,
@@ -222,12 +250,15 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub approval: Option<String>,
+    /// `sha256:` and the lower-case hexadecimal SHA-256 of the newest attempt's input as RFC 8785 JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub input_digest: Option<String>,
+    /// `sha256:` and the lower-case hexadecimal SHA-256 of its output as RFC 8785 JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 71))]
     pub output_digest: Option<String>,
+    /// The size of its output as RFC 8785 JSON, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_bytes: Option<u32>,
     /// What it pays; left out where it pays nothing.
@@ -237,6 +268,7 @@ pub struct StepStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub anchor: Option<String>,
+    /// When it ended; left out until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Time>,
 }

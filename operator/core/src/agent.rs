@@ -10,8 +10,11 @@ use crate::escape::shown;
 /// An Agent, with where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ActingAgent {
+    /// The Agent's namespace.
     pub namespace: String,
+    /// The Agent's name.
     pub name: String,
+    /// The Agent's spec, as it is now.
     pub spec: AgentSpec,
 }
 
@@ -21,6 +24,7 @@ pub enum Acting {
     /// Its requester's alone.
     #[default]
     Alone,
+    /// This Agent, which bounds what the Task may do.
     Agent(Box<ActingAgent>),
     /// It cannot be said of which Agent it is: nothing of it starts until that is mended.
     Unclear(ActingError),
@@ -44,14 +48,34 @@ impl Acting {
 /// Why it cannot be said of which Agent a Task is, in words for whoever made it.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ActingError {
+    /// The requester is a subject of more than one Agent.
     #[error(
         "spec.requester: {user} is a subject of several Agents ({agents}); keep it in spec.subjects of one of them"
     )]
-    Several { user: String, agents: String },
+    Several {
+        /// The requester's user name, fit to be shown.
+        user: String,
+        /// The Agents, each as `NAMESPACE/NAME`, with commas between them.
+        agents: String,
+    },
+    /// The Task names another Agent than the one that its requester is a subject of.
     #[error("spec.agentRef: {user} acts as the Agent {bound}, and the Task names {named}; leave it out")]
-    Another { user: String, bound: String, named: String },
+    Another {
+        /// The requester's user name, fit to be shown.
+        user: String,
+        /// The Agent that it acts as, as `NAMESPACE/NAME`.
+        bound: String,
+        /// The Agent that the Task names, as `NAMESPACE/NAME`.
+        named: String,
+    },
+    /// The Task names an Agent that is not there.
     #[error("spec.agentRef: there is no Agent {name:?} in namespace {namespace}; create it")]
-    Missing { namespace: String, name: String },
+    Missing {
+        /// The namespace in which it was looked for.
+        namespace: String,
+        /// The name that the Task gives.
+        name: String,
+    },
 }
 
 impl ActingError {

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 /// places that `parallelism` has are read off it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
+    /// Which of the closed set of reasons it is.
     pub reason: BlockedReason,
     /// What it waits for and what ends that, in one sentence.
     pub message: String,
@@ -24,11 +25,13 @@ pub enum BlockedReason {
     PlanNotFound,
     /// Several templates carry the Task's type, or `planRef` names a Task's own copy.
     PlanAmbiguous,
+    /// `agentRef` names an Agent that is not there.
     AgentNotFound,
     /// Several Agents claim its requester.
     AgentAmbiguous,
     /// It names another Agent than the one that its requester acts as.
     AgentMismatch,
+    /// The Skill of a step, or one that it is downgraded to, is not there.
     SkillNotInstalled,
     /// A Secret is not there, or was not given to the broker.
     SecretNotFound,

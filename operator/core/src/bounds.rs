@@ -6,7 +6,9 @@ use crate::time::{DurationError, GoDuration};
 /// A duration's bounds, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
+    /// The shortest that is allowed.
     pub min: GoDuration,
+    /// The longest that is allowed.
     pub max: GoDuration,
 }
 

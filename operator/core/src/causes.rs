@@ -16,7 +16,9 @@ pub struct Cause {
     pub name: String,
     /// CamelCase, for machines.
     pub reason: String,
+    /// Why, in a sentence for people; `None` where nothing more is said.
     pub message: Option<String>,
+    /// When it came about (UTC).
     pub at: Timestamp,
 }
 

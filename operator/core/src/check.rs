@@ -44,6 +44,10 @@ pub fn storable(spec: &Value) -> Checked {
     checked(problems)
 }
 
+/// What is wrong with a Task's spec beyond its schema.
+///
+/// # Errors
+/// Parameters, budget, priority, type or steps that are not allowed; every problem, by field.
 pub fn task(spec: &TaskSpec) -> Checked {
     let mut problems = Vec::new();
     let parameters = Value::Object(spec.parameters.clone());
@@ -72,6 +76,10 @@ pub fn task(spec: &TaskSpec) -> Checked {
     checked(problems)
 }
 
+/// What is wrong with a Plan's spec beyond its schema.
+///
+/// # Errors
+/// Steps that could never run; every problem, by field.
 pub fn plan(spec: &PlanSpec) -> Checked {
     checked(check_steps(&spec.steps, "spec.steps", None))
 }
@@ -94,10 +102,18 @@ pub fn policy(spec: &PolicySpec, binds_cluster: bool) -> Checked {
     checked(problems)
 }
 
+/// What is wrong with an Agent's spec beyond its schema.
+///
+/// # Errors
+/// A budget that is none; every problem, by field.
 pub fn agent(spec: &AgentSpec) -> Checked {
     checked(spec.budget.iter().flat_map(|budget| check_budget(budget, "spec.budget")).collect())
 }
 
+/// What is wrong with a Skill's spec beyond its schema.
+///
+/// # Errors
+/// Schemas, durations, jq program, cost or payment that could not be used; every problem, by field.
 pub fn skill(spec: &SkillSpec) -> Checked {
     let schema = |field: &str, schema: &Map<String, Value>| {
         let error = Schema::compile(&json!(schema)).err()?;

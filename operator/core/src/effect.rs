@@ -11,6 +11,7 @@ use crate::record::{Change, Launch, TaskRecord};
 pub struct ReconcileOutput {
     /// In one transaction, in this order, before anything else.
     pub changes: Vec<Change>,
+    /// What is to be done in the cluster once the changes are recorded.
     pub actions: Vec<ClusterAction>,
     /// `None` where there is no Task object to report on.
     pub status: Option<TaskStatus>,
@@ -27,35 +28,53 @@ pub struct ReconcileOutput {
 /// a conflict is taken as "it is there".
 #[derive(Clone, Debug, PartialEq)]
 pub enum ClusterAction {
+    /// Makes the Task's Plan snapshot.
     CreatePlan {
+        /// The name of the Plan object.
         name: String,
+        /// Its spec, with the Task as its owner.
         spec: PlanSpec,
     },
+    /// Asks people: makes an Approval.
     CreateApproval {
+        /// The name of the Approval object.
         name: String,
+        /// Its spec, with what is signed for in words for people.
         spec: Box<ApprovalSpec>,
     },
+    /// Writes the status of an Approval.
     ReportApproval {
+        /// The name of the Approval object.
         name: String,
+        /// The whole status.
         status: ApprovalStatus,
     },
     /// Its pod stays behind the gate until [`ClusterAction::AdmitPod`].
     CreateJob {
+        /// The attempt's key, which becomes the Job's name.
         key: String,
+        /// The name of the step that the attempt is at.
         step: String,
+        /// What the attempt runs.
         launch: Box<Launch>,
     },
     /// Makes the input Secret, then removes the gate of exactly this pod.
     AdmitPod {
+        /// The attempt's key, which is the Job's name and becomes the Secret's.
         key: String,
+        /// The pod's name.
         pod: String,
+        /// The pod's `metadata.uid`.
         pod_uid: String,
+        /// What the attempt runs, which the pod is held against once more.
         launch: Box<Launch>,
     },
     /// With its pods: what runs is told to end.
     DeleteJob {
+        /// The attempt's key, which is the Job's name.
         key: String,
     },
+    /// Deletes the Task object: its `ttlSecondsAfterFinished` has passed.
     DeleteTask,
 }
 

@@ -3,6 +3,8 @@
 //! The leaf modules (`cel`, `digest`, `json`, `schema`, `template`, `time`) know nothing of Tasks; the rest
 //! is built on them. [`decide`] is where everything that happens is decided.
 
+#![warn(missing_docs)]
+
 pub mod agent;
 pub mod approval;
 pub mod binding;

@@ -18,23 +18,28 @@ const MILLION: u128 = 1_000_000;
 #[schemars(with = "String")]
 pub struct Money(u64);
 
+/// This text is no amount: digits, and at most six decimal places, up to 2^64-1 millionths.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is not an amount; write digits and at most six places, such as 0.05")]
 pub struct MoneyError(String);
 
 impl Money {
+    /// No money.
     pub const ZERO: Money = Money(0);
     /// More than anything costs.
     pub const MAX: Money = Money(u64::MAX);
 
+    /// So many millionths of the currency.
     pub fn from_micros(micros: u64) -> Money {
         Money(micros)
     }
 
+    /// The amount in millionths of the currency.
     pub fn micros(self) -> u64 {
         self.0
     }
 
+    /// Both together; `None` beyond 2^64-1 millionths.
     pub fn checked_add(self, other: Money) -> Option<Money> {
         self.0.checked_add(other.0).map(Money)
     }
@@ -44,6 +49,7 @@ impl Money {
         Money(self.0.saturating_add(other.0))
     }
 
+    /// What is left when `other` is taken away; nothing where that is more.
     pub fn saturating_sub(self, other: Money) -> Money {
         Money(self.0.saturating_sub(other.0))
     }

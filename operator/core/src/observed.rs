@@ -33,22 +33,29 @@ pub struct Observed {
     pub template: TemplateLookup,
     /// Whether the Plan snapshot object is there.
     pub plan_snapshot_exists: bool,
+    /// The contracts of the Skills that are installed, by the Skill's name.
     pub skills: Arc<BTreeMap<String, SkillSpec>>,
     /// On whose behalf the Task is carried out, as its requester and the Agents that there are say.
     pub agent: Acting,
+    /// Every Policy of the cluster, compiled.
     pub policies: Arc<PolicySet>,
     /// The Secrets that the brokers have, by the fingerprints that all of them agree on.
     pub secrets: Arc<Fingerprints>,
+    /// What a pod of the Task's namespace was found to reach.
     pub network: Network,
+    /// The Task's Approval objects, by name.
     pub approvals: BTreeMap<String, ApprovalView>,
+    /// The pods of the Task's attempts.
     pub pods: Vec<PodView>,
     /// The keys of the Jobs that exist.
     pub jobs: BTreeSet<String>,
+    /// Whether the guard was looked at, and whether it is whole.
     pub guard: Guard,
     /// Outputs of finished steps, by step; those that open steps refer to.
     pub outputs: BTreeMap<String, Arc<Value>>,
     /// What was spent and is held, in the rows that bear on the Task; looked up where it has anything with a price.
     pub balances: BTreeMap<LineKey, Balance>,
+    /// How the Task's payments and anchors stand.
     pub external: ExternalState,
     /// By step: since when what it needs has been missing, as far as this process saw.
     pub missing_since: BTreeMap<String, Timestamp>,
@@ -63,22 +70,33 @@ pub struct ExternalState {
     pub anchors: BTreeMap<String, String>,
 }
 
+/// How a step's payment stands with the signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentView {
+    /// The payment's id, under which it is made once.
     pub id: PaymentId,
+    /// Whether money moves.
     pub mode: PaymentMode,
+    /// What became of it.
     pub state: PaymentState,
+    /// The hash of the transaction that is final, else of the one that was signed last; `None` before one is signed.
     pub transaction: Option<String>,
     /// What went wrong last.
     pub message: Option<String>,
 }
 
+/// A Task object, as far as anything is decided on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TaskView {
+    /// The object's `metadata.uid`.
     pub uid: String,
+    /// The object's namespace.
     pub namespace: String,
+    /// The object's name.
     pub name: String,
+    /// The object's `metadata.generation`, which conditions report as observed; `None` where it has none.
     pub generation: Option<i64>,
+    /// The object's spec, as it is now.
     pub spec: TaskSpec,
     /// For whom the requester says that it asked.
     pub on_behalf_of: Option<String>,
@@ -93,26 +111,35 @@ pub struct TaskView {
 pub enum TemplateLookup {
     /// The record has a Plan, or the Task carries its own.
     NotNeeded,
+    /// A template that serves the Task.
     Found {
+        /// The template, as `NAMESPACE/NAME`.
         name: String,
+        /// The template's steps and parallelism.
         template: PlanTemplate,
     },
     /// `planRef` names a Plan that is not there.
     Missing {
+        /// The name that `planRef` gives, of a Plan in the Task's namespace.
         name: String,
     },
     /// `planRef` names a Plan snapshot, or several templates carry the type.
     Ambiguous {
+        /// Which field is ambiguous and how to mend it, in one sentence.
         message: String,
     },
     /// No template carries the Task's type.
     NoneForType,
 }
 
+/// An Approval object, as far as anything is decided on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ApprovalView {
+    /// The object's `metadata.uid`, which every seal is bound to.
     pub uid: String,
+    /// The object's `metadata.generation`, which its condition reports as observed; `None` where it has none.
     pub generation: Option<i64>,
+    /// The object's `spec.digest`: `sha256:` and 64 lower-case hexadecimal digits.
     pub digest: String,
     /// Those whose seal holds.
     pub decisions: Vec<Signature>,
@@ -125,6 +152,7 @@ pub struct ApprovalView {
 pub struct ReportedApproval {
     /// The condition `Approved`.
     pub condition: Condition,
+    /// How many of the signatures that it takes are there, such as `1/2`; `None` where that was not reported.
     pub signed: Option<String>,
 }
 
@@ -134,9 +162,11 @@ pub enum Guard {
     /// Nothing that is decided now rests on a signature.
     #[default]
     NotNeeded,
+    /// It was looked at, and nothing is missing or altered.
     Whole,
     /// What is missing or was altered, and how to mend it.
     Broken {
+        /// Both, in one sentence for whoever runs the operator.
         problem: String,
     },
 }
@@ -150,7 +180,10 @@ pub enum Network {
     /// Nothing: the cluster enforces its NetworkPolicies.
     Closed,
     /// Where it got through.
-    Open { reached: String },
+    Open {
+        /// Each as `ADDRESS:PORT`, with commas between them.
+        reached: String,
+    },
 }
 
 impl Network {
@@ -166,14 +199,20 @@ impl Network {
     }
 }
 
+/// A pod of one of the Task's attempts.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PodView {
+    /// The pod's name.
     pub name: String,
+    /// The pod's `metadata.uid`.
     pub uid: String,
+    /// The key of the attempt that its label says it is of.
     pub key: String,
+    /// How far it has come.
     pub state: PodState,
 }
 
+/// How far a pod has come, and whether it is the one that was decided.
 #[derive(Clone, Debug, PartialEq)]
 pub enum PodState {
     /// Behind the gate, and not yet held against what was decided: nothing may be concluded of it.
@@ -182,13 +221,17 @@ pub enum PodState {
     Gated,
     /// Behind the gate, and not the pod that was decided: the field that differs.
     Altered {
+        /// The path of the first such field, beginning with `spec`.
         field: String,
     },
     /// Let in, no container of the skill has started; why, as the kubelet says it.
     Waiting {
+        /// The reason and the message of the container or of the scheduler; `None` where neither gives one.
         message: Option<String>,
     },
+    /// The container of the skill has started, and the pod has not ended.
     Running,
+    /// The pod's phase is `Succeeded` or `Failed`.
     Ended(PodEnd),
 }
 
@@ -207,39 +250,58 @@ pub struct PodEnd {
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
+    /// The form of the report; one of another form than 1 counts for nothing.
     pub version: u32,
+    /// The key of the attempt that it is of; of another attempt it counts for nothing.
     pub attempt: String,
+    /// How the skill ended.
     pub status: ReportStatus,
+    /// Why it did not succeed, in words for people; empty where it did.
     #[serde(default)]
     pub message: String,
+    /// What the skill returned; `None` where that is nothing that counts.
     pub output: Option<ReportOutput>,
+    /// Which layers of the sandbox held; `None` where that was not found out.
     #[serde(default)]
     pub evidence: Option<Box<Evidence>>,
     /// The digest of the tree of files that was kept.
     #[serde(default)]
     pub workspace: Option<Digest>,
+    /// When the report was written, by the node's clock (UTC); `None` where it does not say.
     pub finished_at: Option<Timestamp>,
 }
 
+/// How a skill ended, in the runner's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 pub enum ReportStatus {
+    /// It exited with 0, and its output is JSON of a size that is allowed.
     Succeeded,
+    /// It exited with another code than 0, could not be started, or its workspace could not be kept.
     Failed,
+    /// It was ended because its timeout had passed.
     TimedOut,
+    /// It was ended because its output grew larger than is allowed.
     OutputTooLarge,
+    /// Its output is not one JSON value in UTF-8, or did not come to its end.
     OutputInvalid,
+    /// What the runner was to start could not be read or is not there.
     InputInvalid,
+    /// It was told to end, before or after it was started.
     Cancelled,
+    /// A layer of the sandbox that is required did not hold, or the broker could not be reached: nothing was started.
     SandboxIncomplete,
     /// The broker does not take the attempt for the one that it is.
     BrokerRefused,
 }
 
+/// The output that a report tells of.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct ReportOutput {
     /// 64 hexadecimal digits.
     pub sha256: String,
+    /// The size of the output, in bytes, without white space around it.
     pub size: u32,
+    /// The output itself; `None` where the termination message cannot hold it, and it stands in the pod's log.
     pub inline: Option<String>,
 }
 

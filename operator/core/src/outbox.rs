@@ -14,9 +14,11 @@ pub struct Submission {
     pub nonce: Option<u64>,
     /// What was offered for each unit of gas, where that is how it is priced (wei).
     pub max_fee: Option<u128>,
+    /// What of it is offered to whoever makes the block, for each unit of gas (wei); `None` where `max_fee` is.
     pub tip: Option<u128>,
     /// The block or tick at which it was prepared or for which it is meant, where that matters.
     pub place: Option<u64>,
+    /// When it was prepared (UTC).
     pub at: Timestamp,
 }
 

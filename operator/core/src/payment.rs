@@ -18,11 +18,14 @@ use crate::problem::Problem;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Payment {
+    /// Its id, under which it is made once.
     pub id: PaymentId,
+    /// The name of the network, one of the chart's `signer.networks`.
     pub network: String,
     /// What the network's name stood for when it was judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on: Option<PaymentNetwork>,
+    /// Whether money moves.
     pub mode: PaymentMode,
     /// What people call what is paid.
     pub asset: String,
@@ -30,9 +33,12 @@ pub struct Payment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub token: Option<Address>,
+    /// How many decimal places one whole unit has.
     pub decimals: u8,
+    /// The address that is paid: `0x` and 40 hexadecimal digits.
     #[schemars(with = "String")]
     pub to: Address,
+    /// How much is paid, in the asset's smallest unit.
     pub amount: Amount,
     /// What it counts against budgets.
     pub price: Money,

@@ -4,14 +4,17 @@ use std::fmt;
 
 use crate::json::strict::StrictError;
 
+/// What is wrong with one field of what a user wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// The path of the field, such as `spec.steps[2].needs[0]`.
     pub field: String,
+    /// What is wrong with it, and the fix.
     pub message: String,
 }
 
 impl Problem {
+    /// A problem of the field at this path.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> Problem {
         Problem { field: field.into(), message: message.into() }
     }

@@ -14,7 +14,9 @@ use crate::record::{Finished, TaskOutcome, TaskRecord};
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RunKey {
+    /// The `metadata.uid` of the Task's namespace.
     pub namespace_uid: String,
+    /// The Task's name.
     pub name: String,
     /// The user's name; empty where nobody knows who asked.
     pub requester: String,

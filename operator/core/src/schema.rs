@@ -40,11 +40,17 @@ pub struct Schema(Arc<Validator>);
 /// Why a value is no usable schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaError {
+    /// It holds what strict JSON refuses: an unsafe number, U+0000, or too many levels.
     #[error("not a usable JSON Schema: {0}")]
     Json(#[from] StrictError),
     /// A keyword is wrong at `path` of the schema, or refers to what is not there.
     #[error("not a usable JSON Schema: {path}: {message}")]
-    Keyword { path: JsonPath, message: String },
+    Keyword {
+        /// The place in the schema.
+        path: JsonPath,
+        /// What is wrong there, cut to 256 characters.
+        message: String,
+    },
 }
 
 /// Where a value is not as its schema asks. Messages do not repeat values.

@@ -16,14 +16,25 @@ pub struct GoDuration(Duration);
 /// Why a text is not the duration that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DurationError {
+    /// Not in Go's notation; the first 40 characters of the text.
     #[error("{0:?} is not a duration; write numbers with units, such as \"90s\", \"1h30m\" or \"500ms\"")]
     Notation(String),
+    /// Below zero; the first 40 characters of the text.
     #[error("{0:?} is negative")]
     Negative(String),
+    /// More than 2^63-1 nanoseconds; the first 40 characters of the text.
     #[error("{0:?} is longer than 292 years")]
     TooLarge(String),
+    /// A duration, but not one that is allowed here.
     #[error("{found} is not between {min} and {max}")]
-    OutOfBounds { found: GoDuration, min: GoDuration, max: GoDuration },
+    OutOfBounds {
+        /// The duration that the text says.
+        found: GoDuration,
+        /// The shortest that is allowed.
+        min: GoDuration,
+        /// The longest that is allowed.
+        max: GoDuration,
+    },
 }
 
 /// The text is not a time as RFC 3339 writes it.

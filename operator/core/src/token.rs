@@ -9,6 +9,7 @@ use sha2::Sha256;
 pub struct TokenKey(Hmac<Sha256>);
 
 impl TokenKey {
+    /// The key of this secret of 32 bytes.
     pub fn new(secret: [u8; 32]) -> TokenKey {
         // HMAC takes a block of 64 bytes, and fills up what is shorter with zeros.
         let mut block = [0; 64];

@@ -40,7 +40,39 @@ fn current() -> Value {
     schema
 }
 
-/// Every way in which `new` is not `old` with members added.
+/// Every way in which the schema `new` is not `old` with members added.
+fn broken(old: &Value, new: &Value) -> Vec<String> {
+    breaks("", &plain(old), &plain(new))
+}
+
+/// The schema with constants as `enum`s, as which they stand until their variants are described.
+fn plain(schema: &Value) -> Value {
+    let Value::Object(members) = schema else {
+        let Value::Array(items) = schema else { return schema.clone() };
+        return items.iter().map(plain).collect();
+    };
+    let constants = |variant: &Value| match (variant.get("const"), variant.get("enum")) {
+        (Some(constant), None) => Some(vec![constant.clone()]),
+        (None, Some(Value::Array(constants))) => Some(constants.clone()),
+        _ => None,
+    };
+    let choice = members.get("oneOf").and_then(Value::as_array);
+    let choice = choice.and_then(|variants| variants.iter().map(constants).collect::<Option<Vec<_>>>());
+    let mut plain: serde_json::Map<String, Value> =
+        members.iter().map(|(key, value)| (key.clone(), plain(value))).collect();
+    if let Some(constants) = choice {
+        plain.remove("oneOf");
+        plain.insert("type".into(), json!("string"));
+        plain.insert("enum".into(), constants.concat().into());
+    }
+    if let Some(constant) = plain.remove("const").filter(|_| plain.get("type") == Some(&json!("string"))) {
+        plain.insert("enum".into(), json!([constant]));
+    }
+    // Anything may stand there.
+    if plain.keys().all(|key| key == "description") { json!(true) } else { Value::Object(plain) }
+}
+
+/// As [`broken`], of what stands at a place.
 fn breaks(at: &str, old: &Value, new: &Value) -> Vec<String> {
     let (Value::Object(old), Value::Object(new)) = (old, new) else {
         return if old == new { Vec::new() } else { vec![format!("{at}: {old} became {new}")] };
@@ -99,7 +131,7 @@ fn breaks(at: &str, old: &Value, new: &Value) -> Vec<String> {
 
 /// By what a variant is known: its kind, its constant or its reference.
 fn name(variant: &Value) -> String {
-    let known = ["/properties/kind/const", "/const", "/$ref", "/type"];
+    let known = ["/properties/kind/const", "/properties/kind/enum", "/const", "/$ref", "/type"];
     known.iter().find_map(|pointer| variant.pointer(pointer)).unwrap_or(variant).to_string()
 }
 
@@ -108,7 +140,7 @@ fn the_committed_schema_is_that_of_the_code() {
     let path = file(&format!("v{VERSION}.json"));
     if std::env::var_os("COUNTERSIGN_WRITE_EVENTS").is_some() {
         if path.exists() {
-            let found = breaks("", &committed(), &current());
+            let found = broken(&committed(), &current());
             assert!(
                 found.is_empty(),
                 "within version {VERSION} members are only added; raise entry::VERSION, or mend:\n{}",
@@ -131,7 +163,7 @@ fn every_schema_that_was_ever_committed_still_holds() {
     let Some(commits) = git(&["log", "--format=%H", "--", &path]) else { return };
     for commit in commits.lines() {
         let Some(text) = git(&["show", &format!("{commit}:./{path}")]) else { continue };
-        let found = breaks("", &serde_json::from_str(&text).unwrap(), &current());
+        let found = broken(&serde_json::from_str(&text).unwrap(), &current());
         assert!(found.is_empty(), "since {commit}:\n{}", found.join("\n"));
     }
 }
@@ -190,22 +222,25 @@ fn whatever_is_not_an_addition_is_found() {
     let old = json!({"oneOf": [
         {"type": "object", "properties": {"kind": {"const": "a"}, "x": {"type": "string"}}, "required": ["kind", "x"]},
         {"type": "object", "properties": {"kind": {"const": "b"}}, "required": ["kind"]},
-    ], "$defs": {"E": {"enum": ["one", "two"]}}});
+    ], "$defs": {"E": {"type": "string", "enum": ["one", "two"]}}});
     let with = |pointer: &str, value: Value| {
         let mut new = old.clone();
         *new.pointer_mut(pointer).unwrap() = value;
-        breaks("", &old, &new)
+        broken(&old, &new)
     };
     assert!(
         with("/oneOf/1/properties", json!({"kind": {"const": "b"}, "new": {"type": "string"}})).is_empty(),
         "an optional member"
     );
     assert!(with("/$defs/E/enum", json!(["one", "two", "three"])).is_empty(), "another value");
+    let described = |value: &str| json!({"type": "string", "const": value, "description": "d"});
+    assert!(with("/$defs/E", json!({"oneOf": [described("one"), described("two")]})).is_empty(), "described");
     for (pointer, value) in [
         ("/oneOf", json!([old["oneOf"][0]])),
         ("/oneOf/0/properties", json!({"kind": {"const": "a"}})),
         ("/oneOf/0/properties/x/type", json!("integer")),
         ("/oneOf/0/required", json!(["kind"])),
+        ("/$defs/E", json!({"oneOf": [{"type": "string", "const": "one", "description": "d"}]})),
         ("/oneOf/1/required", json!(["kind", "y"])),
         ("/$defs/E/enum", json!(["one"])),
         ("/$defs", json!({})),

@@ -15,18 +15,27 @@ use crate::values::{count, from_name, kept_error, timestamp};
 /// That a budget was used up to so many percent, to be delivered now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
+    /// The id of the row in `alerts`.
     pub id: i64,
+    /// When the budget came to be used up so far.
     pub at: Timestamp,
+    /// Of the limit, spent or held: 50, 80 or 100.
     pub percent: u8,
+    /// Whose budget it is.
     pub scope: Scope,
     /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.
     pub subject: String,
+    /// How long the budget's window is.
     pub window: Window,
+    /// When the window began.
     pub starts_at: Timestamp,
+    /// When it ends; `None` where it never does.
     pub ends_at: Option<Timestamp>,
     /// As they were then.
     pub limit: Money,
+    /// What settled attempts had cost, in millionths of the currency.
     pub spent: Money,
+    /// What was reserved, in millionths of the currency.
     pub held: Money,
     /// Which try this is.
     pub attempt: u32,
@@ -35,14 +44,21 @@ pub struct Alert {
 /// An alert that no Event in the cluster announces yet. Amounts are in millionths of the installation's currency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnannouncedAlert {
+    /// The id of the row in `alerts`.
     pub id: i64,
+    /// Whose budget it is.
     pub scope: Scope,
+    /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.
     pub subject: String,
+    /// How long the budget's window is.
     pub window: Window,
+    /// Of the limit, spent or held: 50, 80 or 100.
     pub percent: i16,
     /// As they were then.
     pub limit: Money,
+    /// What settled attempts had cost.
     pub spent: Money,
+    /// What was reserved.
     pub held: Money,
     /// Where the subject is a Task: its namespace and name.
     pub task: Option<(String, String)>,
@@ -159,6 +175,10 @@ impl Store {
         rows.collect()
     }
 
+    /// Records that an Event announced the alert of this id.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer, or refuses the change.
     pub async fn alert_told(&self, id: i64) -> Result<(), StoreError> {
         sqlx::query!("update alerts set told_at = now() where id = $1", id).execute(&self.pool).await?;
         Ok(())

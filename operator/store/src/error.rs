@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+/// Why the record was not read or written.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// PostgreSQL is away or ends: nothing was concluded, and it is worth another try.
@@ -10,11 +11,17 @@ pub enum StoreError {
     /// PostgreSQL answered with something that only a defect or a foreign hand explains.
     #[error("{0}")]
     Database(sqlx::Error),
+    /// A migration failed, or those that were run are not those of this version.
     #[error("the schema cannot be brought up to date: {0}")]
     Migration(sqlx::migrate::MigrateError),
     /// A role that is to work with the record is not there, and was not made.
     #[error("the role {role} cannot be given its rights: {why}")]
-    Role { role: String, why: String },
+    Role {
+        /// Its name in PostgreSQL.
+        role: String,
+        /// What is missing, and what to do about it.
+        why: String,
+    },
     /// A row holds what this version cannot read.
     #[error("the record cannot be read: {0}")]
     Corrupt(String),
@@ -33,6 +40,7 @@ pub enum CommitError {
     /// A constraint says that the change cannot be: a key used twice, an Approval consumed twice.
     #[error("refused by constraint: {0}")]
     Refused(String),
+    /// PostgreSQL does not answer, or the record cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

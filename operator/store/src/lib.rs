@@ -3,6 +3,8 @@
 //! One transaction applies all changes that one reconciliation of a Task decided, with a log entry for each, and
 //! only if nobody else has changed that Task's record since it was read (compare-and-set on its version).
 
+#![warn(missing_docs)]
+
 mod alerts;
 mod brokers;
 mod commit;
@@ -57,15 +59,20 @@ pub struct Store {
 /// A Task whose record is not finished.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnfinishedTask {
+    /// The Task object's `metadata.uid`.
     pub uid: String,
+    /// The Task's namespace.
     pub namespace: String,
+    /// The Task's name in that namespace, which a later Task may have too.
     pub name: String,
 }
 
 /// A run that people approved.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LastApproved {
+    /// The name of the Approval, in the Task's namespace.
     pub approval: String,
+    /// When its attempt was recorded.
     pub at: jiff::Timestamp,
     /// What was signed for; `None` once that was erased.
     pub binding: Option<Box<Binding>>,

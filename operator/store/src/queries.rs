@@ -10,11 +10,15 @@ use crate::values::{micros, timestamp};
 /// Which Tasks; what is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TaskFilter {
+    /// The Task's namespace.
     pub namespace: Option<String>,
     /// `Planning`, `Executing`, `WaitingApproval`, `Ending`, or an outcome.
     pub state: Option<String>,
+    /// The Task's `spec.type`.
     pub kind: Option<String>,
+    /// The name in the Task's `spec.agentRef`, whatever the Agent's namespace.
     pub agent: Option<String>,
+    /// The requester's user name, as the API server authenticated it.
     pub requester: Option<String>,
     /// Adopted at this instant or later.
     pub since: Option<Timestamp>,
@@ -27,12 +31,17 @@ pub struct TaskFilter {
 /// Which steps; what is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepFilter {
+    /// The Task's namespace.
     pub namespace: Option<String>,
     /// `Open`, or an outcome.
     pub state: Option<String>,
+    /// The step's name in its Plan.
     pub name: Option<String>,
+    /// The name in the Task's `spec.agentRef`, whatever the Agent's namespace.
     pub agent: Option<String>,
+    /// Of Tasks that were adopted at this instant or later.
     pub since: Option<Timestamp>,
+    /// Of Tasks that were adopted before this instant.
     pub until: Option<Timestamp>,
     /// A digest of an attempt, an input or an output.
     pub hash: Option<String>,
@@ -41,41 +50,69 @@ pub struct StepFilter {
 /// Where a page ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cursor {
+    /// When the Task of the page's last row was adopted.
     pub adopted_at: Timestamp,
+    /// The uid of that Task.
     pub uid: String,
     /// Of the step, in a page of steps.
     pub position: i32,
 }
 
+/// A Task on record, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskRow {
+    /// The Task object's `metadata.uid`.
     pub uid: String,
+    /// The Task's namespace.
     pub namespace: String,
+    /// The Task's name in that namespace, which several on record may have.
     pub name: String,
+    /// Its `spec.type`; `None` where it names or carries a Plan.
     pub kind: Option<String>,
+    /// The name in its `spec.agentRef`; `None` where it has no Agent.
     pub agent: Option<String>,
+    /// The requester's user name, as the API server authenticated it.
     pub requester: Option<String>,
+    /// `Planning`, `Executing`, `WaitingApproval`, `Ending`, or its outcome.
     pub state: String,
+    /// Why it ended, in one CamelCase word; `None` until it has.
     pub reason: Option<String>,
+    /// The same in a sentence.
     pub message: Option<String>,
+    /// When it was first recorded.
     pub adopted_at: Timestamp,
+    /// When it ended; `None` until it has.
     pub finished_at: Option<Timestamp>,
 }
 
+/// A step on record, as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StepRow {
+    /// The `metadata.uid` of the Task object.
     pub task_uid: String,
+    /// The Task's namespace.
     pub namespace: String,
+    /// The Task's name in that namespace.
     pub task: String,
+    /// The step's name in the Plan.
     pub name: String,
+    /// The step's place in the Plan's order.
     pub position: i32,
+    /// `Open`, or its outcome.
     pub state: String,
+    /// Why it did not succeed, in one CamelCase word; `None` while it is open or where it did.
     pub reason: Option<String>,
+    /// The same in a sentence.
     pub message: Option<String>,
+    /// How many attempts at it are on record.
     pub attempts: i32,
+    /// The digest of the newest attempt's input, as `sha256:HEX`; `None` without an attempt.
     pub input_digest: Option<String>,
+    /// The digest of its output, as `sha256:HEX`; `None` where it has none.
     pub output_digest: Option<String>,
+    /// When the Task was first recorded.
     pub adopted_at: Timestamp,
+    /// When the step ended; `None` while it is open.
     pub finished_at: Option<Timestamp>,
 }
 

@@ -76,8 +76,11 @@ const SIGNER: [&str; 7] = [
 /// Whose rights are given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
+    /// The operator, which decides and keeps the record.
     Operator,
+    /// The broker, which adds calls, files and payments, and delivers alerts.
     Broker,
+    /// The signer, which signs payments and anchors and follows them to their end.
     Signer,
 }
 

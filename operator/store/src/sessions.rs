@@ -19,9 +19,13 @@ use crate::values::{count, digest, from_json, micros};
 /// An attempt whose pod was let in.
 #[derive(Clone, Debug)]
 pub struct Admitted {
+    /// The attempt's key.
     pub attempt: String,
+    /// The Task whose step it is a try at.
     pub task: TaskName,
+    /// The `metadata.uid` of the one pod that was let in.
     pub pod_uid: String,
+    /// What it runs, where it may go and what it may pay, as it was decided.
     pub launch: Launch,
     /// Whether it ended since; then nothing more is done for it.
     pub over: bool,
@@ -30,31 +34,41 @@ pub struct Admitted {
 /// A call that is about to leave.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
+    /// The HTTP method in upper case; of a payment `PAY`.
     pub method: &'a str,
     /// Without its query.
     pub url: &'a str,
     /// The most that it may cost, and what all calls of the attempt together may.
     pub reserved: Money,
+    /// What all calls of the attempt together may cost; `None` where nothing limits it.
     pub ceiling: Option<Money>,
 }
 
 /// What came of a call.
 #[derive(Clone, Debug)]
 pub struct CallEnd<'a> {
+    /// One word of the broker's closed set, such as `answered` or `timeout`; of a payment `paid` or `not-paid`.
     pub outcome: &'a str,
+    /// The status of the HTTP answer, or the mail server's reply code; `None` where there was none.
     pub status: Option<u16>,
+    /// `IP:PORT` that was connected to; `None` where nothing was.
     pub address: Option<String>,
+    /// Bytes of content that left.
     pub sent: u64,
+    /// Bytes of content that came back.
     pub received: u64,
+    /// What the call came to, in millionths of the currency.
     pub cost: Money,
 }
 
 /// Whether a call may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begun {
+    /// It may, and this is its number among the attempt's calls; the first is 1.
     Number(u32),
     /// With it the attempt would cost more than it may.
     CeilingReached {
+        /// What the attempt's calls have cost so far, with what is kept for those under way.
         cost: Money,
     },
     /// The attempt has ended.

@@ -16,6 +16,7 @@ use crate::values::{from_name, micros, named, timestamp};
 /// Which days, of UTC, and of which namespace; what is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Period {
+    /// The namespace of the Tasks.
     pub namespace: Option<String>,
     /// The first day.
     pub since: Option<Date>,
@@ -30,8 +31,11 @@ pub enum SpendBy {
     /// The newest first; by the others, whatever spent most.
     #[default]
     Day,
+    /// By the name in the Task's `spec.agentRef`, together with the Task's namespace.
     Agent,
+    /// By the Skill that ran.
     Skill,
+    /// By the Task's namespace.
     Namespace,
 }
 
@@ -46,11 +50,15 @@ impl SpendBy {
     }
 }
 
+/// What was spent under one key, and by how many attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spend {
     /// A day, a Skill, a namespace; of an Agent `NAMESPACE/AGENT`, and `NAMESPACE/` of what was for none.
     pub key: String,
+    /// What settled attempts cost, in millionths of the currency; a sum beyond what can be kept shows the most that
+    /// can.
     pub spent: Money,
+    /// Attempts that cost something.
     pub attempts: i64,
     /// Attempts that cost more than was reserved for them.
     pub overruns: i64,
@@ -59,92 +67,143 @@ pub struct Spend {
 /// Where a page ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpendCursor {
+    /// What was spent under the key of the page's last row.
     pub spent: Money,
+    /// That key.
     pub key: String,
 }
 
+/// How often one verdict was given on prices in a day, for one namespace, Agent and priority.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Decisions {
+    /// The day, of UTC, on which it was decided.
     pub day: Date,
+    /// The Task's namespace.
     pub namespace: String,
+    /// The name in the Task's `spec.agentRef`; `None` where it has no Agent.
     pub agent: Option<String>,
+    /// The priority that counted for the Task.
     pub priority: Priority,
+    /// What was decided about the price.
     pub verdict: BudgetVerdict,
+    /// How often that was.
     pub decisions: i64,
     /// What was asked for, all together.
     pub amount: Money,
 }
 
+/// Where a page of decisions ended: the key of its last row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DecisionsCursor {
+    /// The day, of UTC, on which it was decided.
     pub day: Date,
+    /// The Task's namespace.
     pub namespace: String,
+    /// The name in the Task's `spec.agentRef`; `None` where it has no Agent.
     pub agent: Option<String>,
+    /// The priority that counted for the Task.
     pub priority: Priority,
+    /// What was decided about the price.
     pub verdict: BudgetVerdict,
 }
 
+/// How often steps ended for one reason, in one namespace and for one Agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Reason {
+    /// The Task's namespace.
     pub namespace: String,
+    /// The name in the Task's `spec.agentRef`; `None` where it has no Agent.
     pub agent: Option<String>,
     /// Of the step.
     pub outcome: String,
+    /// Why the steps ended so, in one CamelCase word.
     pub reason: String,
+    /// How many steps did.
     pub count: i64,
+    /// When the last of them ended.
     pub last_seen: Timestamp,
 }
 
+/// Where a page of reasons ended: the key of its last row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonCursor {
+    /// How many steps ended so.
     pub count: i64,
+    /// The Task's namespace.
     pub namespace: String,
+    /// The name in the Task's `spec.agentRef`; `None` where it has no Agent.
     pub agent: Option<String>,
+    /// What became of the steps.
     pub outcome: String,
+    /// Why they ended so, in one CamelCase word.
     pub reason: String,
 }
 
 /// Which windows of budgets; what is `None` does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BudgetFilter {
+    /// The namespace itself, its Agents and its Tasks; the cluster's own is in none.
     pub namespace: Option<String>,
+    /// Whose budgets.
     pub scope: Option<Scope>,
+    /// How long the windows are.
     pub window: Option<Window>,
     /// Whether it can still be spent from.
     pub current: Option<bool>,
 }
 
+/// One window of one budget, as it stands or as it ended. Amounts are in millionths of the currency.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BudgetRow {
+    /// Whose budget it is.
     pub scope: Scope,
     /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.
     pub subject: String,
+    /// The namespace that the subject is or is in; `None` for the cluster.
     pub namespace: Option<String>,
     /// Of the Agent or the Task.
     pub name: Option<String>,
+    /// How long the window is.
     pub window: Window,
+    /// When the window began; of one that never ends, the beginning of 1970.
     pub starts_at: Timestamp,
+    /// When it ends; `None` where it never does.
     pub ends_at: Option<Timestamp>,
+    /// Whether it can still be spent from: the window goes on, and so does the Task.
     pub current: bool,
+    /// The limit as it was when it was last reserved from; `None` where spending is only counted.
     pub limit: Option<Money>,
+    /// What settled attempts cost.
     pub spent: Money,
+    /// Reserved for what is under way, or whose end is not known.
     pub held: Money,
+    /// What the limit leaves, never below 0; `None` where there is no limit.
     pub left: Option<Money>,
+    /// Of the limit, spent or held, above 100 after an overrun; `None` where there is no limit, or one of 0.
     pub percent: Option<i32>,
 }
 
+/// Where a page of budgets ended: the key of its last row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BudgetCursor {
+    /// When that window began.
     pub starts_at: Timestamp,
+    /// Whose budget it is.
     pub scope: Scope,
+    /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.
     pub subject: String,
+    /// How long that window is.
     pub window: Window,
 }
 
 impl Store {
+    /// What was spent, added up: by day the newest first, else whatever spent most.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer, or holds what is no amount.
     pub async fn spend(
         &self,
         by: SpendBy,

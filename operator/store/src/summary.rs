@@ -16,23 +16,31 @@ pub struct LedgerSummary {
     pub reservations: Vec<(ReservationState, i64)>,
     /// What was ever paid.
     pub spent: Vec<(Priority, Money)>,
+    /// One for each scope and window of which any are open and have a limit.
     pub windows: Vec<OpenWindows>,
     /// Imbalance between the ledger's accounts, its reservations and the budgets. Anything but zero is a defect.
     pub differences: Differences,
 }
 
+/// What became of what was reserved for an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 pub enum ReservationState {
+    /// The attempt is not over.
     Held,
+    /// The attempt is over, and what it cost is known.
     Settled,
+    /// The pod of the attempt was never let in: it cost nothing.
     Released,
+    /// The attempt is over and its cost is not known; all of it stays held.
     Unknown,
 }
 
 impl ReservationState {
+    /// Every state that there is.
     pub const ALL: [ReservationState; 4] =
         [ReservationState::Held, ReservationState::Settled, ReservationState::Released, ReservationState::Unknown];
 
+    /// The state as the record and metrics write it.
     pub fn as_str(self) -> &'static str {
         match self {
             ReservationState::Held => "Held",
@@ -46,16 +54,25 @@ impl ReservationState {
 /// The windows that can still be spent from and have a limit, all of a kind together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenWindows {
+    /// Whose budgets these are.
     pub scope: Scope,
+    /// How long their windows are.
     pub window: Window,
+    /// The sum of their limits.
     pub limit: Money,
+    /// What settled attempts cost in them, all together.
     pub spent: Money,
+    /// What is reserved in them, all together.
     pub held: Money,
     /// How much of its limit the fullest of them has used.
     pub fullest_percent: i32,
 }
 
 impl Store {
+    /// The sums as they stand, not all of them read at one moment.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer, or holds what cannot be read.
     pub async fn ledger_summary(&self) -> Result<LedgerSummary, StoreError> {
         let rows = sqlx::query!(
             r#"select state, priority, count(*) as "count!", least(coalesce(sum(cost), 0), 9223372036854775807)::bigint as "spent!"

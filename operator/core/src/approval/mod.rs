@@ -25,8 +25,11 @@ pub const DEFAULT_EXPIRY: GoDuration = GoDuration::from_secs(24 * 60 * 60);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "WrittenAsk", into = "WrittenAsk")]
 pub struct Ask {
+    /// Whose signatures it takes.
     pub required: Required,
+    /// Whether one signature may be for several steps.
     pub scope: ApprovalScope,
+    /// How long the signatures are awaited, from when they are asked for.
     pub expires_after: GoDuration,
 }
 
@@ -96,9 +99,13 @@ impl Ask {
 /// What an Approval holds a signature against.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
+    /// What is to be signed: `sha256:` and 64 lower-case hexadecimal digits.
     pub digest: &'a str,
+    /// Who asked for the work, and so never signs.
     pub requester: &'a Identity,
+    /// Whose signatures it takes.
     pub required: &'a Required,
+    /// From when on no signature counts (UTC).
     pub expires_at: Timestamp,
 }
 

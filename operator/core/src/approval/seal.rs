@@ -15,10 +15,13 @@ pub struct Seal {
     key: SigningKey,
 }
 
+/// Why there is no seal.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SealError {
+    /// The key has this many bytes instead of 32.
     #[error("the seal's key has {0} bytes; it must have 32")]
     Length(usize),
+    /// The decision has no canonical JSON (RFC 8785); why.
     #[error("the decision cannot be sealed: {0}")]
     NotSealed(String),
 }

@@ -11,7 +11,9 @@ use crate::escape::shown;
 /// Whoever wants to sign, as the API server saw them.
 #[derive(Clone, Copy, Debug)]
 pub struct Signer<'a> {
+    /// The user's name.
     pub user: &'a str,
+    /// The groups that the user is in.
     pub groups: &'a [String],
 }
 
@@ -28,22 +30,30 @@ pub enum Answer {
 /// Why a signature is refused, for the person who tried.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refused {
+    /// They asked for the work themselves; the user's name, fit to be shown.
     #[error("{0} asked for this work, and whoever asks never signs; somebody else must")]
     Requester(String),
+    /// They own the Agent that asked, or it was asked on their behalf; the user's name, fit to be shown.
     #[error("{0} owns the Agent that asked for this work, or it was asked on their behalf; somebody else must sign")]
     BehindRequester(String),
+    /// It is a service account that is not listed; its `NAMESPACE/NAME`.
     #[error(
         "the service account {0} is not listed; name it under approval.serviceAccounts of every Policy rule that asks"
     )]
     ServiceAccount(String),
+    /// It takes no signature since this time (UTC).
     #[error("it expired at {0}; nothing can be signed any more")]
     Expired(Timestamp),
+    /// It takes no signature any more; the reason of its condition `Approved`, such as `Superseded`.
     #[error("it is {0}; nothing can be signed any more")]
     Closed(String),
+    /// Somebody said no before; that user's name, fit to be shown.
     #[error("{0} rejected it already, and that is final")]
     Rejected(String),
+    /// Nothing is missing; how many signatures it takes.
     #[error("it has the signatures that it takes ({0})")]
     Enough(u32),
+    /// They are in none of the groups that are still missing; those, with commas between them.
     #[error("what it still takes is a signature of each of these groups: {0}")]
     OtherGroups(String),
 }

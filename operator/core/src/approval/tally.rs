@@ -14,10 +14,12 @@ use crate::escape::shown;
 pub enum Tally<'a> {
     /// One person said no, and that is final.
     Rejected {
+        /// The signature of the person who did.
         by: &'a Signature,
     },
     /// As many people as it takes, and every group among them.
     Reached,
+    /// Neither yet: what is still missing.
     Waiting(Missing),
 }
 

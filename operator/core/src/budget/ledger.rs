@@ -11,6 +11,7 @@ use crate::money::Money;
 /// Balances of rows, reservations, and the accounts that money moves between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ledger {
+    /// What each row holds; a row that is not here is empty.
     pub balances: BTreeMap<LineKey, Balance>,
     reservations: BTreeMap<String, Reservation>,
 }
@@ -28,17 +29,22 @@ struct Reservation {
 pub enum Closing {
     /// Nothing of it ran.
     Release,
+    /// It ended, and cost this.
     Settle(Money),
     /// Whatever it cost is not known, so all of it stays counted.
     Unknown,
 }
 
+/// Why a reservation cannot be made or closed.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LedgerError {
+    /// This attempt, by its key, has a reservation already, open or closed.
     #[error("attempt {0} has a reservation already")]
     Twice(String),
+    /// This attempt, by its key, has no reservation that is open.
     #[error("attempt {0} has no reservation, or it is closed")]
     NotHeld(String),
+    /// With the amount, this row would be filled beyond its cap.
     #[error("{0:?} would be filled beyond what this work may use")]
     Over(LineKey),
 }

@@ -14,15 +14,21 @@ use crate::policy::PolicySet;
 /// Whose spending is counted. In the order in which the rows are locked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Scope {
+    /// The cluster: all Tasks.
     Cluster,
+    /// A namespace: the Tasks in it.
     Namespace,
+    /// An Agent: the Tasks that are carried out on its behalf.
     Agent,
+    /// A single Task.
     Task,
 }
 
 impl Scope {
+    /// All of them, in the order in which their rows are locked.
     pub const ALL: [Scope; 4] = [Scope::Cluster, Scope::Namespace, Scope::Agent, Scope::Task];
 
+    /// The variant's name, as JSON, the store and the labels of metrics have it: `Cluster`.
     pub fn as_str(self) -> &'static str {
         match self {
             Scope::Cluster => "Cluster",
@@ -37,17 +43,22 @@ impl Scope {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LineKey {
+    /// Whose spending the row counts.
     pub scope: Scope,
     /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.
     pub subject: String,
+    /// How long the row counts before the next one begins.
     pub window: Window,
+    /// When the window began; the Unix Epoch for `Total`.
     pub starts_at: Timestamp,
 }
 
 /// A row, with what it may be filled to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// Names the row.
     pub key: LineKey,
+    /// When the window ends and the next begins; `None` where it never does.
     pub ends_at: Option<Timestamp>,
     /// The lowest of the limits that are set on it; it is only counted where there is none.
     pub limit: Option<Money>,
@@ -64,6 +75,7 @@ pub struct Budgets {
     pub per_attempt: Option<(Money, String)>,
     /// A budget that cannot be read: then nothing that has a price fits.
     pub unreadable: Option<String>,
+    /// How urgent the work is, which says whether it may fill a row up to its limit.
     pub priority: Priority,
 }
 

@@ -15,6 +15,7 @@ use crate::money::Money;
 /// What a row of the ledger holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
+    /// What ended attempts have cost.
     pub spent: Money,
     /// Reserved for what is under way, or whose end is not known.
     pub held: Money,
@@ -23,26 +24,33 @@ pub struct Balance {
 /// What a step is weighed against.
 #[derive(Clone, Copy, Debug)]
 pub struct BudgetView<'a> {
+    /// The limits that bear on the Task.
     pub budgets: &'a Budgets,
     /// A row that is not here is empty.
     pub balances: &'a BTreeMap<LineKey, Balance>,
     /// What was reserved since the balances were seen.
     pub pending: Money,
+    /// Whether the step still asks for its money, or has it.
     pub phase: ReservationPhase<'a>,
 }
 
+/// Whether an attempt's money is asked for or reserved already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReservationPhase<'a> {
     /// It asks for its money now.
     Asking,
     /// An attempt with this Skill has what it takes.
-    Reserved { skill: &'a str },
+    Reserved {
+        /// The name of the Skill for which the money is reserved.
+        skill: &'a str,
+    },
 }
 
 /// What was decided about a price, and the numbers that it was decided on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BudgetDecision {
+    /// Whether the price fits, and what becomes of the step where it does not.
     pub verdict: BudgetVerdict,
     /// The Skill that was weighed.
     pub skill: String,
@@ -50,7 +58,9 @@ pub struct BudgetDecision {
     pub amount: Money,
     /// Of it, what is owed as soon as the pod was let in.
     pub per_attempt: Money,
+    /// How urgent the work is; low priority may not fill every row up to its limit.
     pub priority: Priority,
+    /// Every row that bears on the Task, as it was seen; empty where the money was reserved before.
     pub lines: Vec<SeenLine>,
     /// Why it does not fit, or what the Skill took the place of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,22 +71,31 @@ pub struct BudgetDecision {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SeenLine {
+    /// Whose spending the row counts.
     pub scope: Scope,
+    /// Empty for the cluster; a namespace; `NAMESPACE/AGENT`; a Task's uid.
     pub subject: String,
+    /// How long the row counts before the next one begins.
     pub window: Window,
+    /// When the window began; the Unix Epoch for `Total`.
     pub starts_at: Timestamp,
+    /// When the window ends; left out where it never does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ends_at: Option<Timestamp>,
+    /// The lowest of the limits that are set on the row; left out where it is only counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Money>,
     /// What this work may fill it to: less than the limit where low priority leaves something to the rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cap: Option<Money>,
+    /// What ended attempts have cost.
     pub spent: Money,
+    /// What is reserved for attempts that are under way, or whose end is not known.
     pub held: Money,
 }
 
 impl SeenLine {
+    /// Names the row of the ledger that was seen.
     pub fn key(&self) -> LineKey {
         LineKey { scope: self.scope, subject: self.subject.clone(), window: self.window, starts_at: self.starts_at }
     }
@@ -102,6 +121,7 @@ impl SeenLine {
 /// When what does not fit now may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenAffordable {
+    /// No matter how long it waits.
     Never,
     /// Once something that is held is given back.
     GivenBack,
@@ -125,9 +145,13 @@ impl WhenAffordable {
 pub enum Weighed {
     /// There is nothing to reserve.
     Free,
+    /// It fits, and this is what is reserved.
     Fits(BudgetDecision),
+    /// It does not fit now.
     Over {
+        /// What is decided instead, with the reason in its message.
         decision: BudgetDecision,
+        /// When it may fit; `Never` in any case where the Skill's `overBudget` is `Reject`.
         later: WhenAffordable,
     },
     /// It has no price that could be held against the budget; and an unknown price denies.
@@ -139,8 +163,11 @@ pub enum Weighed {
 pub enum Fit {
     /// There is nothing to reserve.
     Free,
+    /// It fits every limit.
     Fits,
+    /// It does not fit now; when it may.
     Over(WhenAffordable),
+    /// It has no price that could be held against the budget; and an unknown price denies.
     Unpriced,
 }
 

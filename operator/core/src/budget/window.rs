@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+/// How long a row of the ledger counts before the next one begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Window {
     /// Of UTC, so that no change of the clocks makes one longer or shorter.
@@ -21,11 +22,13 @@ pub enum Window {
 /// One window: from an instant on, up to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
+    /// The first instant that is in it.
     pub starts_at: Timestamp,
     /// `None` where it never ends.
     pub ends_at: Option<Timestamp>,
 }
 
+/// This name is no time zone of the IANA database.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{0:?} is not a time zone of the IANA database; write one such as \"Europe/Zurich\", or \"UTC\"")]
 pub struct ZoneError(String);
@@ -36,8 +39,10 @@ pub fn zone(name: &str) -> Result<TimeZone, ZoneError> {
 }
 
 impl Window {
+    /// All of them, the shortest first.
     pub const ALL: [Window; 4] = [Window::Hour, Window::Day, Window::Month, Window::Total];
 
+    /// The variant's name, as JSON, the store and the labels of metrics have it: `Hour`.
     pub fn as_str(self) -> &'static str {
         match self {
             Window::Hour => "Hour",

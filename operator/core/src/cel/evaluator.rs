@@ -39,7 +39,14 @@ pub enum EvalError {
     Saturated,
     /// It reads `key` below `at`, which has the keys `known`.
     #[error("{at} has no key {key:?}{}", known_keys(.known))]
-    MissingKey { at: Path, key: String, known: Vec<String> },
+    MissingKey {
+        /// The map that is read.
+        at: Path,
+        /// The key that it does not have.
+        key: String,
+        /// All keys that it has.
+        known: Vec<String>,
+    },
     /// It failed, as the message says.
     #[error("{0}")]
     Failed(String),

@@ -10,10 +10,15 @@ use std::sync::Arc;
 pub enum Type {
     /// Anything; whether it fits is seen when it is evaluated.
     Any,
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool,
+    /// An integer or a number with a fraction.
     Number,
+    /// A string.
     Text,
+    /// Bytes, such as `b'abc'`, which JSON has no form for.
     Bytes,
     /// The type of a value, which `type(x)` gives.
     TypeName,

@@ -57,7 +57,9 @@ pub struct Config {
 
 /// What expressions are evaluated with. Planning needs it to see whether inputs fit; everything else asks the judge.
 pub struct Evaluators<'a> {
+    /// Judges each step that could start.
     pub judge: &'a dyn Judge,
+    /// Evaluates the inputs that are known when the Plan snapshot is taken.
     pub evaluator: &'a crate::cel::CelEvaluator,
 }
 

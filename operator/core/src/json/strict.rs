@@ -20,22 +20,46 @@ pub const MAX_DEPTH: usize = 64;
 pub enum StrictError {
     /// The text is not JSON, or not UTF-8. Line and column count from 1.
     #[error("{line}:{column}: not valid JSON: {message}")]
-    Syntax { line: usize, column: usize, message: String },
+    Syntax {
+        /// The line, from 1.
+        line: usize,
+        /// The byte in the line, from 1.
+        column: usize,
+        /// What the parser says, without the position.
+        message: String,
+    },
     /// The key at the end of `path` occurs a second time in its object.
     #[error("{path}: the key occurs twice; keep one of them")]
-    DuplicateKey { path: JsonPath },
+    DuplicateKey {
+        /// The key, where it occurs the second time.
+        path: JsonPath,
+    },
     /// A number whose value is an integer beyond ±(2^53-1), as `number` shows it.
     #[error("{path}: {number} is beyond 2^53-1 and would be rounded by some readers; write it as a string")]
-    UnsafeInteger { path: JsonPath, number: String },
+    UnsafeInteger {
+        /// Where the number stands.
+        path: JsonPath,
+        /// The number in decimal notation; rounded where it has more than 64 bits.
+        number: String,
+    },
     /// An infinite number or NaN.
     #[error("{path}: the number is not finite")]
-    NotFinite { path: JsonPath },
+    NotFinite {
+        /// Where the number stands.
+        path: JsonPath,
+    },
     /// A string or a key that holds U+0000, which PostgreSQL keeps in no text.
     #[error("{path}: holds the character U+0000, which cannot be stored; leave it out")]
-    Nul { path: JsonPath },
+    Nul {
+        /// Where the string stands, or the member with that key.
+        path: JsonPath,
+    },
     /// More than [`MAX_DEPTH`] arrays and objects around a value.
     #[error("{path}: nested more than {MAX_DEPTH} levels deep")]
-    TooDeep { path: JsonPath },
+    TooDeep {
+        /// The array or object that is one too many.
+        path: JsonPath,
+    },
 }
 
 impl StrictError {

@@ -27,15 +27,20 @@ use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
 /// What [`crate::decide`] asks of each step that could start. The real one is [`PolicyJudge`]; the
 /// enumeration tests answer from a table.
 pub trait Judge {
+    /// What may become of this step now.
     fn judge(&self, case: &Case<'_>) -> Judgement;
 }
 
 /// One step that could start, and what its judgement may depend on.
 #[derive(Clone, Copy)]
 pub struct Case<'a> {
+    /// The Task that the step is of, as its object is now.
     pub task: &'a TaskView,
+    /// The Plan snapshot that the step is of.
     pub plan: &'a RecordedPlan,
+    /// Who asked for the Task.
     pub request: &'a Request,
+    /// The step, as the Plan has it.
     pub step: &'a Step,
     /// Which run of the step it would be, from 1: what never began is none.
     pub run: u32,
@@ -43,13 +48,17 @@ pub struct Case<'a> {
     pub outputs: &'a BTreeMap<String, Arc<Value>>,
     /// What became of each step that comes before; one that succeeded has an output, whether or not `outputs` holds it.
     pub outcome: &'a dyn Fn(&str) -> Outcome,
+    /// The contracts of the Skills that are installed, by the Skill's name.
     pub skills: &'a BTreeMap<String, SkillSpec>,
+    /// On whose behalf the Task is carried out.
     pub agent: &'a Acting,
+    /// Every Policy of the cluster, compiled.
     pub policies: &'a PolicySet,
     /// The Secrets that the brokers have, by the fingerprints that all of them agree on.
     pub secrets: &'a Fingerprints,
     /// The trees of files that the steps before it left.
     pub workspace: &'a dyn Fn() -> Vec<Digest>,
+    /// The image of the runner, by digest.
     pub runner_image: &'a str,
     /// What its price is held against.
     pub budget_view: BudgetView<'a>,
@@ -59,20 +68,30 @@ pub struct Case<'a> {
     pub networks: &'a BTreeMap<String, PaymentNetwork>,
 }
 
+/// What is to become of a step that could start.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judgement {
     /// Its `when` is false.
     Skip,
     /// It can never run as it stands.
-    Invalid { reason: &'static str, message: String },
-    Denied {
+    Invalid {
+        /// Why, CamelCase, for machines.
+        reason: &'static str,
+        /// The field and what is wrong with it, in a sentence for people.
         message: String,
+    },
+    /// A Policy, its Agent or its price forbids it, or nobody could sign for it.
+    Denied {
+        /// By what, in a sentence for people.
+        message: String,
+        /// The rules that matched, on the way through every Skill that was tried.
         rules: Vec<RuleDecision>,
         /// Where it is the price that does not fit.
         budget: Option<Box<BudgetDecision>>,
     },
     /// Nothing may be concluded now.
     Blocked {
+        /// Why, and when to ask again.
         blocked: Blocked,
         /// Where it is the price that does not fit now.
         budget: Option<Box<BudgetDecision>>,
@@ -84,6 +103,7 @@ pub enum Judgement {
 /// A step that is ready to run but for signatures: exactly what would run, and what the verdict rests on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prepared {
+    /// SHA-256 over the RFC 8785 JSON of the resolved input.
     pub input_digest: Digest,
     /// What a signature is bound to.
     pub binding: Binding,
@@ -91,6 +111,7 @@ pub struct Prepared {
     pub digest: Digest,
     /// Where it may go at most, by every Policy that says so.
     pub limits: Vec<Vec<EgressLimit>>,
+    /// The rules that matched, with those of the Skills that were downgraded.
     pub rules: Vec<RuleDecision>,
     /// What is to be reserved; `None` where it has no price, or has what it takes already.
     pub budget: Option<Box<BudgetDecision>>,
@@ -113,10 +134,12 @@ pub struct PolicyJudge {
 type Early<T> = Result<T, Judgement>;
 
 impl PolicyJudge {
+    /// One that evaluates with this evaluator.
     pub fn new(evaluator: CelEvaluator) -> PolicyJudge {
         PolicyJudge { evaluator }
     }
 
+    /// The evaluator of all its expressions.
     pub fn evaluator(&self) -> &CelEvaluator {
         &self.evaluator
     }

@@ -23,12 +23,15 @@ const GENERIC_SKILL: &str = "generic-action";
 /// What planning came to.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
+    /// The Plan as it is recorded, checked against what is installed.
     Snapshot(Box<RecordedPlan>),
     /// Something that a person can still install is missing, or the evaluator has no time.
     Blocked(Blocked),
     /// It can never run.
     Refuse {
+        /// CamelCase, for machines: `InvalidTask`, `InvalidPlan` or `InvalidParameters`.
         reason: &'static str,
+        /// What is wrong and in which field, for people.
         message: String,
     },
 }

@@ -26,7 +26,9 @@ fn vocabulary() -> &'static Vocabulary {
 /// A step whose `when` and `input` are compiled.
 #[derive(Clone, Debug)]
 pub struct CompiledStep {
+    /// What must be true for the step to run; `None` where it runs in any case.
     pub when: Option<Expression>,
+    /// The step's `input`, with the expressions that stand in its strings.
     pub input: Template,
 }
 

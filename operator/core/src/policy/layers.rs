@@ -10,10 +10,13 @@ pub enum Layer {
     /// No rule of it matched.
     #[default]
     Silent,
+    /// It may run.
     Allow,
+    /// Only what its Skill's `downgradeTo` names may run in its place.
     Downgrade,
     /// What all of its rules that ask for signatures ask for.
     RequireApproval(Ask),
+    /// It may not run.
     Deny,
 }
 
@@ -42,7 +45,9 @@ impl Layer {
 /// What Policy says of a step with one Skill.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Combined {
+    /// It may not run.
     Denied,
+    /// It may run, on these conditions.
     Allowed {
         /// Only the Skill's `downgradeTo` may run in its place, which is judged in turn.
         downgrade: bool,

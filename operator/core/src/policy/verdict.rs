@@ -14,9 +14,11 @@ use crate::record::RuleDecision;
 /// What all Policies together say of a step, and every rule that matched.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
+    /// What the rules of the cluster and those of the namespace come to together.
     pub combined: Combined,
     /// The highest risk of the rules that matched and bind.
     pub risk: RiskClass,
+    /// Every rule that matched, even if only in mode Audit; where none of the cluster's binds, one that says so.
     pub rules: Vec<RuleDecision>,
     /// Those of them that bind, by content.
     pub bound: Vec<BoundRule>,

@@ -15,8 +15,11 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("task {task}: {change} does not fit the record: {problem}")]
 pub struct ApplyError {
+    /// The Task's name; empty where there is no record yet.
     pub task: String,
+    /// The change's [`Change::kind`]; `change` where any would be refused, `first change` where there is no record yet.
     pub change: &'static str,
+    /// Why it does not fit, in words.
     pub problem: String,
 }
 

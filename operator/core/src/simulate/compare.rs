@@ -19,17 +19,23 @@ use crate::policy::PolicySet;
 pub struct Comparison {
     /// The Policies that were tried: `NAMESPACE/NAME`.
     pub policies: Vec<String>,
+    /// Whether it comes to a good end with the Policies that there are.
     pub feasible_today: bool,
+    /// What it costs with the Policies that there are.
     pub cost_today: CostRange,
     /// The steps of which something else is decided.
     pub differences: Vec<StepDifference>,
 }
 
+/// A step, and what is decided of it with either set of Policies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StepDifference {
+    /// The step's name in the Plan.
     pub step: String,
+    /// With the Policies that there are.
     pub today: Finding,
+    /// With those that are tried in their place.
     pub tried: Finding,
 }
 
@@ -37,17 +43,23 @@ pub struct StepDifference {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Finding {
+    /// What becomes of the step.
     pub decision: StepDecision,
+    /// The Skill that this is decided of: the Plan's own, or the one in its place.
     pub skill: String,
+    /// What is decided about its price; left out where there is none to weigh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget: Option<BudgetVerdict>,
     /// Whose signatures it takes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required: Option<Required>,
+    /// The highest risk of the rules that bind; left out where nobody is asked to sign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub risk: Option<RiskClass>,
+    /// The rules that matched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reasons: Vec<Reason>,
+    /// Why it would not run; left out where it would, or where no more is to be said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }

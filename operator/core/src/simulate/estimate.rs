@@ -12,6 +12,7 @@ use crate::time::GoDuration;
 /// What the last attempts with a Skill came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
+    /// How many attempts these figures are taken from.
     pub runs: u32,
     /// Half of them were done sooner.
     pub p50: Duration,

@@ -50,6 +50,7 @@ use timeline::Timeline;
 /// What a look at the new Task would see, and what its Skills did before.
 #[derive(Clone, Debug)]
 pub struct Inputs {
+    /// What the platform team sets.
     pub config: Config,
     /// Without a record.
     pub observed: Observed,
@@ -113,10 +114,13 @@ fn simulate_as(
 /// Why there is nothing to rehearse.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Unrehearsed {
+    /// No Task is observed.
     #[error("there is no Task")]
     NoTask,
+    /// Planning refused the Task or waits for something; the message says why.
     #[error("no Plan can be made: {0}")]
     NoPlan(String),
+    /// A change did not fit the record: a defect of the operator.
     #[error(transparent)]
     Defect(#[from] ApplyError),
 }

@@ -29,17 +29,24 @@ use crate::record::{RecordedPlan, Request, StepOutcome};
 pub struct PastTask {
     /// As it was when it was adopted.
     pub task: TaskView,
+    /// Who asked for it.
     pub request: Request,
+    /// The Plan that it was carried out by, with its parameters.
     pub plan: RecordedPlan,
+    /// What became of each step, by its name in the Plan.
     pub steps: BTreeMap<String, PastStep>,
 }
 
+/// A step as it is on record.
 #[derive(Clone, Debug)]
 pub struct PastStep {
+    /// What became of it; `Open` where that is not known yet.
     pub outcome: StepOutcome,
+    /// CamelCase, for machines: why it came to that; `None` where the outcome says all.
     pub reason: Option<String>,
     /// When it was decided last.
     pub at: Timestamp,
+    /// The newest attempt at it; `None` where it was never tried.
     pub last: Option<PastAttempt>,
     /// What it returned, where another step's input rests on it.
     pub output: Option<Arc<Value>>,
@@ -47,8 +54,10 @@ pub struct PastStep {
     pub cost: Option<Money>,
 }
 
+/// One attempt at a step, as it is on record.
 #[derive(Clone, Debug)]
 pub struct PastAttempt {
+    /// Which attempt at the step it was, from 1.
     pub number: u32,
     /// What it was given; `None` where that is not on record any more.
     pub input: Option<Map<String, Value>>,
@@ -66,11 +75,13 @@ impl PastTask {
 /// What steps are judged by, other than Policies: as it is today.
 #[derive(Clone, Debug)]
 pub struct Surroundings {
+    /// What the platform team sets.
     pub config: Config,
+    /// By name; a Skill is of no namespace.
     pub skills: Arc<BTreeMap<String, SkillSpec>>,
-    /// Of the namespace, by name.
     /// By namespace and name, of all namespaces.
     pub agents: BTreeMap<(String, String), AgentSpec>,
+    /// The Secrets that the brokers have, by name, with the fingerprints that all of them agree on.
     pub secrets: Arc<Fingerprints>,
 }
 
@@ -78,18 +89,23 @@ pub struct Surroundings {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Replay {
+    /// The version of this format; within it members are added, never taken away or altered.
     pub version: u32,
+    /// When it was judged again, an RFC 3339 time.
     pub at: Timestamp,
+    /// The namespace that the Tasks are in.
     pub namespace: String,
     /// The Policies that were tried: `NAMESPACE/NAME`.
     pub policies: Vec<String>,
-    /// How many Tasks were looked at, and how many of their steps were judged.
+    /// How many Tasks were looked at.
     pub tasks: u32,
+    /// How many of their steps were judged.
     pub steps: u32,
     /// Whether there were more steps than are looked at together; then the oldest are left out.
     pub cut: bool,
     /// The oldest first.
     pub differences: Vec<ReplayDifference>,
+    /// The steps of which nothing can be said, the oldest first.
     pub unjudged: Vec<Unjudged>,
 }
 
@@ -97,13 +113,19 @@ pub struct Replay {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplayDifference {
+    /// The name of the Task.
     pub task: String,
+    /// The uid of the Task, which no other Task of that name has.
     pub task_uid: String,
+    /// The step's name in the Plan.
     pub step: String,
-    /// When it was decided then, and what became of it.
+    /// When it was decided then.
     pub at: Timestamp,
+    /// What became of it then.
     pub outcome: StepOutcome,
+    /// What is decided by the Policies that there are now.
     pub today: Finding,
+    /// What is decided by those that are tried.
     pub tried: Finding,
 }
 
@@ -111,15 +133,21 @@ pub struct ReplayDifference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Unjudged {
+    /// The name of the Task.
     pub task: String,
+    /// The uid of the Task, which no other Task of that name has.
     pub task_uid: String,
+    /// The step's name in the Plan.
     pub step: String,
+    /// In words, what it takes and is not there.
     pub why: String,
 }
 
 /// What is compared.
 pub struct Trial<'a> {
+    /// The Policies that there are.
     pub today: &'a PolicySet,
+    /// The same with those that are tried, each in the place of the one of its namespace and name.
     pub tried: &'a PolicySet,
     /// What is tried, by `NAMESPACE/NAME`.
     pub names: Vec<String>,

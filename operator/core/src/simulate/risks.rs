@@ -109,11 +109,10 @@ fn network(grounds: &Grounds<'_>) -> Option<Risk> {
     let message = match &grounds.inputs.observed.network {
         Network::Closed => return None,
         Network::NotTried => {
-            "whether NetworkPolicies are enoutwaited in this namespace was not tried yet, as nothing ran here"
-                .to_owned()
+            "whether NetworkPolicies are enforced in this namespace was not tried yet, as nothing ran here".to_owned()
         }
         Network::Open { reached } => {
-            format!("NetworkPolicies are not enoutwaited in this namespace: a pod reached {reached}")
+            format!("NetworkPolicies are not enforced in this namespace: a pod reached {reached}")
         }
     };
     Some(risk(RiskKind::NetworkNotEnforced, Vec::new(), message))

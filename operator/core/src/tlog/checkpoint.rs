@@ -13,18 +13,29 @@ use crate::digest::Digest;
 pub struct Checkpoint {
     /// The log's name; the first line.
     pub origin: String,
+    /// How many entries the log has.
     pub size: u64,
+    /// The root of the tree over them (RFC 6962, section 2.1).
     pub root: Hash,
 }
 
+/// Why a note is not a checkpoint of the log that is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CheckpointError {
+    /// It is no signed note, or not signed by the key.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// Its text is not a checkpoint's (C2SP tlog-checkpoint); why not.
     #[error("it is not a checkpoint: {0}")]
     Malformed(&'static str),
+    /// It is of another log than the key.
     #[error("it is of the log {found:?}, not of {expected:?}")]
-    Origin { found: String, expected: String },
+    Origin {
+        /// The origin in its first line.
+        found: String,
+        /// The name of the key.
+        expected: String,
+    },
 }
 
 impl Checkpoint {

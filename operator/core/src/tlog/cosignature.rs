@@ -42,11 +42,16 @@ fn message(time: u64, text: &str) -> String {
 }
 
 impl CosigningKey {
+    /// The key of this name with this Ed25519 secret (RFC 8032).
+    ///
+    /// # Errors
+    /// The name is empty, or holds white space or a plus.
     pub fn new(name: &str, secret: [u8; 32]) -> Result<CosigningKey, NoteError> {
         check_name(name)?;
         Ok(CosigningKey { name: name.to_owned(), secret: Secret::from_bytes(&secret) })
     }
 
+    /// The public key that its cosignatures are verified with.
     pub fn witness_key(&self) -> WitnessKey {
         WitnessKey { name: self.name.clone(), public: self.secret.verifying_key() }
     }
@@ -100,6 +105,7 @@ impl std::str::FromStr for CosigningKey {
 }
 
 impl WitnessKey {
+    /// The witness's name, as its cosignatures begin with it.
     pub fn name(&self) -> &str {
         &self.name
     }

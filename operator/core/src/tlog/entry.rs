@@ -17,10 +17,13 @@ pub const SALT_BYTES: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
+    /// Which version of the envelope, and of the event in its payload, this is.
     pub version: u32,
     /// What happened: the name of the change.
     pub kind: String,
+    /// When it happened, in UTC.
     pub at: Timestamp,
+    /// The Task that it happened to; `None` where it is of none, such as a change of leader.
     pub task: Option<TaskName>,
     /// SHA-256 of the payload's bytes.
     pub payload: Digest,
@@ -32,15 +35,20 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskName {
+    /// The namespace that the Task is in.
     pub namespace: String,
+    /// The Task's name in its namespace.
     pub name: String,
+    /// The Task's uid, which no other Task of that name has.
     pub uid: String,
 }
 
 /// An entry as it is stored: the bytes of which the leaf is, and those of its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed {
+    /// The envelope in canonical form (RFC 8785): the bytes whose hash is the leaf.
     pub body: Vec<u8>,
+    /// The event with a salt of its own, in canonical form (RFC 8785): the bytes that can be erased.
     pub payload: Vec<u8>,
 }
 

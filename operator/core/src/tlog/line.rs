@@ -11,7 +11,9 @@ use crate::json::strict;
 /// One entry, at its place, with what proves that it stands there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
+    /// The entry's place in the log, from 0.
     pub index: u64,
+    /// The envelope: the bytes whose hash is the leaf.
     pub body: Vec<u8>,
     /// `None` where it was erased.
     pub payload: Option<Vec<u8>>,

@@ -28,21 +28,30 @@ pub struct VerifyingKey {
 /// One line of a note that says it is a signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
+    /// The name of the key that is said to have signed.
     pub name: String,
+    /// The first four bytes of SHA-256 over the key's name, a newline, its type and its public key (C2SP signed-note).
     pub key_id: [u8; 4],
+    /// The signature itself: 64 bytes of Ed25519 (RFC 8032), after eight of the time in a cosignature.
     pub bytes: Vec<u8>,
 }
 
+/// Why a note or a key is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum NoteError {
+    /// This name of a key is empty, or holds white space or a plus.
     #[error("the name of a key must not be empty, nor hold a space or a plus: {0:?}")]
     Name(String),
+    /// A text is no key of the kind that is asked for; why not.
     #[error("the key is not NAME+HEX+BASE64 of an Ed25519 key: {0}")]
     Key(&'static str),
+    /// A text is no signed note (C2SP signed-note); why not.
     #[error("it is not a signed note: {0}")]
     Malformed(&'static str),
+    /// No signature says that it is of the key of this name.
     #[error("it is not signed by {0}")]
     Unsigned(String),
+    /// What says that it is a signature of the key of this name does not verify.
     #[error("the signature of {0} does not hold")]
     Forged(String),
 }
@@ -101,11 +110,16 @@ pub(super) fn find(signatures: Vec<Signature>, name: &str, key_id: [u8; 4]) -> R
 }
 
 impl SigningKey {
+    /// The key of this name with this Ed25519 secret (RFC 8032).
+    ///
+    /// # Errors
+    /// The name is empty, or holds white space or a plus.
     pub fn new(name: &str, secret: [u8; 32]) -> Result<SigningKey, NoteError> {
         check_name(name)?;
         Ok(SigningKey { name: name.to_owned(), secret: Secret::from_bytes(&secret) })
     }
 
+    /// The public key that its signatures are verified with.
     pub fn verifying_key(&self) -> VerifyingKey {
         VerifyingKey { name: self.name.clone(), public: self.secret.verifying_key() }
     }
@@ -134,6 +148,7 @@ impl std::fmt::Debug for SigningKey {
 }
 
 impl VerifyingKey {
+    /// The name under which the key signs; of a log's key, the log's origin.
     pub fn name(&self) -> &str {
         &self.name
     }

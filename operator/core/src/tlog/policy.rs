@@ -54,32 +54,54 @@ impl fmt::Display for Name {
 /// Why a file is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum PolicyError {
+    /// One line is not as it should be.
     #[error("line {line}: {problem}")]
-    Line { line: usize, problem: LineProblem },
+    Line {
+        /// Which one, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: LineProblem,
+    },
+    /// So many lines begin with `quorum`, instead of one.
     #[error("there must be exactly one quorum line; there are {0}")]
     Quorums(usize),
 }
 
+/// What is wrong with a line of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum LineProblem {
+    /// It holds this control character, which is not a tab.
     #[error("the byte {0:#04x} is not allowed")]
     Byte(u8),
+    /// It begins with this word, which is no keyword.
     #[error("it is neither log, witness, group nor quorum: {0}")]
     Keyword(String),
+    /// It is not of this form, which its keyword takes.
     #[error("write {0}")]
     Form(&'static str),
+    /// Its key cannot be read, or is of another kind than the line takes; why.
     #[error("the key: {0}")]
     Key(#[from] NoteError),
+    /// A line before it holds the same key, whatever name it goes by.
     #[error("a line before has the same key")]
     SameKey,
+    /// It gives this name, which a line before gave, or which is `none`.
     #[error("the name {0} is taken, or reserved")]
     Taken(String),
+    /// It refers to this name, which no line before gave.
     #[error("no line before names {0}")]
     Unknown(String),
+    /// It makes this a member of a group, which it is of one already.
     #[error("{0} is a member of a group already")]
     Twice(String),
+    /// A group's threshold is not `all`, `any` or a number that its members can come to.
     #[error("{found} is not all, any or a number from 1 to {members}")]
-    Threshold { found: String, members: usize },
+    Threshold {
+        /// What stands in its place.
+        found: String,
+        /// How many members the group has.
+        members: usize,
+    },
 }
 
 /// What a quorum came to.
@@ -92,13 +114,24 @@ pub struct Reached {
 /// Why a checkpoint does not count.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum QuorumError {
+    /// What says that it is a witness's cosignature does not verify, or the checkpoint is no signed note.
     #[error("the cosignature of the witness {witness}: {error}")]
-    Forged { witness: String, error: NoteError },
+    Forged {
+        /// The name of the witness in the policy.
+        witness: String,
+        /// Why it does not hold.
+        error: NoteError,
+    },
+    /// Too few cosigned; the name of the witness or group that the quorum is, with what a group has and lacks.
     #[error("it is not cosigned by {0}, as the policy demands")]
     Missing(String),
 }
 
 impl Policy {
+    /// Reads a policy's file (C2SP tlog-policy).
+    ///
+    /// # Errors
+    /// The first line that is wrong, or that there is not exactly one quorum.
     pub fn parse(file: &[u8]) -> Result<Policy, PolicyError> {
         let mut reader = Reader::default();
         for (number, line) in file.split(|byte| *byte == b'\n').enumerate() {

@@ -6,14 +6,29 @@ use thiserror::Error;
 use super::hash::{Hash, node};
 use super::tile::{TileStore, subtree};
 
+/// Why a proof does not hold, or why there can be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ProofError {
+    /// The tree has no such entry.
     #[error("index {index} is not in a tree of {size} entries")]
-    Index { index: u64, size: u64 },
+    Index {
+        /// The entry's place, from 0.
+        index: u64,
+        /// How many entries the tree has.
+        size: u64,
+    },
+    /// The tree that is to be the beginning is the larger one.
     #[error("a tree of {old} entries is no beginning of one of {new}")]
-    Sizes { old: u64, new: u64 },
+    Sizes {
+        /// How many entries that has.
+        old: u64,
+        /// How many entries the other has.
+        new: u64,
+    },
+    /// It has more hashes than it takes, or fewer.
     #[error("the proof has the wrong number of hashes")]
     Length,
+    /// It leads to another root than the one that was to be proved.
     #[error("the proof leads to another root")]
     Root,
 }
@@ -21,12 +36,20 @@ pub enum ProofError {
 /// Why a proof could not be made.
 #[derive(Debug, Error)]
 pub enum MakeError<E> {
+    /// There is no such entry, or no such tree.
     #[error(transparent)]
     Proof(#[from] ProofError),
+    /// Whoever has the tiles could not read one.
     #[error("a tile could not be read: {0}")]
     Store(E),
+    /// The tiles lack a hash that the tree must have: the root of a complete subtree.
     #[error("the tiles do not hold the subtree of height {height} at {index}")]
-    Missing { height: u32, index: u64 },
+    Missing {
+        /// Its height: it is over 2^height leaves.
+        height: u32,
+        /// Its place among the subtrees of that height, from 0.
+        index: u64,
+    },
 }
 
 /// The hashes that lead from leaf `index` to the root of the tree of `size`.

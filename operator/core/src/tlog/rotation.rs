@@ -7,12 +7,21 @@ use super::note::{NoteError, SigningKey, VerifyingKey};
 
 const STATEMENT: &str = "countersign.dev/rotate-key/v1";
 
+/// Why it is not so that one key follows another.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RotationError {
+    /// It is no signed note, or not signed by both keys.
     #[error(transparent)]
     Note(#[from] NoteError),
+    /// What is signed is another text.
     #[error("it is not the statement that {new} follows {old}")]
-    Statement { old: String, new: String },
+    Statement {
+        /// The key that was used before, `NAME+HEX+BASE64`.
+        old: String,
+        /// The key that is to follow it, `NAME+HEX+BASE64`.
+        new: String,
+    },
+    /// The keys have different names, or are the same.
     #[error("both keys must be of one log, and differ")]
     Keys,
 }

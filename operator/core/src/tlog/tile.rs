@@ -15,12 +15,15 @@ const WIDTH: u64 = TILE_WIDTH as u64;
 /// Names a tile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tile {
+    /// How far up: 0 for the hashes of leaves, and eight levels of the tree from each to the next.
     pub level: u8,
+    /// The tile's place in its level, from 0.
     pub index: u64,
 }
 
 /// Whoever has the tiles.
 pub trait TileStore {
+    /// Why a tile could not be read.
     type Error;
     /// The hashes of a tile, as many as there are.
     fn tile(&mut self, tile: Tile) -> Result<Vec<Hash>, Self::Error>;

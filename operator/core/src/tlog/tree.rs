@@ -18,6 +18,7 @@ pub struct Appended {
     pub level: u8,
     /// Among the hashes of that level.
     pub index: u64,
+    /// The root of that subtree; on level 0 the hash of a leaf.
     pub hash: Hash,
 }
 
@@ -63,6 +64,7 @@ impl CompactRange {
         }
     }
 
+    /// How many leaves the tree has.
     pub fn size(&self) -> u64 {
         self.size
     }

@@ -18,15 +18,19 @@ const MOST_HASHES: usize = 63;
 pub struct Request {
     /// The size that the proof begins with.
     pub old: u64,
+    /// The hashes of the proof of consistency (RFC 6962, section 2.1.2); none where `old` is 0 or the new size.
     pub proof: Vec<Hash>,
     /// The signed note.
     pub checkpoint: String,
 }
 
+/// Why a text is no request.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RequestError {
+    /// It is not as `add-checkpoint` has it (C2SP tlog-witness); why not.
     #[error("it is no request to add a checkpoint: {0}")]
     Malformed(&'static str),
+    /// What it holds below its proof is no checkpoint.
     #[error("the checkpoint: {0}")]
     Checkpoint(#[from] CheckpointError),
 }
@@ -34,19 +38,38 @@ pub enum RequestError {
 /// Why a witness does not cosign.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Refusal {
+    /// No key that is known of the log of this name has signed it; empty where no key is known.
     #[error("the checkpoint is not signed by a key that is known of {0}")]
     Unsigned(String),
+    /// The proof begins with more entries than the checkpoint has.
     #[error("old {old} is more than the {size} entries of the checkpoint")]
-    Beyond { old: u64, size: u64 },
+    Beyond {
+        /// The size that the proof begins with.
+        old: u64,
+        /// How many entries the checkpoint is of.
+        size: u64,
+    },
+    /// The proof does not begin with what was cosigned last.
     #[error("what was cosigned last has {size} entries, not {old}")]
-    Stale { old: u64, size: u64 },
+    Stale {
+        /// The size that the proof begins with.
+        old: u64,
+        /// How many entries were cosigned last; 0 where nothing was.
+        size: u64,
+    },
+    /// As many entries were cosigned with another root: the log shows two histories.
     #[error("split view: {size} entries were cosigned with another root")]
-    SplitView { size: u64 },
+    SplitView {
+        /// How many entries both are of.
+        size: u64,
+    },
+    /// The proof does not hold.
     #[error("the checkpoint does not follow from what was cosigned last: {0}")]
     Proof(#[from] ProofError),
 }
 
 impl Request {
+    /// The body of the request, as `add-checkpoint` takes it (C2SP tlog-witness).
     pub fn encode(&self) -> String {
         let Request { old, proof, checkpoint } = self;
         let proof: String = proof.iter().map(|hash| STANDARD.encode(hash.as_bytes()) + "\n").collect();

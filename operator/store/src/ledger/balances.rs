@@ -14,10 +14,15 @@ use crate::values::{from_name, timestamp};
 /// currency. Anything but zero, at any instant, is a defect, and is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
+    /// The sum of all accounts: what one loses another gains.
     pub accounts: i64,
+    /// What the account `held` has beyond the reservations that are open or whose cost is not known.
     pub held: i64,
+    /// What the accounts `revenue/SKILL` have beyond what all reservations cost.
     pub revenue: i64,
+    /// What the Tasks' budgets hold beyond the reservations that are open or whose cost is not known.
     pub budgets_held: i64,
+    /// What the Tasks' budgets have spent beyond what all reservations cost.
     pub budgets_spent: i64,
 }
 

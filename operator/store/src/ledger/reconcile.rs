@@ -13,7 +13,9 @@ use crate::log::{LogEvent, append};
 /// An attempt that is over and whose cost is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsettled {
+    /// The attempt's key.
     pub attempt: String,
+    /// The Task whose step it was a try at.
     pub task: TaskName,
 }
 

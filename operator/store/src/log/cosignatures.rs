@@ -14,6 +14,7 @@ use crate::values::{micros, timestamp};
 pub struct Witnessed {
     /// The size of the newest checkpoint, and its note as the log signed it.
     pub newest: u64,
+    /// That checkpoint as a signed note (C2SP tlog-checkpoint), without cosignatures.
     pub note: String,
     /// The size of the newest one that this witness has cosigned; 0 where there is none.
     pub cosigned: u64,

@@ -16,11 +16,13 @@ use crate::values::micros;
 pub struct Snapshot {
     /// As it was signed, with the cosignatures that there are.
     pub checkpoint: String,
+    /// How many entries the checkpoint is of.
     pub size: u64,
     /// The public keys that signed, the first one first.
     pub keys: Vec<String>,
     /// The entries that tell of another key, each with its proof.
     pub rotations: Vec<Line>,
+    /// Which entries are exported.
     pub selection: Selection,
     /// Where it begins.
     pub from: u64,

@@ -17,14 +17,18 @@ const LOCK: i64 = 0x636f_756e_7465_7273;
 /// What one run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sequenced {
+    /// How many entries were given their place.
     pub added: usize,
+    /// What was signed: the tree that ends with them.
     pub checkpoint: Checkpoint,
 }
 
 /// With which checkpoints are signed. Where `next` is there, it follows `current` in the next run, for ever.
 #[derive(Debug)]
 pub struct LogKeys {
+    /// The key that signs, until `next` has signed once.
     pub current: SigningKey,
+    /// The key that follows; `None` where none is to.
     pub next: Option<SigningKey>,
 }
 

@@ -19,8 +19,11 @@ use crate::values::{from_json, kept_error, micros, timestamp};
 /// Something that is due.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
+    /// The id of the row in `outbox`.
     pub id: i64,
+    /// What is to be done on the network.
     pub work: Work,
+    /// Whether something was signed for it since it was begun, or begun again, last.
     pub submitted: bool,
     /// Which try this is.
     pub tries: u32,
@@ -30,12 +33,21 @@ pub struct Item {
     pub submissions: Vec<Submission>,
 }
 
+/// What an item of the outbox is for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
     /// The SHA-256 of what is signed in the checkpoint of so many entries.
-    Anchor { digest: [u8; 32], size: u64 },
+    Anchor {
+        /// That SHA-256, which the network is to keep.
+        digest: [u8; 32],
+        /// How many entries the checkpoint is of.
+        size: u64,
+    },
+    /// A payment that a step's attempt asked for.
     Pay {
+        /// What is paid, to whom and where, as it was judged and signed for.
         payment: Box<Payment>,
+        /// The Task whose step pays.
         task: TaskName,
         /// Why it must not be signed, where it must not: it is not what an attempt was let in for that still runs.
         unauthorised: Option<String>,
@@ -56,6 +68,7 @@ pub struct Limit {
 /// Whether there is a nonce.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
+    /// The item's own nonce on the account.
     Nonce(u64),
     /// It would be more than the signer may sign for.
     OverLimit(String),

@@ -18,10 +18,13 @@ use crate::values::{count, from_name, json, micros};
 /// How a payment stands that an attempt asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestedPayment {
+    /// How far it has come.
     pub state: PaymentState,
     /// The newest one that was signed; once it is confirmed, the one that paid.
     pub transaction: Option<String>,
+    /// The block or tick in which it is final, once it is and where there is one.
     pub place: Option<u64>,
+    /// What went wrong last; `None` where the last try went well.
     pub last_error: Option<String>,
     /// The call that it counts as.
     pub call: u32,
@@ -34,12 +37,16 @@ pub struct RequestedPayment {
 /// Why a payment is not handed over.
 #[derive(Debug, Error)]
 pub enum PaymentProblem {
+    /// The attempt, or its session with the broker, ended before it asked.
     #[error("the attempt has ended")]
     Over,
+    /// With the payment's price the attempt would cost more than its ceiling; holds what it cost so far.
     #[error("with it the attempt would cost more than it may; it has cost {0} so far")]
     CeilingReached(Money),
+    /// Another payment is kept under the same id, with other terms.
     #[error("another payment was asked for under the same id; use another key in the step's input")]
     Differs,
+    /// The record was not read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

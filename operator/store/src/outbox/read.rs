@@ -20,36 +20,51 @@ use crate::values::{from_name, timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OutboxItem {
+    /// The id of the row in `outbox`, by which people have it tried again.
     pub id: i64,
+    /// The network that it leaves for, by its name in the chart.
     pub network: String,
     /// `Payment` or `Anchor`.
     pub kind: &'static str,
+    /// The payment's id, `0x` and 64 hexadecimal digits; `None` of an anchor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payment: Option<String>,
     /// Of an anchor: how many entries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub entries: Option<u64>,
+    /// Of a payment: the namespace of the Task that pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// Of a payment: the name of the Task that pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// Of a payment: the step that pays.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step: Option<String>,
+    /// How far it has come.
     pub state: PaymentState,
+    /// How often it was tried since something last went well with it.
     pub tries: i32,
+    /// What the network knows it by: what is final, else what was signed last; `None` where nothing was signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<String>,
+    /// What went wrong last; `None` where the last try went well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// When the payment was asked for, or the checkpoint was chosen to be anchored.
     pub since: Timestamp,
 }
 
 /// How many items of a network are where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OutboxStanding {
+    /// The network, by its name in the chart.
     pub network: String,
+    /// `Payment` or `Anchor`.
     pub kind: &'static str,
+    /// How far these items have come.
     pub state: PaymentState,
+    /// How many items are of this network, kind and state.
     pub count: i64,
     /// Of those that are not over, how long the oldest has waited.
     pub oldest_seconds: f64,
