@@ -47,6 +47,8 @@ pub const LABEL_ATTEMPT: &str = "countersign.dev/attempt";
 pub const ANNOTATION_TASK: &str = "countersign.dev/task";
 /// On a Task: for whom it says that it was asked. A claim, shown and never trusted.
 pub const ANNOTATION_ON_BEHALF_OF: &str = "countersign.dev/on-behalf-of";
+/// On a Task: the run that it is, as `NAMESPACE_UID/TASK_UID`. The operator's; a backup or a copy has it too.
+pub const ANNOTATION_RUN: &str = "countersign.dev/run";
 /// The scheduling gate that holds an attempt's pod until it was let in.
 pub const GATE: &str = "countersign.dev/admit";
 

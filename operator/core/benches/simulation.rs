@@ -122,6 +122,7 @@ fn task() -> TaskView {
         generation: None,
         spec: serde_json::from_value(spec).unwrap(),
         on_behalf_of: None,
+        mark: None,
         deleting: false,
         conditions: Vec::new(),
     }

@@ -19,7 +19,7 @@ pub struct Blocked {
 /// The closed set of reasons, by their names in status and Events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BlockedReason {
-    /// The same request still runs as another Task, which is gone.
+    /// The same request still runs as another Task, which is gone; or the Task carries the mark of a run that goes on.
     EarlierRun,
     /// `planRef` names a Plan that is not there.
     PlanNotFound,

@@ -4,6 +4,7 @@ use countersign_crds::{ApprovalSpec, ApprovalStatus, PlanSpec, TaskStatus};
 use jiff::Timestamp;
 
 use crate::blocked::BlockedReasons;
+use crate::mark::Mark;
 use crate::record::{Change, Launch, TaskRecord};
 
 /// What follows from one reconciliation of a Task. The shell records the changes, then acts, then reports.
@@ -49,6 +50,10 @@ pub enum ClusterAction {
         /// The whole status.
         status: ApprovalStatus,
     },
+    /// Writes on the Task which run it is.
+    Mark {
+        mark: Mark,
+    },
     /// Its pod stays behind the gate until [`ClusterAction::AdmitPod`].
     CreateJob {
         /// The attempt's key, which becomes the Job's name.
@@ -85,6 +90,7 @@ impl ClusterAction {
             ClusterAction::CreatePlan { .. } => "create_plan",
             ClusterAction::CreateApproval { .. } => "create_approval",
             ClusterAction::ReportApproval { .. } => "report_approval",
+            ClusterAction::Mark { .. } => "mark",
             ClusterAction::CreateJob { .. } => "create_job",
             ClusterAction::AdmitPod { .. } => "admit_pod",
             ClusterAction::DeleteJob { .. } => "delete_job",

@@ -24,6 +24,7 @@ pub mod fingerprint;
 pub mod json;
 pub mod judge;
 mod kept;
+pub mod mark;
 pub mod money;
 pub mod names;
 pub mod observed;

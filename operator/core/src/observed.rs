@@ -25,9 +25,9 @@ pub struct Observed {
     pub task: Option<TaskView>,
     /// `None` when the Task was never recorded.
     pub record: Option<TaskRecord>,
-    /// The uid of the Task's namespace; looked up only while the Task is not recorded.
+    /// The uid of the Task's namespace; looked up only while the Task is not recorded or carries no mark; else empty.
     pub namespace_uid: String,
-    /// The run that there was of the same request; looked up only while the Task is not recorded.
+    /// The run whose mark the Task carries, or else the one that there is of the same request; looked up as the uid is.
     pub prior: Option<PriorRun>,
     /// Looked up only while no Plan snapshot is taken.
     pub template: TemplateLookup,
@@ -100,6 +100,8 @@ pub struct TaskView {
     pub spec: TaskSpec,
     /// For whom the requester says that it asked.
     pub on_behalf_of: Option<String>,
+    /// The mark of a run, as the object carries it.
+    pub mark: Option<String>,
     /// Its deletion was asked for; somebody's finalizer may keep it for as long as it likes.
     pub deleting: bool,
     /// As last reported, for the times of their last transitions.

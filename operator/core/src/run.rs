@@ -1,6 +1,6 @@
 //! A request runs once. What makes two Tasks the same request, and what is known of the run that there was.
 
-use countersign_crds::TaskSpec;
+use countersign_crds::{ANNOTATION_RUN, TaskSpec};
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -72,11 +72,13 @@ pub enum Run {
     Repeats(String),
 }
 
-/// A run of the same request that there was, or is.
+/// A run that there was, or is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriorRun {
     /// Of the Task that it ran as.
     pub uid: String,
+    /// Of which request it is.
+    pub key: RunKey,
     /// `None` while it goes on.
     pub finished: Option<Finished>,
 }
@@ -87,6 +89,17 @@ impl PriorRun {
         let Finished { outcome, reason, message, at: then } = finished;
         let message = format!(
             "this request ran before, until {then}, as the Task with uid {}: {message}; to run it again, delete this Task and create it with another spec.runId",
+            self.uid
+        );
+        Finished { outcome: *outcome, reason: reason.clone(), message, at }
+    }
+
+    /// What a Task comes to that carries the mark of a run, whatever it asks for: the same.
+    pub fn marked(&self, finished: &Finished, task: &TaskView, at: Timestamp) -> Finished {
+        let Finished { outcome, reason, message, at: then } = finished;
+        let another = if content(&task.spec) == self.key.content { "" } else { ", of another content than this one" };
+        let message = format!(
+            "metadata.annotations[{ANNOTATION_RUN}] is the mark of a run{another}, which ran until {then} as the Task with uid {}: {message}; for a run of your own, create it without the annotation and with another spec.runId",
             self.uid
         );
         Finished { outcome: *outcome, reason: reason.clone(), message, at }
@@ -119,6 +132,7 @@ mod tests {
             generation: None,
             spec: serde_json::from_value(spec).unwrap(),
             on_behalf_of: None,
+            mark: None,
             deleting: false,
             conditions: Vec::new(),
         }

@@ -1,18 +1,20 @@
 //! What must never be, whatever happens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign_core::effect::ClusterAction;
 use countersign_core::observed::TaskView;
 use countersign_core::record::{
-    ApprovalState, AttemptRecord, AttemptState, Change, EndingCause, StepOutcome, TaskRecord,
+    ApprovalState, AttemptRecord, AttemptState, Change, EndingCause, Finished, StepOutcome, TaskRecord,
 };
 use countersign_crds::{After, Outcome};
 use thiserror::Error;
 
+use crate::again::{Asked, Object};
 use crate::money;
+use crate::runs::Runs;
 use crate::table::{FAULT, people_for};
-use crate::world::{REQUESTER, World};
+use crate::world::World;
 
 /// Something that must never be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -97,9 +99,10 @@ pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &
     let Some(name) = approval else {
         return Err(Violation::new(format!("{step} was intended without the signatures that it needs")));
     };
+    let requester = record.and_then(|record| record.request.requester.as_ref()).map(|who| &who.user);
     let said = |approved: bool| {
         let theirs = world.signatures.iter().filter(move |(to, _, verdict)| to == name && *verdict == approved);
-        theirs.filter(|(_, who, _)| who != REQUESTER).count()
+        theirs.filter(|(_, who, _)| Some(who) != requester).count()
     };
     hold(said(true) >= people, || format!("{step} was intended under {name}, which {} signed for", said(true)))?;
     let approval = record.and_then(|record| record.approvals.get(name));
@@ -109,6 +112,33 @@ pub(crate) fn check_change(world: &World, record: Option<&TaskRecord>, change: &
     hold(!refused, || format!("{name} was used although somebody said no"))?;
     let covered = approval.and_then(|approval| approval.covers.get(step)).map(|covered| covered.digest);
     hold(covered == Some(*digest), || format!("{name} is for {covered:?}, and {step} runs {digest}"))
+}
+
+/// Of all objects that a name has had: a request is launched as one of them at most, and what came with the mark of a
+/// run never is.
+pub(crate) fn check_runs(objects: &[Object]) -> Result<(), Violation> {
+    let mut launched: BTreeMap<&Asked, &str> = BTreeMap::new();
+    for Object { uid, asked, restored, .. } in objects.iter().filter(|object| object.world.is_launched()) {
+        hold(restored.is_none(), || format!("{uid} was launched, which came with the mark of a run of {restored:?}"))?;
+        let before = launched.insert(asked, uid);
+        hold(before.is_none(), || format!("{asked:?} was launched as {before:?} and again as {uid}"))?;
+    }
+    Ok(())
+}
+
+/// When all of them are over: what came with the mark of a run shows how that ended, and is of whoever asked for it.
+pub(crate) fn check_ends(objects: &[Object], runs: &Runs) -> Result<(), Violation> {
+    for Object { uid, restored, world, .. } in objects {
+        let (Some(record), Some(run)) = (&world.record, restored.as_ref().and_then(|run| runs.run(run))) else {
+            continue;
+        };
+        let outcome = |finished: Option<&Finished>| finished.map(|finished| finished.outcome);
+        let (shown, ended) = (outcome(record.finished.as_ref()), outcome(run.finished.as_ref()));
+        hold(shown == ended, || format!("{uid} shows {shown:?}, and the run of {} ended {ended:?}", run.uid))?;
+        let requester = record.request.requester.as_ref().map(|who| &who.user);
+        hold(requester == Some(&run.key.requester), || format!("{uid} is {requester:?}'s, and not its run's"))?;
+    }
+    Ok(())
 }
 
 /// Of one reconciliation: what was seen to be suspended or deleted begins nothing.

@@ -5,15 +5,18 @@
 //! a seed replays a world exactly.
 
 mod actors;
+mod again;
 mod check;
 mod draw;
 mod explore;
 mod money;
 mod operator;
+mod runs;
 mod table;
 mod twin;
 mod world;
 
+pub use again::{Repeats, again};
 pub use check::Violation;
 pub use explore::{Explored, Small, explore};
 pub use operator::Defect;
@@ -49,26 +52,32 @@ pub fn run(seed: u64, defect: Option<Defect>, verbose: bool) -> Result<Tally, Vi
     let mut world = World::new(&mut draw, verbose);
     let mut operators = [Operator::new(defect), Operator::new(defect)];
     for _ in 0..draw.below(TROUBLED) {
-        world.tally.steps += 1;
-        match draw.below(20) {
-            0..=6 => operators[0].step(&mut world, &mut draw)?,
-            7..=8 if world.two_leaders => operators[1].step(&mut world, &mut draw)?,
-            7..=10 => actors::job_controller(&mut world, &mut draw),
-            11..=13 => actors::kubelet(&mut world, &mut draw)?,
-            14..=15 => actors::people(&mut world, &mut draw),
-            16 if draw.one_in(2) => money::others(&mut world, &mut draw),
-            16 => actors::vandal(&mut world, &mut draw),
-            17 => world.pass_time(&mut draw),
-            18 => {
-                let which = usize::from(world.two_leaders && draw.one_in(2));
-                operators[which].crash(&mut world);
-            }
-            _ => world.toggle_faults(&mut draw),
-        }
+        trouble(&mut world, &mut operators, &mut draw)?;
         check::check(&mut world)?;
     }
     settle(&mut world, &mut operators[0], &mut draw)?;
     Ok(world.tally)
+}
+
+/// One thing that happens while faults may.
+fn trouble(world: &mut World, operators: &mut [Operator; 2], draw: &mut Draw) -> Result<(), Violation> {
+    world.tally.steps += 1;
+    match draw.below(20) {
+        0..=6 => operators[0].step(world, draw)?,
+        7..=8 if world.two_leaders => operators[1].step(world, draw)?,
+        7..=10 => actors::job_controller(world, draw),
+        11..=13 => actors::kubelet(world, draw)?,
+        14..=15 => actors::people(world, draw),
+        16 if draw.one_in(2) => money::others(world, draw),
+        16 => actors::vandal(world, draw),
+        17 => world.pass_time(draw),
+        18 => {
+            let which = usize::from(world.two_leaders && draw.one_in(2));
+            operators[which].crash(world);
+        }
+        _ => world.toggle_faults(draw),
+    }
+    Ok(())
 }
 
 /// Without faults and with willing people every Task comes to its end, and then nothing is left to do.

@@ -9,7 +9,7 @@ use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::{Evaluators, decide};
 use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::judge::{Judge, PolicyJudge};
-use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TemplateLookup};
+use countersign_core::observed::{ApprovalView, Guard, Network, Observed, PodState, PodView, TaskView, TemplateLookup};
 use countersign_core::record::{AttemptState, Change, StepOutcome, TaskRecord};
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -36,6 +36,10 @@ pub enum Defect {
     BeginsWhileSuspended,
     /// Takes a step that was skipped for one that succeeded.
     TakesSkippedForSucceeded,
+    /// Takes what carries no mark for the first of its request, and the store lets it.
+    ForgetsWhatRan,
+    /// Takes what carries the mark of a run for a request of its own.
+    IgnoresTheMark,
 }
 
 #[derive(Clone)]
@@ -321,11 +325,21 @@ impl Operator {
         {
             task.spec.suspend = false;
         }
+        if self.defect == Some(Defect::IgnoresTheMark)
+            && record.is_none()
+            && let Some(task) = &mut task
+        {
+            task.mark = None;
+        }
+        let unmarked = |task: &&TaskView| record.is_none() || (task.mark.is_none() && !task.deleting);
+        let asked = task.as_ref().filter(unmarked);
+        let remembered = asked.filter(|task| task.mark.is_some() || !self.forgets_what_ran());
+        let prior = remembered.and_then(|task| world.runs.earlier(&world.place, task));
         Observed {
+            namespace_uid: asked.map(|_| world.place.clone()).unwrap_or_default(),
+            prior,
             task,
             record,
-            namespace_uid: "place".into(),
-            prior: None,
             template: TemplateLookup::NotNeeded,
             plan_snapshot_exists: self.view.plan_snapshot_exists,
             skills: Arc::new(self.view.skills.clone()),
@@ -342,6 +356,10 @@ impl Operator {
             external: Default::default(),
             missing_since: self.missing.clone(),
         }
+    }
+
+    fn forgets_what_ran(&self) -> bool {
+        self.defect == Some(Defect::ForgetsWhatRan)
     }
 
     fn perform(&mut self, world: &mut World, effect: Effect) -> Result<(), Violation> {
@@ -401,6 +419,12 @@ impl Operator {
             self.fail(world);
             return Ok(());
         };
+        let uid = next.as_ref().map(|record| record.uid.clone()).unwrap_or_default();
+        let Ok(runs) = world.runs.after(&uid, &spoilt, !self.forgets_what_ran()) else {
+            world.tally.conflicts += 1;
+            self.fail(world);
+            return Ok(());
+        };
         world.tally.commits += 1;
         for change in changes {
             world.tally.reserved += u64::from(matches!(change, Change::Intend { budget: Some(_), .. }));
@@ -410,6 +434,7 @@ impl Operator {
             kept.extend(changes.iter().cloned());
         }
         world.ledger = ledger;
+        world.runs = runs;
         world.record = next;
         Ok(())
     }
@@ -458,6 +483,11 @@ impl Operator {
             ClusterAction::ReportApproval { name, status } => {
                 if let Some(approval) = world.api.approvals.get_mut(&name) {
                     approval.reported = countersign_core::status::reported(&status);
+                }
+            }
+            ClusterAction::Mark { mark } => {
+                if let Some(task) = &mut world.api.task {
+                    task.mark = Some(mark.to_string());
                 }
             }
             ClusterAction::CreateJob { key, .. } => {

@@ -17,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, json};
 
 use crate::draw::Draw;
+use crate::runs::Runs;
 use crate::{Tally, money};
 
 /// Who asked for the work.
@@ -28,8 +29,11 @@ pub(crate) struct World {
     pub config: Config,
     /// The API server.
     pub api: Api,
+    /// The uid of the Task's namespace; empty where nothing is to be marked, in worlds that are explored whole.
+    pub place: String,
     /// PostgreSQL.
     pub record: Option<TaskRecord>,
+    pub runs: Runs,
     pub postgres_away: bool,
     /// Nobody is told when these end; they are asked about again.
     pub evaluator_busy: bool,
@@ -100,6 +104,7 @@ impl World {
             }
         };
         world.two_leaders = true;
+        world.place = String::new();
         world.api.skills = skills.into_iter().enumerate().map(|(n, skill)| (format!("skill{n}"), skill)).collect();
         if let Some(task) = &mut world.api.task {
             task.spec.deadline = None;
@@ -138,6 +143,7 @@ impl World {
             generation: Some(1),
             spec,
             on_behalf_of: None,
+            mark: None,
             deleting: false,
             conditions: Vec::new(),
         };
@@ -152,7 +158,9 @@ impl World {
                 planning_deadline: SignedDuration::from_mins(10),
             },
             api: Api { task: Some(task), skills, ..Api::default() },
+            place: "place".into(),
             record: None,
+            runs: Runs::default(),
             postgres_away: false,
             evaluator_busy: false,
             guard_broken: false,
@@ -240,6 +248,12 @@ impl World {
             PodState::Unchecked | PodState::Gated | PodState::Altered { .. } | PodState::Ended(_) => false,
         };
         self.api.pods.values().any(moves)
+    }
+
+    /// Whether anything of the Task was let run.
+    pub fn is_launched(&self) -> bool {
+        let steps = self.record.iter().flat_map(|record| record.steps.values());
+        !self.ran.is_empty() || steps.flat_map(|step| &step.attempts).any(|attempt| attempt.launched())
     }
 
     pub fn completed(&self) -> bool {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use countersign_core::agent::Acting;
 use countersign_core::budget::{Budgets, LineKey};
+use countersign_core::mark::Mark;
 use countersign_core::observed::{
     ApprovalView, ExternalState, Guard, Observed, PodState, PodView, TaskView, TemplateLookup,
 };
 use countersign_core::plan::wanted_outputs;
 use countersign_core::record::{AttemptRecord, AttemptState, TaskRecord};
 use countersign_core::run::{PriorRun, RunKey};
-use countersign_crds::{LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate, SkillSpec, Step};
+use countersign_crds::{ANNOTATION_RUN, LABEL_ATTEMPT, LABEL_TYPE, Plan, PlanTemplate, SkillSpec, Step};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
@@ -64,9 +65,9 @@ pub async fn observe(
         Some(record) if may_be_external(record, &skills) => context.store.external(uid).await?,
         Some(_) | None => ExternalState::default(),
     };
-    let (namespace_uid, prior) = match (&task, &record) {
-        (Some(task), None) => earlier(context, task).await?,
-        (Some(_) | None, _) => (String::new(), None),
+    let (namespace_uid, prior) = match &task {
+        Some(task) if record.is_none() || !is_marked(task, &made) => earlier(context, task).await?,
+        Some(_) | None => (String::new(), None),
     };
     Ok(Observed {
         namespace_uid,
@@ -94,11 +95,22 @@ pub async fn observe(
     })
 }
 
-/// The uid of the Task's namespace, as a namespace that is made anew is another place; and what ran of the same request.
+/// Whether nothing is to be written on the Task: it says which run it is, as seen or as just written, or it goes.
+fn is_marked(task: &TaskView, made: &BTreeSet<String>) -> bool {
+    task.mark.is_some() || task.deleting || made.contains(ANNOTATION_RUN)
+}
+
+/// The uid of the Task's namespace, as a namespace that is made anew is another place; and the run whose mark it
+/// carries, or else what ran of the same request.
 async fn earlier(context: &Context, task: &TaskView) -> Result<(String, Option<PriorRun>), Error> {
     let namespaces: Api<Namespace> = Api::all(context.client.clone());
     let uid = namespaces.get_metadata(&task.namespace).await?.metadata.uid.unwrap_or_default();
-    let prior = context.store.prior(&RunKey::of(&uid, task)).await?;
+    let prior = match task.mark.as_deref().map(str::parse::<Mark>) {
+        None => context.store.prior(&RunKey::of(&uid, task)).await?,
+        Some(Ok(mark)) => context.store.run(&mark.task_uid).await?,
+        // Refused by itself.
+        Some(Err(_)) => None,
+    };
     Ok((uid, prior))
 }
 

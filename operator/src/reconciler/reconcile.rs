@@ -8,7 +8,7 @@ use countersign_core::decide::{Evaluators, decide};
 use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::observed::{Observed, TaskView};
 use countersign_core::record::{Change, TaskRecord};
-use countersign_crds::TaskStatus;
+use countersign_crds::{ANNOTATION_RUN, TaskStatus};
 use countersign_store::{CommitError, within};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -218,6 +218,7 @@ async fn perform_all(
             (ClusterAction::CreateJob { key: name, .. } | ClusterAction::CreatePlan { name, .. }, Ok(())) => {
                 context.recent.made(&owner.uid, name);
             }
+            (ClusterAction::Mark { .. }, Ok(())) => context.recent.made(&owner.uid, ANNOTATION_RUN),
             (ClusterAction::DeleteJob { key }, Ok(())) => context.recent.forget(&owner.uid, key),
             (_, Ok(())) => {}
             (action, Err(error)) => {

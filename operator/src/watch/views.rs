@@ -3,8 +3,9 @@
 use countersign_core::json::strict::{self, StrictError, storable};
 use countersign_core::observed::{ApprovalView, PodEnd, PodState, PodView, Report, TaskView};
 use countersign_core::status;
-use countersign_crds::{ANNOTATION_ON_BEHALF_OF, ANNOTATION_TASK, Approval, GATE, LABEL_ATTEMPT, LABEL_TASK_UID, Task};
+use countersign_crds::{ANNOTATION_ON_BEHALF_OF, ANNOTATION_RUN, ANNOTATION_TASK, Approval, GATE, LABEL_ATTEMPT};
 use countersign_crds::{Effect, PolicyMode, PolicySpec, RiskClass, Rule};
+use countersign_crds::{LABEL_TASK_UID, Task};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kube::ResourceExt;
 use kube::api::{ObjectMeta, PartialObjectMeta};
@@ -26,6 +27,7 @@ pub fn task(task: &Task) -> Option<TaskView> {
             .annotations()
             .get(ANNOTATION_ON_BEHALF_OF)
             .map(|claim| storable(claim).chars().take(250).collect()),
+        mark: task.annotations().get(ANNOTATION_RUN).cloned(),
         deleting: task.metadata.deletion_timestamp.is_some(),
         conditions: task.status.as_ref().map(|status| status.conditions.clone()).unwrap_or_default(),
     })

@@ -114,6 +114,7 @@ async fn tasks(connection: &mut PgConnection, namespace: &str, last: u32) -> Res
                 generation: None,
                 spec: from_json(row.spec)?,
                 on_behalf_of: row.on_behalf_of,
+                mark: None,
                 deleting: false,
                 conditions: Vec::new(),
             },

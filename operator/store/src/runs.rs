@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 
 use crate::Store;
 use crate::error::{CommitError, StoreError};
-use crate::values::{from_name, micros, named, timestamp};
+use crate::values::{digest, from_name, micros, named, timestamp};
 
 impl Store {
     /// The run that there was, or is, of this request; `None` where it may run.
@@ -27,14 +27,40 @@ impl Store {
             content.to_string()
         );
         let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
-        let finished = match (row.outcome, row.reason, row.message, row.finished_at) {
-            (Some(outcome), Some(reason), Some(message), Some(at)) => {
-                Some(Finished { outcome: from_name(&outcome)?, reason, message, at: timestamp(at)? })
-            }
-            _ => None,
-        };
-        Ok(Some(PriorRun { uid: row.task_uid, finished }))
+        let finished = finished(row.outcome, row.reason, row.message, row.finished_at)?;
+        Ok(Some(PriorRun { uid: row.task_uid, key: key.clone(), finished }))
     }
+
+    /// The run of the Task of that uid, whatever became of it; `None` where it had none of its own.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer, or what it holds cannot be read.
+    pub async fn run(&self, task_uid: &str) -> Result<Option<PriorRun>, StoreError> {
+        let row = sqlx::query!(
+            "select namespace_uid, name, requester, content, outcome, reason, message,
+                (extract(epoch from finished_at) * 1000000)::bigint as finished_at
+             from runs where task_uid = $1",
+            task_uid
+        );
+        let Some(row) = row.fetch_optional(&self.pool).await? else { return Ok(None) };
+        let finished = finished(row.outcome, row.reason, row.message, row.finished_at)?;
+        let content = digest(&row.content)?;
+        let key = RunKey { namespace_uid: row.namespace_uid, name: row.name, requester: row.requester, content };
+        Ok(Some(PriorRun { uid: task_uid.to_owned(), key, finished }))
+    }
+}
+
+/// How a run ended, as its row says; `None` while it goes on.
+fn finished(
+    outcome: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
+    at: Option<i64>,
+) -> Result<Option<Finished>, StoreError> {
+    let (Some(outcome), Some(reason), Some(message), Some(at)) = (outcome, reason, message, at) else {
+        return Ok(None);
+    };
+    Ok(Some(Finished { outcome: from_name(&outcome)?, reason, message, at: timestamp(at)? }))
 }
 
 /// The Task of this uid is the run of its request, unless another one is already: that is a conflict.

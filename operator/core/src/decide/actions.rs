@@ -10,7 +10,8 @@ use super::turn::{called_off_by_name, ends_what_runs};
 use super::view::View;
 use crate::blocked::{BlockedReason, BlockedReasons};
 use crate::effect::ClusterAction;
-use crate::observed::{PodState, TaskView};
+use crate::mark::Mark;
+use crate::observed::{Observed, PodState, TaskView};
 use crate::record::{
     ApprovalRecord, AttemptOutcome, AttemptRecord, AttemptState, Covered, RecordedPlan, RuleDecision, TaskRecord,
 };
@@ -19,6 +20,7 @@ use crate::status;
 pub(super) fn actions(view: &View<'_>, record: &TaskRecord, blocked: &BlockedReasons) -> Vec<ClusterAction> {
     let mut actions = Vec::new();
     if let Some(task) = &view.observed.task {
+        actions.extend(mark(view, task));
         actions.extend(plan(view, record, task));
     }
     // Those that outlived their Task are told as well that nothing comes of them.
@@ -34,6 +36,16 @@ pub(super) fn actions(view: &View<'_>, record: &TaskRecord, blocked: &BlockedRea
         actions.push(ClusterAction::DeleteTask);
     }
     actions
+}
+
+/// Which run the Task is, where it does not say so yet: its own, or the one that it repeats.
+fn mark(view: &View<'_>, task: &TaskView) -> Option<ClusterAction> {
+    let Observed { namespace_uid, prior, .. } = view.observed;
+    if task.mark.is_some() || task.deleting || namespace_uid.is_empty() {
+        return None;
+    }
+    let task_uid = prior.as_ref().map_or(&task.uid, |prior| &prior.uid).clone();
+    Some(ClusterAction::Mark { mark: Mark { namespace_uid: namespace_uid.clone(), task_uid } })
 }
 
 fn plan(view: &View<'_>, record: &TaskRecord, task: &TaskView) -> Option<ClusterAction> {

@@ -173,6 +173,7 @@ fn drawn_inputs(steps: &[Drawn], parallelism: u32, which: u16, limits: [u8; 4], 
                 generation: None,
                 spec: serde_json::from_value(spec).unwrap(),
                 on_behalf_of: None,
+                mark: None,
                 deleting: false,
                 conditions: Vec::new(),
             })

@@ -138,6 +138,7 @@ impl<'a> Explorer<'a> {
                 generation: Some(1),
                 spec: serde_json::from_value(spec).unwrap(),
                 on_behalf_of: None,
+                mark: None,
                 deleting: false,
                 conditions: Vec::new(),
             },

@@ -73,6 +73,7 @@ impl<'a> Run<'a> {
             spec,
             on_behalf_of: None,
             conditions: Vec::new(),
+            mark: None,
             deleting: false,
         };
         let skills = steps.iter().map(|step| (step.skill.clone(), skill.clone())).collect();
@@ -181,8 +182,10 @@ impl<'a> Run<'a> {
                 self.observed.jobs.remove(&key);
                 self.observed.pods.retain(|pod| pod.key != key);
             }
-            ClusterAction::CreateApproval { .. } | ClusterAction::ReportApproval { .. } | ClusterAction::DeleteTask => {
-            }
+            ClusterAction::CreateApproval { .. }
+            | ClusterAction::ReportApproval { .. }
+            | ClusterAction::Mark { .. }
+            | ClusterAction::DeleteTask => {}
         }
     }
 

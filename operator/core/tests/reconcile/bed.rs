@@ -47,6 +47,7 @@ impl Bed {
             generation: Some(1),
             spec: serde_json::from_value(spec).unwrap(),
             on_behalf_of: Some("carol".into()),
+            mark: None,
             deleting: false,
             conditions: Vec::new(),
         };
@@ -133,6 +134,7 @@ impl Bed {
                     };
                     self.observed.approvals.insert(name.clone(), view);
                 }
+                ClusterAction::Mark { mark } => self.observed.task.as_mut().unwrap().mark = Some(mark.to_string()),
                 ClusterAction::ReportApproval { .. } | ClusterAction::DeleteJob { .. } | ClusterAction::DeleteTask => {}
             }
         }

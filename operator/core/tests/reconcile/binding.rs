@@ -319,6 +319,7 @@ impl World {
             spec: serde_json::from_value(spec).unwrap(),
             on_behalf_of: None,
             conditions: Vec::new(),
+            mark: None,
             deleting: false,
         };
         let step: Step = serde_json::from_value(self.step.clone()).unwrap();

@@ -27,6 +27,7 @@ fn started(decision: &ReconcileOutput) -> Vec<&str> {
         | ClusterAction::ReportApproval { .. }
         | ClusterAction::AdmitPod { .. }
         | ClusterAction::DeleteJob { .. }
+        | ClusterAction::Mark { .. }
         | ClusterAction::DeleteTask => false,
     };
     let name = |action: &'_ ClusterAction| {

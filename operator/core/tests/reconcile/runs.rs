@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_core::effect::ClusterAction;
+use countersign_core::effect::{Act, ReconcileOutput};
 use countersign_core::record::{Change, Finished, TaskOutcome};
 use countersign_core::run::{PriorRun, Run, RunKey};
 use jiff::SignedDuration;
@@ -18,7 +18,23 @@ fn prior(bed: &Bed, outcome: Option<TaskOutcome>) -> PriorRun {
         message: "as it was".into(),
         at: bed.now - SignedDuration::from_hours(1),
     });
-    PriorRun { uid: "before".into(), finished }
+    PriorRun { uid: "before".into(), key: RunKey::of("place", bed.observed.task.as_ref().unwrap()), finished }
+}
+
+/// A bed whose Task came with this mark.
+fn marked(mark: &str) -> Bed {
+    let mut bed = Bed::step(json!({}));
+    bed.observed.namespace_uid = "place".into();
+    bed.observed.task.as_mut().unwrap().mark = Some(mark.into());
+    bed
+}
+
+/// What the reconciliation writes on the Task.
+fn written(decision: &ReconcileOutput) -> Option<String> {
+    decision.actions.iter().find_map(|action| match action {
+        ClusterAction::Mark { mark } => Some(mark.to_string()),
+        _ => None,
+    })
 }
 
 #[test]
@@ -59,6 +75,100 @@ fn while_its_run_is_being_ended_it_waits_and_says_so() {
     assert!(phase == "Planning" && message.contains("the same request still runs"), "{phase}: {message}");
     let next = decision.requeue.unwrap();
     assert!(next <= bed.now + SignedDuration::from_secs(1), "{next}");
+}
+
+#[test]
+fn a_task_is_marked_as_its_run_at_the_first_look_and_until_the_mark_is_seen() {
+    let mut bed = Bed::step(json!({}));
+    bed.observed.namespace_uid = "place".into();
+    let first = bed.reconcile();
+    assert_eq!(written(&first).as_deref(), Some("place/uid"));
+    assert_eq!(written(&bed.reconcile()), None, "it is there");
+    // The deed was lost; whatever became of the Task meanwhile, it is owed.
+    bed.observed.task.as_mut().unwrap().mark = None;
+    assert_eq!(written(&bed.reconcile()).as_deref(), Some("place/uid"));
+    bed.observed.task.as_mut().unwrap().mark = None;
+    bed.observed.task.as_mut().unwrap().spec.cancel = true;
+    let last = bed.reconcile();
+    assert!(last.record.as_ref().unwrap().ending.is_some() && written(&last).is_some());
+    // What goes is nobody's to mark.
+    bed.observed.task.as_mut().unwrap().mark = None;
+    bed.observed.task.as_mut().unwrap().deleting = true;
+    assert_eq!(written(&bed.reconcile()), None);
+}
+
+#[test]
+fn what_repeats_a_run_is_marked_as_that_run() {
+    let mut bed = Bed::step(json!({}));
+    bed.observed.namespace_uid = "place".into();
+    bed.observed.prior = Some(prior(&bed, Some(TaskOutcome::Completed)));
+    assert_eq!(written(&bed.reconcile()).as_deref(), Some("place/before"));
+}
+
+#[test]
+fn what_carries_the_mark_of_a_run_never_runs_and_shows_how_that_ended_whoever_asks_and_for_whatever() {
+    for more in [json!({}), json!({"runId": "2"}), json!({"goal": "more"}), json!({"requester": {"user": "mallory"}})] {
+        for outcome in [TaskOutcome::Completed, TaskOutcome::Failed, TaskOutcome::Rejected, TaskOutcome::Cancelled] {
+            let mut bed = marked("place/before");
+            bed.observed.prior = Some(prior(&bed, Some(outcome)));
+            let spec = &mut bed.observed.task.as_mut().unwrap().spec;
+            let mut asked = serde_json::to_value(&spec).unwrap();
+            asked.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            *spec = serde_json::from_value(asked).unwrap();
+            let decision = bed.reconcile();
+            let [Change::Adopt { run: Some(Run::Repeats(uid)), .. }, Change::FinishTask { finished, ran: false }] =
+                decision.changes.as_slice()
+            else {
+                panic!("{:?}", decision.changes)
+            };
+            assert_eq!((uid.as_str(), finished.outcome, finished.reason.as_str()), ("before", outcome, "Reason"));
+            assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+            let (_, message) = phase(&decision);
+            assert!(message.contains("uid before: as it was"), "{message}");
+            assert!(message.contains("create it without the annotation"), "{message}");
+            let another = more.get("runId").or(more.get("goal")).is_some();
+            assert_eq!(message.contains("of another content than this one"), another, "{message}");
+            assert!(bed.reconcile().changes.is_empty(), "and so it stays");
+        }
+    }
+}
+
+#[test]
+fn a_mark_that_is_not_of_a_run_here_is_refused_in_words_and_nothing_runs() {
+    let known = |bed: &Bed| Some(prior(bed, Some(TaskOutcome::Completed)));
+    for (mark, is_known, said) in [
+        ("elsewhere/before", true, "the mark of a run in another namespace"),
+        ("place/unknown", false, "the record knows no run of the Task with uid unknown"),
+        // Its own, where the record lost the run that it was.
+        ("place/uid", false, "the record knows no run of the Task with uid uid"),
+        ("before", true, "\"before\" is not NAMESPACE_UID/TASK_UID"),
+        ("", false, "is not NAMESPACE_UID/TASK_UID"),
+    ] {
+        let mut bed = marked(mark);
+        bed.observed.prior = known(&bed).filter(|_| is_known);
+        let decision = bed.reconcile();
+        let [Change::Adopt { run: None, .. }, Change::FinishTask { finished, ran: false }] =
+            decision.changes.as_slice()
+        else {
+            panic!("{mark}: {:?}", decision.changes)
+        };
+        assert_eq!((finished.outcome, finished.reason.as_str()), (TaskOutcome::Failed, "MarkRefused"));
+        assert!(finished.message.contains(said), "{}", finished.message);
+        let fix = "remove metadata.annotations[countersign.dev/run] to ask for a run of your own";
+        assert!(finished.message.contains(fix), "{}", finished.message);
+        assert!(decision.actions.is_empty(), "{:?}", decision.actions);
+    }
+}
+
+#[test]
+fn while_the_run_whose_mark_it_carries_goes_on_it_waits_and_says_so() {
+    let mut bed = marked("place/before");
+    bed.observed.prior = Some(prior(&bed, None));
+    let decision = bed.reconcile();
+    assert!(decision.changes.is_empty() && decision.actions.is_empty(), "{:?}", decision.changes);
+    let (phase, message) = phase(&decision);
+    assert!(phase == "Planning" && message.contains("the mark of a run that goes on"), "{phase}: {message}");
+    assert!(decision.requeue.is_some());
 }
 
 #[test]
@@ -174,6 +284,7 @@ impl Place {
                 self.ledger.iter().find(|(_, (other, end))| *other == key && end.as_ref().is_none_or(|(_, ran)| *ran));
             bed.observed.prior = found.map(|(uid, (_, end))| PriorRun {
                 uid: uid.clone(),
+                key: key.clone(),
                 finished: end.as_ref().map(|(end, _)| end.clone()),
             });
         }

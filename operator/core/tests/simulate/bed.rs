@@ -37,6 +37,7 @@ impl Bed {
             generation: None,
             spec: serde_json::from_value(spec).unwrap(),
             on_behalf_of: None,
+            mark: None,
             deleting: false,
             conditions: Vec::new(),
         };

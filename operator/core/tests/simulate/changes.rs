@@ -69,6 +69,7 @@ fn past(name: &str, minute: i64, steps: &[Was]) -> PastTask {
         generation: None,
         spec: serde_json::from_value(spec).unwrap(),
         on_behalf_of: None,
+        mark: None,
         deleting: false,
         conditions: Vec::new(),
     };

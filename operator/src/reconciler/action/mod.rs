@@ -9,7 +9,7 @@ mod secret;
 use countersign_core::effect::ClusterAction;
 use countersign_core::record::{Launch, TaskRecord};
 use countersign_core::sandbox::needs_broker;
-use countersign_crds::{Approval, GATE, LABEL_TASK_UID, LABEL_TYPE, Plan, Task};
+use countersign_crds::{ANNOTATION_RUN, Approval, GATE, LABEL_TASK_UID, LABEL_TYPE, Plan, Task};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -46,6 +46,7 @@ pub async fn perform(
         ClusterAction::CreatePlan { .. }
         | ClusterAction::CreateApproval { .. }
         | ClusterAction::ReportApproval { .. }
+        | ClusterAction::Mark { .. }
         | ClusterAction::DeleteJob { .. }
         | ClusterAction::DeleteTask => None,
     };
@@ -87,6 +88,13 @@ async fn write(
             let approvals: Api<Approval> = task.api(client);
             let params = PatchParams::apply(FIELD_MANAGER).force();
             gone_is_done(approvals.patch_status(name, &params, &Patch::Apply(patch)).await.map(drop))
+        }
+        ClusterAction::Mark { mark } => {
+            // Of this very Task: one that was made anew meanwhile is another.
+            let patch = json!({"metadata": {"uid": task.uid, "annotations": {ANNOTATION_RUN: mark.to_string()}}});
+            let tasks: Api<Task> = task.api(client);
+            let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            gone_is_done(tasks.patch_metadata(&task.name, &params, &Patch::Merge(patch)).await.map(drop))
         }
         ClusterAction::CreateJob { key, step, launch } => {
             create(client, task, &job::build(settings, trust, task, key, step, launch)).await

@@ -75,6 +75,12 @@ async fn what_ran_is_kept_when_its_record_is_gone_and_what_came_to_nothing_may_r
     let again = store.commit("four", None, &[adopt("four", Run::Own(key.clone()))]).await;
     assert!(matches!(again, Err(CommitError::Conflict)), "{again:?}");
     assert_eq!(prior(&store, &key).await, ran);
+    // By its Task's uid a run is found whatever came of it, and what only repeats one is none.
+    for (uid, outcome) in [("one", TaskOutcome::Cancelled), ("two", TaskOutcome::Failed)] {
+        let run = store.run(uid).await.unwrap().unwrap();
+        assert_eq!((run.uid.as_str(), run.key, run.finished.unwrap().outcome), (uid, key.clone(), outcome));
+    }
+    assert_eq!(store.run("three").await.unwrap(), None);
     let ties = "select count(*) from pg_constraint where conrelid = 'runs'::regclass and contype = 'f'";
     assert_eq!(database.scalar(&store, ties).await, 0, "it may outlive every record");
     // Another requester, other content and another place are other requests.
