@@ -156,6 +156,8 @@ async fn operate() -> anyhow::Result<()> {
         acquire_timeout: Duration::from_secs(5),
         timeouts: settings.timeouts,
     })?;
+    // What anybody may send waits for readers at most, and no reconciliation waits for it.
+    let asked = readers.clone();
     let reading = serve::api::Shared::new(client.clone(), readers, settings.api_requests_per_second, metrics.clone());
     let routes = serve::api::router(reading).layer(axum::Extension(simulator));
     let handle = Handle::new();
@@ -165,6 +167,7 @@ async fn operate() -> anyhow::Result<()> {
         service_account: settings.service_account.clone(),
         seal,
         bound: serve::admission::bound_by(caches),
+        runs: serve::admission::mark::runs_of(asked),
         metrics,
         door,
     };

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use countersign_core::digest;
-use countersign_e2e::{Namespace, SIGNER, jq_skill, kubectl, one_step, root, sql, wait_until};
+use countersign_e2e::{Namespace, SIGNER, User, jq_skill, kubectl, one_step, root, sql, wait_until};
 use serde_json::{Value, json};
 
 #[test]
@@ -514,6 +514,79 @@ fn what_is_applied_again_after_it_is_gone_does_not_run_again() {
     ns.apply(&manifest(json!({"runId": "2", "ttlSecondsAfterFinished": 3600})));
     ns.wait_for("once", "Completed");
     assert_eq!(attempts(), "2");
+}
+
+/// As Velero keeps it: what is written down goes, and annotations stay.
+fn backup(ns: &Namespace, task: &str) -> Value {
+    let mut object = ns.get(&format!("task/{task}"));
+    object.as_object_mut().unwrap().remove("status");
+    let metadata = object["metadata"].as_object_mut().unwrap();
+    metadata.retain(|field, _| ["name", "labels", "annotations"].contains(&field.as_str()));
+    object
+}
+
+#[test]
+fn what_is_restored_from_a_backup_is_the_run_that_it_was() {
+    const RUN: &str = "countersign.dev/run";
+    let (ns, elsewhere) = (Namespace::new("backup"), Namespace::new("backup-elsewhere"));
+    let step = json!({"name": "only", "skill": "check-balance", "input": {"address": "a", "transactions": []}});
+    let task = json!({"apiVersion": "countersign.dev/v1alpha1", "kind": "Task", "metadata": {"name": "once"},
+        "spec": {"plan": {"steps": [step]}}});
+    ns.apply(&task.to_string());
+    ns.wait_for("once", "Completed");
+    let (first, place) = (ns.uid("once"), kubectl(&["get", "namespace", &ns.name, "-o", "jsonpath={.metadata.uid}"]));
+    let mark = json!(format!("{place}/{first}"));
+    let marked = || ns.get("task/once")["metadata"]["annotations"][RUN] == mark;
+    wait_until("the Task says which run it is", countersign_e2e::SOON, marked);
+    // Nobody alters it, and what leaves it out keeps it.
+    let another = json!({"metadata": {"annotations": {RUN: "a/b"}}}).to_string();
+    let complaint = ns.refused(&["patch", "task", "once", "--type", "merge", "-p", &another]);
+    assert!(complaint.contains("only the operator says which run a Task is"), "{complaint}");
+    ns.kubectl(&["annotate", "task", "once", &format!("{RUN}-")]);
+    ns.apply(&task.to_string());
+    assert!(marked());
+
+    let saved = backup(&ns, "once");
+    let asked = saved["spec"]["requester"]["user"].clone();
+    ns.kubectl(&["delete", "task", "once"]);
+    for namespace in [&ns, &elsewhere] {
+        namespace.grant("countersign-operator", "restorer");
+    }
+    let restorer = User::new("restorer", &[]);
+    let restore = |to: &Namespace, object: &Value| {
+        restorer.kubectl_with(&["-n", &to.name, "create", "-f", "-"], &object.to_string())
+    };
+    let attempts = || {
+        sql(&format!(
+            "select count(*) from attempts a join tasks t on t.uid = a.task_uid where t.namespace = '{}'",
+            ns.name
+        ))
+    };
+    // In another place it is refused with the fix, and so is a run that there never was.
+    let fix = "remove metadata.annotations[countersign.dev/run] to ask for a run of your own";
+    let complaint = restore(&elsewhere, &saved).unwrap_err();
+    assert!(complaint.contains("the mark of a run in another namespace") && complaint.contains(fix), "{complaint}");
+    let mut forged = saved.clone();
+    forged["metadata"]["annotations"][RUN] = json!(format!("{place}/00000000-0000-0000-0000-000000000000"));
+    let complaint = restore(&ns, &forged).unwrap_err();
+    assert!(complaint.contains("the record knows no run") && complaint.contains(fix), "{complaint}");
+    // As it was, and edited: it is that run, whoever brings it back.
+    let mut edited = saved.clone();
+    edited["spec"]["runId"] = json!("2");
+    for object in [&saved, &edited] {
+        restore(&ns, object).unwrap();
+        let message = ns.wait_for("once", "Completed");
+        assert!(message.contains(&first) && message.contains("create it without the annotation"), "{message}");
+        assert_eq!(ns.get("task/once")["spec"]["requester"]["user"], asked);
+        assert!(marked());
+        assert_eq!(attempts(), "1");
+        ns.kubectl(&["delete", "task", "once"]);
+    }
+    // Without the mark it is a request of whoever sends it.
+    edited["metadata"].as_object_mut().unwrap().remove("annotations");
+    restore(&ns, &edited).unwrap();
+    ns.wait_for("once", "Completed");
+    assert_eq!((ns.get("task/once")["spec"]["requester"]["user"].clone(), attempts()), (json!("restorer"), "2".into()));
 }
 
 #[test]

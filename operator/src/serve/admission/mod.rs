@@ -2,6 +2,7 @@
 
 mod access;
 pub mod bounds;
+pub mod mark;
 pub mod requester;
 mod review;
 mod server;

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::access::Right;
+use super::mark::{self, Marked};
 use super::stamp::{self, Stamped};
 use super::{requester, validate};
 
@@ -63,12 +64,14 @@ pub fn resource(request: &Review) -> &'static str {
     }
 }
 
-/// Stamps signatures, requesters and the Agents that requesters are bound to.
+/// Stamps signatures, requesters and the Agents that requesters are bound to. `marked` is what a Task that is created says
+/// of itself.
 pub fn mutate(
     now: Timestamp,
     service_account: &str,
     seal: &Seal,
     bound: Bound<'_>,
+    marked: Marked,
     request: &Review,
 ) -> Result<Mutation, Refusal> {
     let freely = |admitted| Ok(Mutation { admitted, takes: None });
@@ -79,7 +82,13 @@ pub fn mutate(
     let ours = user.username.as_deref() == Some(service_account);
     match resource(request) {
         "approvals" => mutate_approval(now, service_account, seal, request),
-        "tasks" => mutate_task(&user, bound, request),
+        "tasks" => match marked {
+            Marked::Not => mutate_task(ours, &user, bound, request),
+            // Nothing of it runs, so nobody acts as its Agent.
+            Marked::Run { requester } => {
+                freely(patched(stamped(requester.map(|who| json!(who)), request).into_iter().collect()))
+            }
+        },
         // The operator's own copy of a Plan carries the Task's requester.
         "plans" if ours => freely(Admitted::AsIs),
         "plans" => freely(patched(requester_of(&user, request)?.into_iter().collect())),
@@ -88,7 +97,7 @@ pub fn mutate(
 }
 
 /// A Task is its requester's, and of the Agent that the requester is bound to; both stay.
-fn mutate_task(user: &UserInfo, bound: Bound<'_>, request: &Review) -> Result<Mutation, Refusal> {
+fn mutate_task(ours: bool, user: &UserInfo, bound: Bound<'_>, request: &Review) -> Result<Mutation, Refusal> {
     const FIELD: &str = "/spec/agentRef";
     let mut operations: Vec<Value> = requester_of(user, request)?.into_iter().collect();
     let sent = member(request.object.as_ref(), FIELD);
@@ -96,6 +105,7 @@ fn mutate_task(user: &UserInfo, bound: Bound<'_>, request: &Review) -> Result<Mu
         // What Git holds names no Agent, and is applied again and again; any other change the schema refuses.
         let old = member(request.old_object.as_ref(), FIELD).filter(|_| sent.is_none());
         operations.extend(old.map(|old| json!({"op": "add", "path": FIELD, "value": old})));
+        operations.extend(mark::kept(ours, request)?);
         return Ok(Mutation { admitted: patched(operations), takes: None });
     }
     // What is no reference its schema refuses.
@@ -125,16 +135,22 @@ fn patched(operations: Vec<Value>) -> Admitted {
 
 /// What makes the requester whoever creates the object, and later who was there.
 fn requester_of(user: &UserInfo, request: &Review) -> Result<Option<Value>, Refusal> {
-    const FIELD: &str = "/spec/requester";
-    let stamped = match &request.old_object {
-        Some(old) => member(Some(old), FIELD),
+    let requester = match &request.old_object {
+        Some(old) => member(Some(old), REQUESTER),
         None => requester::of(user)?.map(|requester| json!(requester)),
     };
-    Ok(match stamped {
-        stamped if stamped == member(request.object.as_ref(), FIELD) => None,
-        Some(requester) => Some(json!({"op": "add", "path": FIELD, "value": requester})),
-        None => Some(json!({"op": "remove", "path": FIELD})),
-    })
+    Ok(stamped(requester, request))
+}
+
+const REQUESTER: &str = "/spec/requester";
+
+/// What makes this one the requester, or nobody, where the object says otherwise.
+fn stamped(requester: Option<Value>, request: &Review) -> Option<Value> {
+    match requester {
+        requester if requester == member(request.object.as_ref(), REQUESTER) => None,
+        Some(requester) => Some(json!({"op": "add", "path": REQUESTER, "value": requester})),
+        None => Some(json!({"op": "remove", "path": REQUESTER})),
+    }
 }
 
 fn mutate_approval(now: Timestamp, operator: &str, seal: &Seal, request: &Review) -> Result<Mutation, Refusal> {

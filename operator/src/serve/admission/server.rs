@@ -22,6 +22,7 @@ use kube::core::admission::AdmissionReview;
 
 use super::access::demand;
 use super::bounds::{Bounds, Gate};
+use super::mark::{self, Runs};
 use super::review::{self, Admitted, Mutation, Refusal, Review};
 use super::way::Door;
 use crate::keys;
@@ -41,6 +42,7 @@ pub struct Shared {
     pub service_account: String,
     pub seal: keys::Shared<Seal>,
     pub bound: Arc<BoundTo>,
+    pub runs: Arc<Runs>,
     pub metrics: Metrics,
     pub door: Door,
 }
@@ -112,18 +114,20 @@ async fn mutate(State(shared): State<Shared>, body: Bytes) -> Response {
         Ok(request) => request,
         Err(complaint) => return complaint,
     };
-    let result = match shared.seal.get() {
-        None => Err(Refusal { code: 503, message: "the operator is starting; try again".to_owned() }),
-        Some(seal) => review::mutate(Timestamp::now(), &shared.service_account, &seal, &*shared.bound, &request),
-    };
-    let result = match result {
-        Ok(Mutation { admitted, takes: None }) => Ok(admitted),
-        Ok(Mutation { admitted, takes: Some(right) }) => {
-            demand(&shared.client, &review::user(&request), &right).await.map(|()| admitted)
-        }
-        Err(refusal) => Err(refusal),
-    };
+    let result = stamp(&shared, &request).await;
     answer(&shared, &request, &result)
+}
+
+async fn stamp(shared: &Shared, request: &Review) -> Result<Admitted, Refusal> {
+    let starting = || Refusal { code: 503, message: "the operator is starting; try again".to_owned() };
+    let seal = shared.seal.get().ok_or_else(starting)?;
+    let marked = mark::read(&shared.client, &*shared.runs, request).await?;
+    let Mutation { admitted, takes } =
+        review::mutate(Timestamp::now(), &shared.service_account, &seal, &*shared.bound, marked, request)?;
+    if let Some(right) = takes {
+        demand(&shared.client, &review::user(request), &right).await?;
+    }
+    Ok(admitted)
 }
 
 async fn validate(State(shared): State<Shared>, body: Bytes) -> Response {
@@ -214,9 +218,11 @@ mod tests {
             Ok(found
                 .map(|(namespace, name, _)| AgentReference { name: name.into(), namespace: Some(namespace.into()) }))
         });
+        let runs: Arc<Runs> = Arc::new(|_| Box::pin(std::future::ready(Ok(None))));
         let door = Door::default();
         door.open(&[PATH]);
-        Shared { client, service_account: OPERATOR.to_owned(), seal, bound, metrics: Metrics::new().unwrap(), door }
+        let (service_account, metrics) = (OPERATOR.to_owned(), Metrics::new().unwrap());
+        Shared { client, service_account, seal, bound, runs, metrics, door }
     }
 
     #[tokio::test]
