@@ -52,6 +52,7 @@ pub enum ClusterAction {
     },
     /// Writes on the Task which run it is.
     Mark {
+        /// Which run it is.
         mark: Mark,
     },
     /// Its pod stays behind the gate until [`ClusterAction::AdmitPod`].

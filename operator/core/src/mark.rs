@@ -12,13 +12,16 @@ use crate::run::PriorRun;
 /// A run, by the place that it ran in and the Task that it ran as.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
+    /// The uid of the namespace that it ran in.
     pub namespace_uid: String,
+    /// The uid of the Task that it ran as.
     pub task_uid: String,
 }
 
 /// Why an object may not carry its mark.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum MarkError {
+    /// It is of another form; the mark, cut.
     #[error(
         "metadata.annotations[{ANNOTATION_RUN}]: {0:?} is not NAMESPACE_UID/TASK_UID; remove metadata.annotations[{ANNOTATION_RUN}] to ask for a run of your own"
     )]
@@ -26,10 +29,12 @@ pub enum MarkError {
     #[error(
         "metadata.annotations[{ANNOTATION_RUN}]: it is the mark of a run in another namespace, or in one of this name that is gone; remove metadata.annotations[{ANNOTATION_RUN}] to ask for a run of your own"
     )]
+    /// Its namespace is not the one that the object is in.
     Elsewhere,
     #[error(
         "metadata.annotations[{ANNOTATION_RUN}]: the record knows no run of the Task with uid {0} here; remove metadata.annotations[{ANNOTATION_RUN}] to ask for a run of your own"
     )]
+    /// The record knows no such run; the Task's uid, cut.
     Unknown(String),
 }
 

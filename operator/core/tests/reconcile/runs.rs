@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use countersign_core::effect::{Act, ReconcileOutput};
+use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::record::{Change, Finished, TaskOutcome};
 use countersign_core::run::{PriorRun, Run, RunKey};
 use jiff::SignedDuration;
