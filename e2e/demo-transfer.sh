@@ -102,11 +102,10 @@ end_forward
 outside policy >"$WORK/policy"
 
 title "8. Verified offline: no cluster, no database, no chain"
-show env -i "$BIN/kubectl-countersign" verify "$WORK/export" --policy "$WORK/policy" --tsa-roots "$(outside stamps-ca)" \
-  --router "31337:$router"
+show env -i "$BIN/kubectl-countersign" verify "$WORK/export" --policy "$WORK/policy" --tsa-roots "$(outside stamps-ca)"
 title "9. And whoever asks the chain, finds these blocks in it"
 show env -i "$BIN/kubectl-countersign" verify "$WORK/export" --policy "$WORK/policy" --tsa-roots "$(outside stamps-ca)" \
-  --router "31337:$router" --rpc "31337=http://$(outside ip):28545"
+  --router "31337:$router" --rpc "31337=http://$(outside ip):28545" --require-anchors
 
 title "10. One changed digit is found"
 cp -r "$WORK/export" "$WORK/forged"

@@ -264,6 +264,40 @@ async fn a_key_that_was_rotated_signs_no_export_that_holds() {
 }
 
 #[tokio::test]
+async fn one_tasks_export_under_a_retired_key_is_refused_where_that_key_was_to_be_trusted() {
+    let database = Database::new().await;
+    let log = Log::new(&database).await;
+    let keys = LogKeys { current: key(7), next: Some(key(8)) };
+    log.store.sequence(&keys, "2026-11-21T00:00:00Z".parse().unwrap(), 100).await.unwrap();
+    let folder = log.path("task");
+    done(&log.url, &["export", "--task", story::UID, "-n", "ns", "-o", &folder]);
+    let [old, new] = [7, 8].map(|secret| {
+        let file = log.path(&format!("{secret}.key"));
+        std::fs::write(&file, key(secret).verifying_key().to_string()).unwrap();
+        file
+    });
+    let said = done(&log.url, &["verify", &folder, "--key", &new, "--key-is-current"]);
+    assert!(said.contains("stands in it at its place"), "{said}");
+    let (holds, said) = countersign(&log.url, &["verify", &folder, "--key", &old, "--key-is-current"]);
+    assert!(!holds && said.contains("another key signs now"), "{said}");
+    let checkpoint = Path::new(&folder).join("checkpoint");
+    let note = std::fs::read_to_string(&checkpoint).unwrap();
+    std::fs::write(&checkpoint, Checkpoint::claimed(&note).unwrap().sign(&key(7))).unwrap();
+    let (holds, said) = countersign(&log.url, &["verify", &folder, "--key", &old]);
+    assert!(!holds && said.contains("retired"), "{said}");
+    std::fs::remove_file(Path::new(&folder).join("rotations.jsonl")).unwrap();
+    let (holds, said) = countersign(&log.url, &["verify", &folder, "--key", &old]);
+    assert!(!holds && said.starts_with("Not proved: cannot tell whether this key was rotated"), "{said}");
+    let (holds, said) = countersign(&log.url, &["verify", &folder, "--key", &old, "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert!(!holds && document["verdict"] == "refused", "{said}");
+    std::fs::write(&checkpoint, note.replacen("countersign", "countersigm", 1)).unwrap();
+    let (holds, said) = countersign(&log.url, &["verify", &folder, "--key", &old, "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert!(!holds && document["verdict"] == "refused" && document["error"].is_string(), "{said}");
+}
+
+#[tokio::test]
 async fn an_export_of_nothing_new_says_so_and_what_was_not_asked_comes_first() {
     let database = Database::new().await;
     let log = Log::new(&database).await;

@@ -1,7 +1,8 @@
 //! Evidence that a block holds what was done, checked without a network: a header of the block's hash, and the paths
-//! from its roots to the transaction and to its receipt. That the block is the chain's is not in it; whoever has a node
-//! asks it (`Node::confirm_block`).
+//! from its roots to the transaction and to its receipt, and the transaction's own call and signature. That the block is
+//! the chain's is not in it; whoever has a node asks it (`Node::confirm_block`).
 
+use alloy_consensus::transaction::SignerRecoverable;
 use alloy_consensus::{Header, ReceiptEnvelope, Transaction, TxEnvelope};
 use alloy_eips::Decodable2718;
 use alloy_primitives::{Address, B256, Bytes, keccak256};
@@ -83,6 +84,10 @@ pub enum EvidenceError {
     Reverted,
     #[error("the transaction did something else")]
     SomethingElse,
+    #[error("the transaction does not ask the router for what its receipt says was done: nobody's block holds both")]
+    NotAsked,
+    #[error("the transaction is signed by {}, and its receipt says that {account} did it: nobody's block holds both", found.map_or("nobody".to_owned(), |found| found.to_string()))]
+    Signer { found: Option<Address>, account: Address },
 }
 
 /// Proves that the block of that hash holds what is expected. Asks nobody.
@@ -132,8 +137,21 @@ pub fn verify(evidence: &[u8], expected: &Expected) -> Result<Proved, EvidenceEr
         return Err(EvidenceError::Reverted);
     }
     let account = abi::done_by(work, router, *account, receipt.logs()).ok_or(EvidenceError::SomethingElse)?;
+    asked(work, router, account, &transaction)?;
     let block_time = time(header.timestamp).ok_or_else(|| form("header", &"its time is beyond the year 9999"))?;
     Ok(Proved { block_number: header.number, block_hash, block_time, transaction: hash, chain_id, router, account })
+}
+
+/// A receipt is the block maker's word alone; the call is signed by the account that it is told of.
+fn asked(work: &Work, router: Address, account: Address, transaction: &TxEnvelope) -> Result<(), EvidenceError> {
+    let call = (transaction.value(), transaction.input().clone());
+    if transaction.to() != Some(router) || call != abi::call(work) {
+        return Err(EvidenceError::NotAsked);
+    }
+    match transaction.recover_signer().ok() {
+        Some(found) if found == account => Ok(()),
+        found => Err(EvidenceError::Signer { found, account }),
+    }
 }
 
 /// Of a header's time, in seconds since 1970.
@@ -161,5 +179,74 @@ impl Evidence {
             return Err(EvidenceError::NotCanonical);
         }
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloy_consensus::{Receipt, SignableTransaction, TxEip1559};
+    use alloy_eips::Encodable2718;
+    use alloy_primitives::{Log, TxKind, U256};
+    use alloy_sol_types::SolEvent;
+
+    use super::super::key::{Key, SecretKey};
+    use super::*;
+
+    const ROUTER: Address = Address::repeat_byte(7);
+
+    fn key(secret: u8) -> SecretKey {
+        SecretKey::parse(&format!("{secret:02x}").repeat(32)).unwrap()
+    }
+
+    /// A block that somebody made up around one transaction, signed by this key, and a receipt that tells of `account`.
+    async fn made_up(signer: &SecretKey, account: Address, call: (Address, U256, Bytes)) -> Vec<u8> {
+        let (to, value, input) = call;
+        let transaction = TxEip1559 { chain_id: 1, to: TxKind::Call(to), value, input, ..TxEip1559::default() };
+        let signature = signer.sign_hash(transaction.signature_hash()).await.unwrap();
+        let transaction = TxEnvelope::from(transaction.into_signed(signature)).encoded_2718();
+        let event = abi::Router::Anchored { by: account, digest: B256::repeat_byte(3) };
+        let log = Log { address: ROUTER, data: event.encode_log_data() };
+        let receipt = Receipt { status: true.into(), cumulative_gas_used: 50_000, logs: vec![log] };
+        let receipt = ReceiptEnvelope::Eip1559(receipt.with_bloom()).encoded_2718();
+        let (transactions_root, transaction_proof) = trie::prove(&[&transaction], 0);
+        let (receipts_root, receipt_proof) = trie::prove(&[&receipt], 0);
+        let header = Header { transactions_root, receipts_root, number: 5, ..Header::default() };
+        let evidence = Evidence {
+            version: VERSION,
+            chain_id: 1,
+            router: ROUTER,
+            block_hash: header.hash_slow(),
+            header: alloy_rlp::encode(&header).into(),
+            index: 0,
+            transaction: transaction.into(),
+            transaction_proof,
+            receipt: receipt.into(),
+            receipt_proof,
+        };
+        evidence.write().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_made_up_block_holds_only_what_the_account_itself_has_signed() {
+        let work = Work::Anchor([3; 32]);
+        let expected = Expected { work: &work, chain_id: None, router: None, account: None };
+        let (ours, other) = (key(1), key(2));
+        let (value, input) = abi::call(&work);
+        let call = || (ROUTER, value, input.clone());
+        let found = verify(&made_up(&ours, ours.address(), call()).await, &expected);
+        assert!(found.is_ok(), "nothing in it tells that it is made up: {found:?}");
+        let found = verify(&made_up(&other, ours.address(), call()).await, &expected);
+        assert_eq!(found, Err(EvidenceError::Signer { found: Some(other.address()), account: ours.address() }));
+        let others = abi::call(&Work::Anchor([4; 32])).1;
+        for call in [
+            (ROUTER, value, others),
+            (ROUTER, value, Bytes::new()),
+            (ROUTER, U256::from(1), input.clone()),
+            (Address::ZERO, value, input.clone()),
+        ] {
+            let said = format!("{call:?}");
+            let found = verify(&made_up(&ours, ours.address(), call).await, &expected);
+            assert_eq!(found, Err(EvidenceError::NotAsked), "{said}");
+        }
     }
 }

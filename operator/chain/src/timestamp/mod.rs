@@ -16,4 +16,4 @@ mod wire;
 pub use authority::{Authority, Settings};
 pub use chain::{Roots, RootsError};
 pub use der::asn1::ObjectIdentifier;
-pub use verify::{Stamp, StampError, verify};
+pub use verify::{Stamp, StampError, claimed, verify};

@@ -7,10 +7,11 @@ use alloy_primitives::Address;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign_core::tlog::Anchor;
+use serde_json::Value;
 
 use super::anchors::prove;
 use super::bundle::{Bundle, read};
-use super::means::Means;
+use super::means::{Means, Rpc};
 use super::report::{Finding, Report};
 use super::verify::{Proved, verify};
 
@@ -48,13 +49,85 @@ async fn what_was_paid_and_anchored_is_proved_offline() {
     let [chain, stamp, paid] = &found[..] else { panic!("{found:?}") };
     let named = "All 58 entries were there at 2026-11-21T22:25:33Z";
     assert!(chain.said.starts_with(&format!("{named}: transaction 0x9831a72b")), "{chain}");
-    assert_eq!(chain.open, ["whether chain 31337 has the blocks that are named (give --rpc 31337=URL)"]);
+    let open: Vec<&str> = chain.open.iter().map(|open| open.what.as_str()).collect();
+    assert_eq!(open, ["whether chain 31337 has the blocks that are named (give --rpc 31337=URL)"]);
     assert_eq!(stamp.to_string(), format!("{named}, as CN=Stamps has signed."));
     let payee = "2 ETH to 0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC on ethereum was paid at";
     assert!(paid.said.starts_with(payee), "{paid}");
     let payer = ", once, out of 0x6c20dE60D6FF7888b3e7b426e7df45cB10fa5D1e: transaction 0x2e1b3bad";
     assert!(paid.said.contains(payer), "{paid}");
-    assert_eq!(paid.open, chain.open, "its block, too");
+    assert_eq!(paid.open[0].what, chain.open[0].what, "its block, too");
+    assert_eq!((paid.open.len(), paid.open[0].asked, chain.open[0].asked), (1, Some("--router"), None));
+}
+
+/// What `verify` says, and why it refuses.
+async fn report(means: &Means) -> (String, Value, Option<String>) {
+    let (bundle, proved) = export();
+    let mut report = Report::default();
+    for finding in said(&bundle, &proved, means).await.unwrap() {
+        report.finds(&finding);
+    }
+    (report.to_string(), report.json(), report.refusal())
+}
+
+#[tokio::test]
+async fn what_a_reader_asks_to_be_proved_is_refused_where_it_is_only_claimed() {
+    let (text, json, refusal) = report(&Means::default()).await;
+    assert!(text.starts_with("Not checked: ") && refusal.is_none(), "{text}");
+    assert_eq!(json["verdict"], "partly");
+    assert!(json["notChecked"].as_array().is_some_and(|open| open.len() == 3), "{json}");
+    let elsewhere = Rpc { chain: 1, url: "http://localhost:1".parse().unwrap() };
+    let required = Means { require_anchors: true, ..Means::default() };
+    for (means, option, what) in [
+        (means(ROUTER), "--router", "whether chain 31337 has the blocks"),
+        (Means { rpc: vec![elsewhere], ..Means::default() }, "--rpc", "whether chain 31337 has the blocks"),
+        (Means { require_anchors: true, ..means(ROUTER) }, "--require-anchors", "whether chain 31337 has the blocks"),
+        (required, "--require-anchors", "who signed time stamps"),
+    ] {
+        let (text, json, refusal) = report(&means).await;
+        let refusal = refusal.unwrap_or_else(|| panic!("{option}: {text}"));
+        assert!(refusal.contains(what) && refusal.contains(&format!("which {option} asks for")), "{refusal}");
+        let first = text.lines().next().unwrap();
+        assert!(first.starts_with("Not proved: ") && first.contains(what), "{first}");
+        assert_eq!(json["verdict"], "refused", "{option}");
+        assert!(json["notProved"][0].as_str().is_some_and(|owed| owed.contains("which --")), "{json}");
+    }
+    let (bundle, proved) = export();
+    let none = Bundle { anchors: Vec::new(), ..bundle };
+    let required = Means { require_anchors: true, ..Means::default() };
+    let error = said(&none, &proved, &required).await.unwrap_err();
+    assert!(error.starts_with("anchors.jsonl: holds no anchor"), "{error}");
+    let mut nothing_open = Report::default();
+    nothing_open.says("The checkpoint is signed.");
+    assert_eq!(nothing_open.to_string().lines().next(), Some("All of it was checked."));
+    assert_eq!((nothing_open.json()["verdict"].as_str(), nothing_open.refusal()), (Some("proved"), None));
+}
+
+#[tokio::test]
+async fn what_can_be_checked_without_asking_anybody_holds_or_is_refused() {
+    let (bundle, proved) = export();
+    let second = jiff::SignedDuration::from_secs(1);
+    let stamp = STANDARD.decode(&bundle.anchors[1].evidence).unwrap();
+    for (line, what, forged) in [
+        (1, "place: is 462, and the evidence's is 461", altered(&bundle, 0, |anchor| anchor.place = Some(462))),
+        (1, "place: is none", altered(&bundle, 0, |anchor| anchor.place = None)),
+        (1, "at: is 2026-11-21T22:25:32Z", altered(&bundle, 0, |anchor| anchor.at -= second)),
+        (2, "place: is 1", altered(&bundle, 1, |anchor| anchor.place = Some(1))),
+        (2, "at: is 2026-11-21T22:25:32Z", altered(&bundle, 1, |anchor| anchor.at -= second)),
+        (2, "transaction: is 0a", altered(&bundle, 1, |anchor| anchor.transaction = "0a".into())),
+    ] {
+        // With no means at all.
+        let error = said(&forged, &proved, &Means::default()).await.unwrap_err();
+        assert!(error.starts_with(&format!("anchors.jsonl: line {line}, of")) && error.contains(what), "{error}");
+    }
+    let mut refused = 0;
+    for at in (0..stamp.len()).step_by(7) {
+        let mut bytes = stamp.clone();
+        bytes[at] ^= 1;
+        let forged = altered(&bundle, 1, |anchor| anchor.evidence = STANDARD.encode(&bytes));
+        refused += usize::from(said(&forged, &proved, &Means::default()).await.is_err());
+    }
+    assert!(refused * 4 > stamp.len() / 7, "a stamp that nobody signed is refused without roots: {refused}");
 }
 
 /// A block that somebody made up is a claim like any other, and is told as one before anything else is.

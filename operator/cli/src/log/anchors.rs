@@ -11,12 +11,13 @@ use countersign_core::event::{Event, PaymentReceipt};
 use countersign_core::payment::{Payment, PaymentId};
 use countersign_core::tlog::{Anchor, Checkpoint, entry, verify_consistency};
 use countersign_crds::{PaymentMode, PaymentState};
+use jiff::Timestamp;
 use reqwest::Client;
 use serde::Deserialize;
 
-use super::bundle::Bundle;
+use super::bundle::{ANCHORS, Bundle};
 use super::means::{Means, Rpc};
-use super::report::Finding;
+use super::report::{Finding, Open};
 use super::verify::Proved;
 
 /// Proves every anchor and every payment of an export as far as the means go, and says what holds and what is only claimed.
@@ -30,9 +31,12 @@ pub async fn prove(bundle: &Bundle, proved: &Proved, means: &Means) -> anyhow::R
     };
     let client = countersign_chain::settings::client(None)?;
     let mut said = Vec::new();
+    if let (Some(option), true) = (means.asks_for_anchors(), bundle.anchors.is_empty()) {
+        bail!("{ANCHORS}: holds no anchor, which {option} asks for; export again when one covers these entries");
+    }
     for (index, anchor) in bundle.anchors.iter().enumerate() {
         let line = of_anchor(anchor, proved, roots.as_ref(), means, &client).await;
-        said.push(line.with_context(|| format!("anchors.jsonl: line {}, of {}", index + 1, anchor.network))?);
+        said.push(line.with_context(|| format!("{ANCHORS}: line {}, of {}", index + 1, anchor.network))?);
     }
     for payment in payments(bundle)? {
         let id = payment.terms.id;
@@ -63,17 +67,17 @@ async fn of_anchor(
     };
     match kind(&evidence)? {
         Kind::Timestamp => {
-            let Some(roots) = roots else {
-                return Ok(Finding {
-                    said: format!(
-                        "{covers} were there at {}, as a time stamp of {} has it.",
-                        anchor.at, anchor.network
-                    ),
-                    open: vec!["who signed time stamps (give --tsa-roots FILE)".to_owned()],
-                });
+            let stamp = match roots {
+                Some(roots) => timestamp::verify(&evidence, &digest, roots)?,
+                None => timestamp::claimed(&evidence, &digest)?,
             };
-            let stamp = timestamp::verify(&evidence, &digest, roots)?;
             named(&stamp.serial)?;
+            placed(anchor, None, Some(stamp.time))?;
+            if roots.is_none() {
+                let said = format!("{covers} were there at {}, as a time stamp of {} has it.", stamp.time, stamp.tsa);
+                let what = "who signed time stamps (give --tsa-roots FILE)".to_owned();
+                return Ok(Finding { said, open: vec![Open { what, asked: means.asks_for_anchors() }] });
+            }
             let said = format!("{covers} were there at {}, as {} has signed.", stamp.time, stamp.tsa);
             Ok(Finding { said, open: Vec::new() })
         }
@@ -82,13 +86,17 @@ async fn of_anchor(
             let expected = evm::Expected { work: &work, chain_id: None, router: None, account: None };
             let found = evm::verify(&evidence, &expected)?;
             named(&found.transaction.to_string())?;
-            let (on, open) = on_chain(&found, means, client).await?;
+            placed(anchor, Some(found.block_number), Some(found.block_time))?;
+            let (on, open) = on_chain(&found, means, means.asks_for_anchors(), client).await?;
             let said = format!("{covers} were there at {}: transaction {} {on}.", found.block_time, found.transaction);
             Ok(Finding { said, open: open.into_iter().collect() })
         }
         Kind::Qubic => {
             let found = qubic::verify(&evidence, &digest, None)?;
             named(&found.transaction)?;
+            // Its tick's time is the nodes' word.
+            placed(anchor, Some(found.tick.into()), None)?;
+            let asked = means.asks_for_anchors().or(means.qubic_rpc.is_some().then_some("--qubic-rpc"));
             let (included, open) = match &means.qubic_rpc {
                 None => (String::new(), Some("whether transactions of Qubic were included (give --qubic-rpc URL)")),
                 Some(url) => match qubic::confirm(client, url, FINAL_TICKS, &found).await? {
@@ -104,7 +112,8 @@ async fn of_anchor(
                 "{covers} are in transaction {}, which {} has signed for tick {}{included}.",
                 found.transaction, found.source, found.tick
             );
-            Ok(Finding { said, open: open.into_iter().map(str::to_owned).collect() })
+            let open = open.map(|what| Open { what: what.to_owned(), asked });
+            Ok(Finding { said, open: open.into_iter().collect() })
         }
     }
 }
@@ -119,6 +128,21 @@ fn follows(anchor: &Anchor, old: &Checkpoint, new: &Checkpoint) -> anyhow::Resul
     let proof = anchor.proof().map_err(Error::msg)?;
     verify_consistency(old.size, new.size, &proof, &old.root, &new.root)
         .context("its checkpoint is not the beginning of the exported one")
+}
+
+/// What the anchor says of its evidence beside it is what the evidence says itself.
+fn placed(anchor: &Anchor, place: Option<u64>, time: Option<Timestamp>) -> anyhow::Result<()> {
+    if anchor.place != place {
+        let number = |place: Option<u64>| place.map_or("none".to_owned(), |place| place.to_string());
+        bail!("place: is {}, and the evidence's is {}", number(anchor.place), number(place));
+    }
+    match time {
+        // The record keeps microseconds.
+        Some(time) if time.as_microsecond() != anchor.at.as_microsecond() => {
+            bail!("at: is {}, and the evidence is of {time}", anchor.at)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 enum Kind {
@@ -145,15 +169,18 @@ fn kind(evidence: &[u8]) -> anyhow::Result<Kind> {
     }
 }
 
-/// Where it is, as a node of the reader's confirms; or what would have to be asked.
-async fn on_chain(found: &evm::Proved, means: &Means, client: &Client) -> anyhow::Result<(String, Option<String>)> {
+/// Where it is, as a node of the reader's confirms; or what would have to be asked, and which option asks for it.
+async fn on_chain(
+    found: &evm::Proved,
+    means: &Means,
+    asked: Option<&'static str>,
+    client: &Client,
+) -> anyhow::Result<(String, Option<Open>)> {
     let (chain, number, hash) = (found.chain_id, found.block_number, found.block_hash);
     let place = format!("is in block {number} ({hash}) of chain {chain}");
     let Some(Rpc { url, .. }) = means.rpc.iter().find(|rpc| rpc.chain == chain) else {
-        return Ok((
-            place,
-            Some(format!("whether chain {chain} has the blocks that are named (give --rpc {chain}=URL)")),
-        ));
+        let what = format!("whether chain {chain} has the blocks that are named (give --rpc {chain}=URL)");
+        return Ok((place, Some(Open { what, asked: asked.or(means.asks_for_blocks()) })));
     };
     let node = evm::Node::new("--rpc", client.clone(), url.clone());
     match node.confirm_block(chain, number, hash).await? {
@@ -223,12 +250,14 @@ async fn of_payment(claimed: &ClaimedPayment, means: &Means, client: &Client) ->
     if found.transaction.to_string() != receipt.transaction {
         bail!("its receipt is of {}, and the evidence of {}", receipt.transaction, found.transaction);
     }
-    let (on, block) = on_chain(&found, means, client).await?;
+    let asked = means.asks_for_payments();
+    let (on, block) = on_chain(&found, means, asked, client).await?;
     let whose = router.is_none().then(|| {
         let by = found.router;
-        format!(
+        let what = format!(
             "whether {by} is the router of chain {chain}, as anybody can put up another (give --router {chain}:ADDRESS)"
-        )
+        );
+        Open { what, asked }
     });
     let said = format!(
         "{terms} was paid at {}, once, out of {payer}: transaction {} {on}.",

@@ -6,13 +6,11 @@ use countersign_core::tlog::{entry, leaf};
 
 use super::bundle::Bundle;
 
-use crate::output::say;
-
-/// Says which entries hold a SHA-256.
-pub fn hash(bundle: &Bundle, hex: &str) -> anyhow::Result<()> {
+/// Which entries hold a SHA-256, a line each.
+pub fn hash(bundle: &Bundle, hex: &str) -> anyhow::Result<Vec<String>> {
     let digest = Digest::from_hex(hex.trim_start_matches("sha256:")).context("--hash")?;
     let text = digest.to_string();
-    let mut found = 0;
+    let mut found = Vec::new();
     for line in &bundle.lines {
         let opened = entry::open(&line.body).map_err(|why| anyhow::anyhow!(why))?;
         let payload = line.payload.as_deref().map(|payload| String::from_utf8_lossy(payload).contains(&text));
@@ -25,12 +23,11 @@ pub fn hash(bundle: &Bundle, hex: &str) -> anyhow::Result<()> {
         } else {
             continue;
         };
-        found += 1;
         let task = opened.task.map(|task| format!(" of {}/{}", task.namespace, task.name)).unwrap_or_default();
-        say(&format!("{hex} stands {as_what}: entry {}, {}{task}, {}", line.index, opened.kind, opened.at));
+        found.push(format!("{hex} stands {as_what}: entry {}, {}{task}, {}", line.index, opened.kind, opened.at));
     }
-    if found == 0 {
+    if found.is_empty() {
         bail!("{hex} stands in none of these {} entries", bundle.lines.len());
     }
-    Ok(())
+    Ok(found)
 }

@@ -68,6 +68,12 @@ impl Keys {
         Err(format!("is signed by {retired}, which entry {end} retired: from there on it takes the signature of {key}"))
     }
 
+    /// From which entry on all must be told so that it is known that the key of this checkpoint was not retired before it:
+    /// the one after the rotation that its time began with.
+    pub fn since(&self, checkpoint: &Checkpoint) -> u64 {
+        self.terms.iter().rfind(|term| term.from <= checkpoint.size).map_or(0, |term| term.from)
+    }
+
     /// How many rotations lead from the trusted key to the newest.
     pub fn followed(&self) -> usize {
         self.terms.len() - 1 - self.trusted

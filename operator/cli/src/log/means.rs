@@ -14,21 +14,42 @@ pub struct Means {
     /// Certificates (PEM) of the roots that you trust to stamp times (RFC 3161)
     #[arg(long, value_name = "FILE")]
     pub tsa_roots: Option<PathBuf>,
-    /// The router that you know on a chain: without it nobody can say whose payment a receipt is of
+    /// The router that you know on a chain: without it nobody can say whose payment a receipt is of. What was paid must then
+    /// be proved, which takes --rpc as well
     #[arg(long = "router", value_name = "CHAIN:ADDRESS")]
     pub routers: Vec<Router>,
-    /// A node of that chain, to ask whether a block is the chain's
+    /// A node of that chain, to ask whether a block is the chain's. Every block that is named must then be proved
     #[arg(long, value_name = "CHAIN=URL")]
     pub rpc: Vec<Rpc>,
     /// A node of Qubic, to ask whether a transaction was included
     #[arg(long, value_name = "URL")]
     pub qubic_rpc: Option<Url>,
+    /// There must be an anchor, and each must be proved
+    #[arg(long)]
+    pub require_anchors: bool,
+}
+
+impl Means {
+    /// The option that asks for anchors to be proved.
+    pub fn asks_for_anchors(&self) -> Option<&'static str> {
+        self.require_anchors.then_some("--require-anchors")
+    }
+
+    /// The option that asks for blocks to be proved, whichever chain's: a made-up one can name any.
+    pub fn asks_for_blocks(&self) -> Option<&'static str> {
+        (!self.rpc.is_empty()).then_some("--rpc")
+    }
+
+    /// The option that asks for payments to be proved.
+    pub fn asks_for_payments(&self) -> Option<&'static str> {
+        (!self.routers.is_empty()).then_some("--router")
+    }
 }
 
 #[cfg(test)]
 impl Means {
     pub fn of(tsa_roots: Option<PathBuf>, chain: u64, address: Address) -> Means {
-        Means { tsa_roots, routers: vec![Router { chain, address }], rpc: Vec::new(), qubic_rpc: None }
+        Means { tsa_roots, routers: vec![Router { chain, address }], ..Means::default() }
     }
 }
 

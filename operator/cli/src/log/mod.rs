@@ -42,7 +42,7 @@ use self::source::Source;
 use crate::Connection;
 use crate::api::Server;
 use crate::cluster::Cluster;
-use crate::output::say;
+use crate::output::{say, say_json};
 
 #[derive(Args)]
 pub struct Audit {
@@ -106,6 +106,9 @@ pub struct Verify {
     /// A file with the log's public key, from where you trust it: today's rather than one that was retired
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// You know that the key of --key signs today: no other key may follow from it
+    #[arg(long, requires = "key")]
+    key_is_current: bool,
     /// A file that says which witnesses must have cosigned (https://c2sp.org/tlog-policy), and which logs to trust
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
@@ -114,6 +117,9 @@ pub struct Verify {
     hash: Option<String>,
     #[command(flatten)]
     means: Means,
+    /// `json` for one JSON document: the `verdict` is `proved`, `partly` or `refused`
+    #[arg(short, long, value_parser = ["text", "json"], default_value = "text")]
+    output: String,
 }
 
 #[derive(Args)]
@@ -198,12 +204,38 @@ pub async fn rotate(arguments: Rotate, cluster: &Cluster) -> anyhow::Result<()> 
 }
 
 pub async fn verify(arguments: &Verify) -> anyhow::Result<()> {
-    let Verify { folder, key, policy, hash, means } = arguments;
+    let as_json = arguments.output == "json";
+    let report = match verified(arguments).await {
+        Ok(report) => report,
+        Err(error) => {
+            if as_json {
+                say_json(&report::refused(&format!("{error:#}")).to_string());
+            }
+            return Err(error);
+        }
+    };
+    if as_json {
+        say_json(&report.json().to_string());
+    } else {
+        say(&report.to_string());
+    }
+    match report.refusal() {
+        Some(why) => bail!(why),
+        None => Ok(()),
+    }
+}
+
+/// What holds of an export, and what is open; or the first thing that does not hold.
+async fn verified(arguments: &Verify) -> anyhow::Result<Report> {
+    let Verify { folder, key, key_is_current, policy, hash, means, output: _ } = arguments;
     let bundle = bundle::read(folder)?;
-    let demands = Demands::read(&bundle, key.as_deref(), policy.as_deref())?;
+    let demands = Demands::read(&bundle, key.as_deref(), policy.as_deref())?.current(*key_is_current);
     let proved = demands.by_any_key(|key| verify::verify(&bundle, key))?;
+    if *key_is_current && proved.keys.followed() > 0 {
+        bail!("--key-is-current: the export tells of a rotation of the key of --key, so another key signs now");
+    }
     let mut report = Report::default();
-    demands.report(&bundle, &mut report, &proved.to_string())?;
+    demands.report(&bundle, &mut report, &proved.to_string(), proved.tells_rotations())?;
     if let Some(open) = proved.open() {
         report.leaves_open(open);
     }
@@ -213,11 +245,10 @@ pub async fn verify(arguments: &Verify) -> anyhow::Result<()> {
     for stranger in &bundle.strangers {
         report.says(format!("Ignored: {stranger}, which is no part of an export."));
     }
-    say(&report.to_string());
-    match hash {
-        Some(hash) => find::hash(&bundle, hash),
-        None => Ok(()),
+    for line in hash.iter().map(|hash| find::hash(&bundle, hash)).collect::<Result<Vec<_>, _>>()?.concat() {
+        report.says(line);
     }
+    Ok(report)
 }
 
 pub fn consistency(arguments: &Consistency) -> anyhow::Result<()> {
@@ -227,7 +258,8 @@ pub fn consistency(arguments: &Consistency) -> anyhow::Result<()> {
     let old = consistency::checkpoint(old)?;
     let said = demands.by_any_key(|key| consistency::check(&old, &bundle, key))?;
     let mut report = Report::default();
-    demands.report(&bundle, &mut report, &said)?;
+    // It takes the whole log, which tells of every rotation.
+    demands.report(&bundle, &mut report, &said, true)?;
     say(&report.to_string());
     Ok(())
 }

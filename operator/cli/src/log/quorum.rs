@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::bundle::Bundle;
 use super::failure::Failure;
-use super::report::Report;
+use super::report::{Open, Report};
 
 pub struct Demands {
     /// The log's key must be one of these, or follow from one of them.
@@ -17,13 +17,15 @@ pub struct Demands {
     /// Whether they come from outside the export.
     pub trusted: bool,
     policy: Option<(PathBuf, Policy)>,
+    /// Whether the reader knows that the key signs today.
+    current: bool,
 }
 
 impl Demands {
     /// By `--key` and `--policy`; by the export's own key where neither names one.
     pub fn read(bundle: &Bundle, key: Option<&Path>, policy: Option<&Path>) -> anyhow::Result<Demands> {
         let (key, trusted) = bundle.key(key)?;
-        let Some(file) = policy else { return Ok(Demands { keys: vec![key], trusted, policy: None }) };
+        let Some(file) = policy else { return Ok(Demands { keys: vec![key], trusted, policy: None, current: false }) };
         let named = || file.display().to_string();
         let policy = Policy::parse(&std::fs::read(file).with_context(named)?).with_context(named)?;
         let (keys, trusted) = match (policy.logs.as_slice(), trusted) {
@@ -38,7 +40,12 @@ impl Demands {
                 (ours, true)
             }
         };
-        Ok(Demands { keys, trusted, policy: Some((file.to_owned(), policy)) })
+        Ok(Demands { keys, trusted, policy: Some((file.to_owned(), policy)), current: false })
+    }
+
+    /// The same by a reader who knows that the key signs today.
+    pub fn current(self, current: bool) -> Demands {
+        Demands { current, ..self }
     }
 
     /// What holds with one of the keys; why it does not with the first, where it holds with none.
@@ -53,16 +60,24 @@ impl Demands {
         bail!("{}", failures.first().map_or_else(|| "there is no key to verify with".to_owned(), Failure::to_string))
     }
 
-    /// What was proved, and by which key and before which witnesses.
-    pub fn report(&self, bundle: &Bundle, report: &mut Report, proved: &str) -> anyhow::Result<()> {
+    /// What was proved, and by which key and before which witnesses; `rotations` where the export could not have left out
+    /// that its key was retired.
+    pub fn report(&self, bundle: &Bundle, report: &mut Report, proved: &str, rotations: bool) -> anyhow::Result<()> {
         if !self.trusted {
             report.leaves_open(
                 "whose log it is, as its key came with the export (give --key FILE, with the log's key from where you trust it)",
             );
         }
         report.says(proved);
-        match self.quorum(bundle)? {
-            Some(said) => report.says(said),
+        let cosigned = self.quorum(bundle)?;
+        // Whoever has a retired key can sign anything with it, but for what witnesses have seen.
+        let seen = cosigned.as_ref().is_some_and(|cosigned| cosigned.witnesses > 0);
+        if !(rotations || seen || self.current) {
+            let option = if self.policy.is_some() { "--policy" } else { "--key" };
+            report.opens(Open { what: UNTOLD.to_owned(), asked: self.trusted.then_some(option) });
+        }
+        match cosigned {
+            Some(Cosigned { said, witnesses: _ }) => report.says(said),
             None => report.leaves_open(
                 "whether others are shown the same log under the same key (give --policy FILE, with witnesses that you trust)",
             ),
@@ -71,18 +86,29 @@ impl Demands {
     }
 
     /// Who has cosigned, where a policy demands it.
-    pub fn quorum(&self, bundle: &Bundle) -> anyhow::Result<Option<String>> {
+    pub fn quorum(&self, bundle: &Bundle) -> anyhow::Result<Option<Cosigned>> {
         let Some((file, policy)) = &self.policy else { return Ok(None) };
         let reached = policy.check(&bundle.checkpoint);
         let Reached { witnesses } = reached.with_context(|| format!("checkpoint: by {}", file.display()))?;
         let said = witnesses.iter().map(|(name, time)| format!("{name} at {}", at(*time)));
         let said: Vec<String> = said.collect();
-        Ok(Some(match said.as_slice() {
+        let witnesses = said.len();
+        let said = match said.as_slice() {
             [] => format!("{} demands no cosignature.", file.display()),
             said => format!("It is cosigned as {} demands, by {}.", file.display(), said.join(", ")),
-        }))
+        };
+        Ok(Some(Cosigned { said, witnesses }))
     }
 }
+
+/// How a checkpoint stands before a policy.
+pub struct Cosigned {
+    pub said: String,
+    /// How many have cosigned it.
+    witnesses: usize,
+}
+
+const UNTOLD: &str = "cannot tell whether this key was rotated, as the export may leave that out (export the whole log, give --policy FILE with witnesses, or, if you know that the key of --key signs today, --key-is-current)";
 
 /// The witness's clock may say what no calendar has.
 fn at(seconds: u64) -> String {

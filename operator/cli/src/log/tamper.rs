@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use super::bundle::{Bundle, CHECKPOINT, ENTRIES, KEY, ROTATIONS, read};
 use super::consistency;
 use super::failure::Failure;
+use super::quorum::Demands;
+use super::report::Report;
 use super::verify::{Extent, verify};
 
 pub fn key() -> SigningKey {
@@ -391,8 +393,14 @@ fn a_retired_key_signs_nothing_more_whether_its_rotation_is_told_or_hidden() {
             let said = refused(&signed(&hidden), retired);
             match told.tiles.is_empty() {
                 false => assert!(said.unwrap_err().contains(&format!("which entry {entry} retired"))),
-                // Some entries cannot tell what others say; that is what the first line of `verify` is about.
-                true => assert_eq!(said, Ok(())),
+                // Some entries cannot tell what others say: it is refused where the key was to be trusted.
+                true => {
+                    assert_eq!(said, Ok(()));
+                    let (text, refusal) = trusting(&signed(&hidden), retired, false);
+                    let first = text.lines().next().unwrap();
+                    assert!(first.starts_with("Not proved: cannot tell whether this key was rotated"), "{first}");
+                    assert!(refusal.is_some_and(|why| why.contains("which --key asks for")), "{text}");
+                }
             }
         }
     }
@@ -403,6 +411,53 @@ fn a_retired_key_signs_nothing_more_whether_its_rotation_is_told_or_hidden() {
     {
         let checkpoint = Checkpoint { size, ..proved.checkpoint.clone() }.sign(&numbered(key));
         assert_eq!(proved.keys.open(&checkpoint).is_ok(), holds, "key {key} at size {size}");
+    }
+}
+
+/// What `verify` says to a reader who trusts this key, or to one who trusts none, and why it refuses.
+fn trusting(bundle: &Bundle, secret: u8, current: bool) -> (String, Option<String>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    fs::write(&file, numbered(secret).verifying_key().to_string()).unwrap();
+    let demands = Demands::read(bundle, Some(&file), None).unwrap().current(current);
+    let proved = demands.by_any_key(|key| verify(bundle, key)).unwrap();
+    let mut report = Report::default();
+    demands.report(bundle, &mut report, &proved.to_string(), proved.tells_rotations()).unwrap();
+    (report.to_string(), report.refusal())
+}
+
+#[test]
+fn an_export_tells_of_every_rotation_or_cannot_tell_whether_its_key_is_retired() {
+    let since = |from: u64| {
+        let whole = rotated(None);
+        let mut tiles = whole.tiles.clone();
+        let mut since = Bundle { tiles: Tiles::new(), ..whole };
+        since.lines.retain(|line| line.index >= from);
+        for line in &mut since.lines {
+            line.proof = Some(inclusion(&mut tiles, line.index, 30).unwrap());
+        }
+        since
+    };
+    // Its last key began with entry 20, so whoever sees all from 21 on sees any that follows.
+    for (bundle, told) in [
+        (rotated(None), true),
+        (since(15), true),
+        (since(21), true),
+        (since(22), false),
+        (rotated(Some(1)), false),
+        (Bundle { lines: Vec::new(), ..since(29) }, false),
+    ] {
+        let proved = verify(&bundle, &numbered(9).verifying_key()).unwrap();
+        assert_eq!(proved.tells_rotations(), told, "{:?}", proved.extent);
+        let (text, refusal) = trusting(&bundle, 9, false);
+        assert_eq!(refusal.is_none(), told, "{text}");
+        assert_eq!(trusting(&bundle, 9, true).1, None, "the reader knows that it signs today");
+        // Where no key is trusted, nothing was to be proved, and it is said all the same.
+        let demands = Demands::read(&bundle, None, None).unwrap();
+        let mut report = Report::default();
+        demands.report(&bundle, &mut report, "", proved.tells_rotations()).unwrap();
+        assert_eq!(report.refusal(), None);
+        assert_eq!(report.to_string().lines().next().unwrap().contains("cannot tell whether this key"), !told);
     }
 }
 

@@ -73,6 +73,18 @@ impl std::fmt::Display for Proved {
 }
 
 impl Proved {
+    /// Whether the export could not have left out that the checkpoint's key was retired: it holds every entry of the
+    /// time of that key.
+    pub fn tells_rotations(&self) -> bool {
+        let from = match &self.extent {
+            Extent::Whole => 0,
+            Extent::Nothing => self.checkpoint.size,
+            Extent::Part { from: Some(from), task: _ } => *from,
+            Extent::Part { from: None, task: _ } => return false,
+        };
+        from <= self.keys.since(&self.checkpoint)
+    }
+
     /// What an export of this kind cannot prove, whatever its reader gives.
     pub fn open(&self) -> Option<String> {
         let Extent::Part { from: None, task: Some(_) } = &self.extent else { return None };

@@ -59,7 +59,7 @@ fn verified(bundle: &Bundle, policy: &File) -> Result<String, String> {
     let said = || {
         let demands = Demands::read(bundle, None, Some(&policy.path))?;
         demands.by_any_key(|key| verify(bundle, key))?;
-        Ok::<_, anyhow::Error>(demands.quorum(bundle)?.unwrap_or_default())
+        Ok::<_, anyhow::Error>(demands.quorum(bundle)?.map(|cosigned| cosigned.said).unwrap_or_default())
     };
     said().map_err(|error| format!("{error:#}"))
 }
