@@ -23,6 +23,9 @@ use super::issue::{Bundle, Due, due, issue};
 use crate::serve::admission::way::{Door, MUTATE, VALIDATE, Way};
 use crate::settings::{Certificates, Settings};
 
+#[cfg(test)]
+mod tests;
+
 const SECRET: &str = "countersign-webhook-tls";
 const PATH_SECRET: &str = "countersign-webhook-path";
 const PATH_KEY: &str = "path.json";
