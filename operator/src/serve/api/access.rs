@@ -1,8 +1,9 @@
 //! Who reads: known by a token of the cluster's (TokenReview), allowed by what the cluster says (SubjectAccessReview).
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::header;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -16,6 +17,9 @@ use super::Shared;
 use super::problem::Problem;
 use crate::rights;
 use crate::serve::admission::requester;
+
+#[cfg(test)]
+mod tests;
 
 /// For how long an answer may be worked on.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -32,13 +36,14 @@ pub struct Caller {
 /// Lets a request through whose caller is known and has not asked too much.
 pub async fn authenticate(
     State(shared): State<Shared>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     path: Option<MatchedPath>,
     mut request: Request,
     next: Next,
 ) -> Response {
     // The template, never the path: names do not become labels.
     let path = path.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
-    let response = match admitted(&shared, token(&request)).await {
+    let response = match admitted(&shared, peer.ip(), token(&request)).await {
         Err(problem) => problem.into_response(),
         Ok(caller) => match (shared.limits.enter(), shared.limits.count(caller.name())) {
             (Err(problem), _) | (_, Err(problem)) => problem.into_response(),
@@ -59,7 +64,7 @@ fn token(request: &Request) -> Option<String> {
     header.strip_prefix("Bearer ").filter(|token| (1..=TOKEN_LIMIT).contains(&token.len())).map(str::to_owned)
 }
 
-async fn admitted(shared: &Shared, token: Option<String>) -> Result<Caller, Problem> {
+async fn admitted(shared: &Shared, from: IpAddr, token: Option<String>) -> Result<Caller, Problem> {
     let token = token.ok_or_else(|| {
         Problem::unauthenticated(
             "send a token of the cluster's: Authorization: Bearer …; `kubectl create token` makes one",
@@ -68,7 +73,7 @@ async fn admitted(shared: &Shared, token: Option<String>) -> Result<Caller, Prob
     let reviews: Api<TokenReview> = Api::all(shared.client.clone());
     let spec = TokenReviewSpec { token: Some(token), ..TokenReviewSpec::default() };
     let review = TokenReview { spec, ..TokenReview::default() };
-    let status = match reviews.create(&PostParams::default(), &review).await {
+    let status = match shared.limits.review(from, reviews.create(&PostParams::default(), &review)).await? {
         Ok(review) => review.status.unwrap_or_default(),
         Err(error) => {
             tracing::warn!(%error, "a token was not reviewed");

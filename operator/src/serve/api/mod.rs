@@ -103,7 +103,7 @@ pub fn router(shared: Shared) -> Router {
 /// Serves until the handle says otherwise.
 pub async fn serve(router: Router, tls: RustlsConfig, handle: Handle<SocketAddr>) -> anyhow::Result<()> {
     let server = axum_server::bind_rustls(SocketAddr::from(([0, 0, 0, 0], PORT)), tls).handle(handle);
-    server.serve(router.into_make_service()).await?;
+    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await?;
     Ok(())
 }
 

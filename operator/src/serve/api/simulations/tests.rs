@@ -2,10 +2,12 @@
 //! asked.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Method, Request, Response, StatusCode};
 use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::Config;
@@ -158,7 +160,9 @@ impl Bench {
         };
         let simulator = Arc::new(Simulator::new(Arc::new(context)));
         let shared = Shared::new(client, store.clone(), 1000, metrics);
-        let api = router(shared).layer(Extension(Arc::clone(&simulator)));
+        let api = router(shared)
+            .layer(Extension(Arc::clone(&simulator)))
+            .layer(MockConnectInfo(SocketAddr::from(([10, 0, 0, 1], 40_000))));
         Bench { api, store, simulator, writes }
     }
 

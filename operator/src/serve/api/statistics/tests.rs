@@ -1,8 +1,11 @@
 //! The routes, with a real PostgreSQL behind them; only the API server, which says who reads and what they may, is a
 //! double.
 
+use std::net::SocketAddr;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::connect_info::MockConnectInfo;
 use axum::http::{Request, Response};
 use kube::Client;
 use serde_json::{Value, json};
@@ -38,6 +41,7 @@ async fn api() -> Router {
     sqlx::raw_sql(books).execute(store.pool()).await.unwrap();
     let client = Client::new(tower::service_fn(api_server), "default");
     router(Shared::new(client, store, 1000, Metrics::new().unwrap()))
+        .layer(MockConnectInfo(SocketAddr::from(([10, 0, 0, 1], 40_000))))
 }
 
 async fn ask(api: &Router, token: &str, path: &str) -> (u16, Value) {
