@@ -63,6 +63,11 @@ pub fn shown(name: &str) -> String {
     units(name, |c| c.is_ascii_graphic() || c == ' ').collect()
 }
 
+/// Whether a name has characters that people would not see, or that move others.
+pub fn hides(name: &str) -> bool {
+    !name.chars().all(visible)
+}
+
 /// The text that [`escaped`] or [`shown`] wrote as this.
 pub fn unescaped(text: &str) -> String {
     let mut rest = text;
@@ -204,6 +209,7 @@ mod tests {
             assert_eq!(visible(c), !hides, "U+{:04X}", u32::from(c));
             let alone = escaped(&c.to_string());
             assert_eq!(alone.chars().count() == 1, visible(c), "U+{:04X}: {alone}", u32::from(c));
+            assert_eq!(super::hides(&format!("a{c}b")), !visible(c), "U+{:04X}", u32::from(c));
             assert!(alone.chars().all(visible), "U+{:04X}", u32::from(c));
             assert_eq!(unescaped(&alone), c.to_string());
             assert_eq!(printable(&alone), alone, "what is escaped stays");

@@ -8,6 +8,7 @@ use k8s_openapi::api::authentication::v1::UserInfo;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
+use super::requester;
 use super::review::Refusal;
 
 /// As many as the schema holds.
@@ -62,6 +63,7 @@ pub fn stamp(
     let Some(username) = user.username.as_deref().filter(|name| !name.is_empty()) else {
         return Err(Refusal::forbidden("the request has no user"));
     };
+    requester::readable(user)?;
     let uid = old.uid().unwrap_or_default();
     let seen = seal.sealed(&uid, &old.spec.decisions);
     let groups = user.groups.clone().unwrap_or_default();
@@ -305,6 +307,21 @@ mod tests {
         let stamped = sign("alice", &old(), &reason("ok\u{202e}\u{e0041}\0")).unwrap().spec;
         assert_eq!(stamped.decisions[0].reason.as_deref(), Some("ok\\u{202e}\\u{e0041}\\u{0}"));
         assert!(sign("alice", &old(), &reason(&"\u{202e}".repeat(1000))).unwrap_err().message.contains("spelt out"));
+    }
+
+    #[test]
+    fn nobody_signs_under_a_name_that_hides_characters() {
+        for name in ["al\u{200b}ice", "alice\u{202e}", "alice\u{e0041}", "alice\u{3164}"] {
+            for approved in [true, false] {
+                let refused = sign(name, &old(), &signed(approved)).unwrap_err();
+                assert!(refused.code == 403 && refused.message.contains("al"), "{}", refused.message);
+                assert!(refused.message.contains("\\u{") && !refused.message.contains(name), "{}", refused.message);
+            }
+        }
+        let mut of_hidden = user("alice");
+        of_hidden.groups = Some(vec!["approvers\u{200b}".to_owned()]);
+        let refused = stamp(at(NOW), &of_hidden, &old(), &signed(true), &seal()).unwrap_err();
+        assert!(refused.message.contains("approvers\\u{200b}"), "{}", refused.message);
     }
 
     #[test]
