@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::cel::EvalError;
+
 /// Why something does not go on now although nothing is wrong with it. Status, Events, the next reconciliation and the
 /// places that `parallelism` has are read off it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +43,11 @@ pub enum BlockedReason {
     BrokerNotInstalled,
     /// A Skill pays on a network that the signer was not given.
     PaymentNetworkNotConfigured,
-    /// An expression was not evaluated for the load of the machine.
+    /// An expression was not evaluated for the load of the machine, or for want of time after another.
     EvaluatorBusy,
+    /// An expression was evaluated, and not finished within its time: for the load of the machine, or because it never
+    /// is.
+    EvaluatorTimedOut,
     /// Outputs of these finished steps are needed and were not loaded.
     OutputNotLoaded(BTreeSet<String>),
     /// Its price does not fit what its budget has left now.
@@ -82,7 +87,7 @@ enum Noticed {
 
 impl BlockedReason {
     /// One of every kind, for those who tell of all of them.
-    pub const ALL: [BlockedReason; 23] = [
+    pub const ALL: [BlockedReason; 24] = [
         BlockedReason::EarlierRun,
         BlockedReason::PlanNotFound,
         BlockedReason::PlanAmbiguous,
@@ -95,6 +100,7 @@ impl BlockedReason {
         BlockedReason::BrokerNotInstalled,
         BlockedReason::PaymentNetworkNotConfigured,
         BlockedReason::EvaluatorBusy,
+        BlockedReason::EvaluatorTimedOut,
         BlockedReason::OutputNotLoaded(BTreeSet::new()),
         BlockedReason::Deferred,
         BlockedReason::Suspended,
@@ -123,6 +129,7 @@ impl BlockedReason {
             BlockedReason::BrokerNotInstalled => "BrokerNotInstalled",
             BlockedReason::PaymentNetworkNotConfigured => "PaymentNetworkNotConfigured",
             BlockedReason::EvaluatorBusy => "EvaluatorBusy",
+            BlockedReason::EvaluatorTimedOut => "EvaluatorTimedOut",
             BlockedReason::OutputNotLoaded(_) => "OutputNotLoaded",
             BlockedReason::Deferred => "Deferred",
             BlockedReason::Suspended => "Suspended",
@@ -140,7 +147,10 @@ impl BlockedReason {
     /// Whether the cause is the load of the machine or the age of a view: over in a moment, whatever anybody does.
     pub fn is_transient(&self) -> bool {
         match self {
-            BlockedReason::EvaluatorBusy | BlockedReason::OutputNotLoaded(_) | BlockedReason::PodUnchecked => true,
+            BlockedReason::EvaluatorBusy
+            | BlockedReason::EvaluatorTimedOut
+            | BlockedReason::OutputNotLoaded(_)
+            | BlockedReason::PodUnchecked => true,
             BlockedReason::EarlierRun
             | BlockedReason::PlanNotFound
             | BlockedReason::PlanAmbiguous
@@ -184,6 +194,7 @@ impl BlockedReason {
             | BlockedReason::PaymentNetworkNotConfigured => true,
             BlockedReason::EarlierRun
             | BlockedReason::EvaluatorBusy
+            | BlockedReason::EvaluatorTimedOut
             | BlockedReason::OutputNotLoaded(_)
             | BlockedReason::Deferred
             | BlockedReason::SecretChanging
@@ -208,6 +219,7 @@ impl BlockedReason {
             | BlockedReason::PodPending
             | BlockedReason::NetworkNotTried => false,
             BlockedReason::EvaluatorBusy
+            | BlockedReason::EvaluatorTimedOut
             | BlockedReason::OutputNotLoaded(_)
             | BlockedReason::SecretChanging
             | BlockedReason::PodUnchecked => false,
@@ -228,10 +240,20 @@ impl BlockedReason {
         }
     }
 
+    /// What it is that ends by name once it has lasted for too long.
+    pub(crate) fn lasting(&self) -> Option<Lasting> {
+        match self {
+            BlockedReason::EvaluatorTimedOut => Some(Lasting::TooSlow),
+            reason => reason.is_missing().then_some(Lasting::Missing),
+        }
+    }
+
     fn noticed(&self) -> Noticed {
         match self {
             BlockedReason::OutputNotLoaded(_) => Noticed::AtOnce,
-            BlockedReason::EvaluatorBusy | BlockedReason::PodUnchecked => Noticed::Asked(SignedDuration::from_secs(1)),
+            BlockedReason::EvaluatorBusy | BlockedReason::EvaluatorTimedOut | BlockedReason::PodUnchecked => {
+                Noticed::Asked(SignedDuration::from_secs(1))
+            }
             // Whatever becomes of another Task is told to that one.
             BlockedReason::EarlierRun => Noticed::Asked(SignedDuration::from_secs(1)),
             // Asked of the API server itself, for every Task that waits for it.
@@ -269,6 +291,13 @@ impl Blocked {
         Blocked { reason, message: message.into(), until: None }
     }
 
+    /// By an expression that was not evaluated, of which nothing may be concluded.
+    pub fn evaluation(what: &str, error: Option<&EvalError>, said: &dyn std::fmt::Display) -> Blocked {
+        let timed_out = error.is_some_and(EvalError::timed_out);
+        let reason = if timed_out { BlockedReason::EvaluatorTimedOut } else { BlockedReason::EvaluatorBusy };
+        Blocked::new(reason, format!("{what} cannot be evaluated at this moment: {said}"))
+    }
+
     /// The same, and at this instant at the latest it is asked again.
     pub fn until(self, at: Timestamp) -> Blocked {
         Blocked { until: Some(self.until.map_or(at, |until| until.min(at))), ..self }
@@ -300,6 +329,28 @@ impl Blocked {
     }
 }
 
+/// What may last for a while, and then ends by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lasting {
+    /// Something is not there.
+    Missing,
+    /// An expression takes more than its time.
+    TooSlow,
+}
+
+/// Since when something has lasted, without a break.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Since {
+    pub what: Lasting,
+    pub at: Timestamp,
+}
+
+/// By step, and by [`PLAN`].
+pub type Lasts = BTreeMap<String, Since>;
+
+/// Stands for the Plan where steps stand by their names, which are never empty.
+pub const PLAN: &str = "";
+
 /// All that is blocked of one Task, after one reconciliation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BlockedReasons {
@@ -326,10 +377,23 @@ impl BlockedReasons {
         self.planning.iter().chain(self.steps.values())
     }
 
-    /// The steps for which something is missing, since when: as known before, or since now.
-    pub fn missing_since(&self, known: &BTreeMap<String, Timestamp>, now: Timestamp) -> BTreeMap<String, Timestamp> {
-        let missing = self.steps.iter().filter(|(_, blocked)| blocked.reason.is_missing());
-        missing.map(|(step, _)| (step.clone(), known.get(step).copied().unwrap_or(now))).collect()
+    /// What ends by name once it has lasted for too long: since when, as known before, or since now. What is missing
+    /// for the Plan counts from its Task's adoption, and is not among it.
+    pub fn lasts(&self, known: &Lasts, now: Timestamp) -> Lasts {
+        let planning =
+            self.planning.iter().filter(|blocked| !blocked.reason.is_missing()).map(|blocked| (PLAN, blocked));
+        let steps = self.steps.iter().map(|(step, blocked)| (step.as_str(), blocked));
+        let since = |(of, blocked): (&str, &Blocked)| {
+            let before = |what: Lasting| known.get(of).copied().filter(|since| since.what == what);
+            let since = match blocked.reason.lasting() {
+                Some(what) => before(what).unwrap_or(Since { what, at: now }),
+                // Not tried is not in time either.
+                None if blocked.reason == BlockedReason::EvaluatorBusy => before(Lasting::TooSlow)?,
+                None => return None,
+            };
+            Some((of.to_owned(), since))
+        };
+        planning.chain(steps).filter_map(since).collect()
     }
 
     /// The finished steps whose outputs were needed and not there.
@@ -343,9 +407,14 @@ impl BlockedReasons {
         needed
     }
 
-    /// Whether the evaluator had no time for something of this Task, so that the rest is not asked of it now.
-    pub fn evaluator_busy(&self) -> Option<&Blocked> {
-        self.all().find(|blocked| blocked.reason == BlockedReason::EvaluatorBusy)
+    /// Whether the evaluator had no time for something of this Task, so that the rest is not asked of it now, and what
+    /// is said of the rest.
+    pub fn evaluator_busy(&self) -> Option<Blocked> {
+        let busy = |blocked: &&Blocked| {
+            [BlockedReason::EvaluatorBusy, BlockedReason::EvaluatorTimedOut].contains(&blocked.reason)
+        };
+        let found = self.all().find(busy)?;
+        Some(Blocked { reason: BlockedReason::EvaluatorBusy, ..found.clone() })
     }
 }
 

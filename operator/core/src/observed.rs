@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
 use crate::agent::Acting;
+use crate::blocked::Lasts;
 use crate::budget::{Balance, LineKey};
 use crate::digest::Digest;
 use crate::fingerprint::Fingerprints;
@@ -57,8 +58,9 @@ pub struct Observed {
     pub balances: BTreeMap<LineKey, Balance>,
     /// How the Task's payments and anchors stand.
     pub external: ExternalState,
-    /// By step: since when what it needs has been missing, as far as this process saw.
-    pub missing_since: BTreeMap<String, Timestamp>,
+    /// Since when what steps need has been missing, or an expression of theirs took too long, as far as this process
+    /// saw.
+    pub lasts: Lasts,
 }
 
 /// What is known of a Task on networks beyond the cluster: payments and anchors.
@@ -329,7 +331,7 @@ impl Observed {
             outputs: BTreeMap::new(),
             balances: BTreeMap::new(),
             external: ExternalState::default(),
-            missing_since: BTreeMap::new(),
+            lasts: Lasts::new(),
         }
     }
 

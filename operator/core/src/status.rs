@@ -297,6 +297,7 @@ fn open_state(
             | BlockedReason::BrokerNotInstalled
             | BlockedReason::PaymentNetworkNotConfigured
             | BlockedReason::EvaluatorBusy
+            | BlockedReason::EvaluatorTimedOut
             | BlockedReason::OutputNotLoaded(_)
             | BlockedReason::Deferred
             | BlockedReason::Suspended

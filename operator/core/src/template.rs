@@ -339,17 +339,22 @@ impl TemplateError {
         Self { path: path.clone(), expression: None, fault }
     }
 
-    /// Whether resolving may succeed later, see [`EvalError::is_transient`].
-    pub fn is_transient(&self) -> bool {
+    /// Why an expression could not be evaluated.
+    pub fn evaluation(&self) -> Option<&EvalError> {
         match &self.fault {
-            TemplateFault::Evaluation(error) => error.is_transient(),
+            TemplateFault::Evaluation(error) => Some(error),
             TemplateFault::Unclosed
             | TemplateFault::Parse(_)
             | TemplateFault::TooManyExpressions
             | TemplateFault::NullInText
             | TemplateFault::Json(_)
-            | TemplateFault::TooLarge => false,
+            | TemplateFault::TooLarge => None,
         }
+    }
+
+    /// Whether resolving may succeed later, see [`EvalError::is_transient`].
+    pub fn is_transient(&self) -> bool {
+        self.evaluation().is_some_and(EvalError::is_transient)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use countersign_core::blocked::{Blocked, BlockedReason, BlockedReasons};
+use countersign_core::blocked::{Blocked, BlockedReason, BlockedReasons, Lasts};
 use countersign_core::cel::CelEvaluator;
 use countersign_core::decide::{Evaluators, decide};
 use countersign_core::effect::{ClusterAction, ReconcileOutput};
@@ -55,7 +55,7 @@ pub(crate) struct Operator {
     /// What the last reconciliation said of what does not go on.
     blocked: BlockedReasons,
     /// Since when what steps need has been missing.
-    missing: BTreeMap<String, Timestamp>,
+    lasts: Lasts,
 }
 
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Operator {
             evaluator,
             requeue: None,
             blocked: BlockedReasons::default(),
-            missing: BTreeMap::new(),
+            lasts: Lasts::new(),
         }
     }
 
@@ -100,7 +100,7 @@ impl Operator {
         world.tally.crashes += u64::from(!self.pending.is_empty());
         self.pending.clear();
         self.view = world.api.clone();
-        self.missing.clear();
+        self.lasts.clear();
         // A new process looks at every Task.
         self.requeue = Some(world.now);
     }
@@ -170,6 +170,7 @@ impl Operator {
             | BlockedReason::BrokerNotInstalled
             | BlockedReason::PaymentNetworkNotConfigured
             | BlockedReason::EvaluatorBusy
+            | BlockedReason::EvaluatorTimedOut
             | BlockedReason::OutputNotLoaded(_)
             | BlockedReason::Deferred
             | BlockedReason::NetworkNotTried
@@ -184,7 +185,7 @@ impl Operator {
 
     /// What tells two operators apart; where it matters, also when they look again.
     pub fn describe(&self, requeue: bool) -> String {
-        let requeue = requeue.then_some((&self.requeue, &self.blocked, &self.missing));
+        let requeue = requeue.then_some((&self.requeue, &self.blocked, &self.lasts));
         format!("{:?} {:?} {requeue:?}", self.view, self.pending)
     }
 
@@ -268,7 +269,7 @@ impl Operator {
         }
         let ReconcileOutput { changes, actions, status, requeue, blocked, record: _ } = self.decide(world)?;
         check::check_begins(self.view.task.as_ref(), &changes, &actions)?;
-        self.missing = blocked.missing_since(&self.missing, world.now);
+        self.lasts = blocked.lasts(&self.lasts, world.now);
         self.requeue = requeue.filter(|_| self.defect != Some(Defect::ForgetsToRequeue));
         self.blocked = blocked;
         world.say(|| format!("look: {} changes, {} actions", changes.len(), actions.len()));
@@ -354,7 +355,7 @@ impl Operator {
             outputs: outputs(world),
             balances: world.ledger.balances.clone(),
             external: Default::default(),
-            missing_since: self.missing.clone(),
+            lasts: self.lasts.clone(),
         }
     }
 

@@ -31,7 +31,7 @@ impl Judge for TableJudge {
             return Judgement::Invalid { reason: FAULT, message: "not finished within 100 ms".into() };
         }
         if self.busy {
-            return Judgement::blocked(BlockedReason::EvaluatorBusy, "not finished within 100 ms");
+            return Judgement::blocked(BlockedReason::EvaluatorTimedOut, "not finished within 100 ms");
         }
         let Some(contract) = case.skills.get(&case.step.skill) else {
             return Judgement::blocked(BlockedReason::SkillNotInstalled, "the Skill is not installed");

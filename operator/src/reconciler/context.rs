@@ -1,16 +1,16 @@
 //! What every reconciliation of a Task shares.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use countersign_core::approval::Seal;
+use countersign_core::blocked::Lasts;
 use countersign_core::decide::Config;
 use countersign_core::judge::PolicyJudge;
 use countersign_core::record::TaskRecord;
 use countersign_crds::TaskStatus;
 use countersign_store::{LogKeys, Store};
-use jiff::Timestamp;
 use kube::Client;
 use kube::runtime::events::Recorder;
 
@@ -119,8 +119,8 @@ pub struct Remembered {
 pub struct Memory {
     pub record: Option<TaskRecord>,
     pub status: Option<TaskStatus>,
-    /// By step: since when what it needs has been missing.
-    pub missing: BTreeMap<String, Timestamp>,
+    /// Since when what steps need has been missing, or an expression of theirs took too long.
+    pub lasts: Lasts,
 }
 
 impl Remembered {
@@ -138,13 +138,13 @@ impl Remembered {
         lock(&self.tasks).entry(task_uid.to_owned()).or_default().status = Some(status);
     }
 
-    /// What is missing of a Task now; where nothing is and nothing was, nothing is kept.
-    pub fn missing(&self, task_uid: &str, missing: BTreeMap<String, Timestamp>) {
+    /// What lasts of a Task now; where nothing does and nothing did, nothing is kept.
+    pub fn lasts(&self, task_uid: &str, lasts: Lasts) {
         let mut tasks = lock(&self.tasks);
-        if !missing.is_empty() {
-            tasks.entry(task_uid.to_owned()).or_default().missing = missing;
+        if !lasts.is_empty() {
+            tasks.entry(task_uid.to_owned()).or_default().lasts = lasts;
         } else if let Some(memory) = tasks.get_mut(task_uid) {
-            memory.missing.clear();
+            memory.lasts.clear();
         }
     }
 

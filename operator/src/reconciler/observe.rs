@@ -90,7 +90,7 @@ pub async fn observe(
         balances,
         outputs,
         external,
-        missing_since: context.remembered.get(uid).missing,
+        lasts: context.remembered.get(uid).lasts,
         record,
     })
 }

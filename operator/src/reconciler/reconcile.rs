@@ -94,7 +94,7 @@ async fn look_until_settled(
         let requeue = decision.requeue;
         let known = needed.len();
         needed.extend(decision.blocked.outputs_needed());
-        context.remembered.missing(&key.uid, decision.blocked.missing_since(&observed.missing_since, now));
+        context.remembered.lasts(&key.uid, decision.blocked.lasts(&observed.lasts, now));
         carry_out(context, key, &observed, decision, reported.as_ref()).await?;
         match requeue {
             None => return Ok(Action::await_change()),

@@ -71,6 +71,11 @@ impl EvalError {
             | Self::NotBool(_) => false,
         }
     }
+
+    /// Whether it was evaluated, and not finished in time.
+    pub fn timed_out(&self) -> bool {
+        matches!(self, Self::Timeout(_))
+    }
 }
 
 impl Default for CelEvaluator {

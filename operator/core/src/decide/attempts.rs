@@ -6,7 +6,7 @@ use super::Worklist;
 use super::compare::{AttemptVerdict, superseded, verdict_on};
 use super::outcome::{self, Result as PodResult};
 use super::turn::{called_off, called_off_by_name, ends_what_runs};
-use super::view::View;
+use super::view::{GivenUp, View};
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::observed::{Guard, Network, PodState, PodView};
 use crate::record::{
@@ -118,7 +118,7 @@ fn intended(
     }
     // What has no time for one has none for the next.
     if let Some(busy) = blocked.evaluator_busy() {
-        return Next::Wait(busy.clone());
+        return Next::Wait(busy);
     }
     match verdict_on(view, record, step, attempt) {
         AttemptVerdict::Same => {}
@@ -130,9 +130,9 @@ fn intended(
         }
         // Nothing can be concluded now, so nothing is let in either.
         AttemptVerdict::NotNow(why) => {
-            return match view.step_still_missing(step, why) {
+            return match view.step_goes_on(step, why) {
                 Ok(why) => Next::Wait(why),
-                Err(why) => over_with(AttemptOutcome::NotStarted, why.message),
+                Err(GivenUp { reason: _, message }) => over_with(AttemptOutcome::NotStarted, message),
             };
         }
         // A Task without object or Plan has nothing under way that could be let in: its end began above.

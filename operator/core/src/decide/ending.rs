@@ -138,6 +138,7 @@ fn may_last(reason: &BlockedReason) -> bool {
         | BlockedReason::NetworkOpen
         | BlockedReason::GuardBroken => true,
         BlockedReason::EvaluatorBusy
+        | BlockedReason::EvaluatorTimedOut
         | BlockedReason::OutputNotLoaded(_)
         | BlockedReason::WaitingApproval
         | BlockedReason::Retrying

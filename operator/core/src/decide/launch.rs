@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::attempts::{broken_guard, no_place};
 use super::compare::{compare, of_step};
 use super::turn::called_off;
-use super::view::View;
+use super::view::{GivenUp, View};
 use super::{Worklist, request};
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::budget::BudgetDecision;
@@ -117,7 +117,7 @@ fn start_one(
     let number = record.steps.get(&step.name).map_or(1, |state| state.next_number());
     let open = record.awaited(&step.name);
     // What has no time for one step has none for the next.
-    if let Some(busy) = blocked.evaluator_busy().cloned() {
+    if let Some(busy) = blocked.evaluator_busy() {
         blocked.block(&step.name, busy);
         return Vec::new();
     }
@@ -130,12 +130,12 @@ fn start_one(
                 Some(approval) if matches!(why.reason, BlockedReason::OutputNotLoaded(_)) => unsigned_yet(approval),
                 Some(_) | None => why,
             };
-            let why = match view.step_still_missing(&step.name, why) {
+            let what = if why.reason.is_missing() { "missing" } else { "input" };
+            let why = match view.step_goes_on(&step.name, why) {
                 Ok(why) => why,
-                Err(why) => {
-                    let reason = why.reason.as_str();
-                    let closed = close(view, step, StepOutcome::Failed, reason, why.message, Vec::new());
-                    return void(view, open, "missing").into_iter().chain([closed]).collect();
+                Err(GivenUp { reason, message }) => {
+                    let closed = close(view, step, StepOutcome::Failed, reason, message, Vec::new());
+                    return void(view, open, what).into_iter().chain([closed]).collect();
                 }
             };
             if budget.is_some() {

@@ -4,7 +4,7 @@ use countersign_crds::{ANNOTATION_RUN, AgentReference};
 use serde_json::Value;
 
 use super::Worklist;
-use super::view::View;
+use super::view::{GivenUp, View};
 use crate::agent::ActingAgent;
 use crate::blocked::{Blocked, BlockedReason, BlockedReasons};
 use crate::mark::Mark;
@@ -133,12 +133,12 @@ pub(super) fn snapshot(view: &View<'_>, record: &Worklist, blocked: &mut Blocked
     }
     match plan::select(task, view.observed, view.evaluators.evaluator) {
         Selection::Snapshot(plan) => vec![Change::SnapshotPlan { plan: *plan, at: view.now }],
-        Selection::Blocked(found) => match view.still_missing(found, record.adopted_at) {
+        Selection::Blocked(found) => match view.plan_goes_on(found, record.adopted_at) {
             Ok(found) => {
                 blocked.planning = Some(found);
                 Vec::new()
             }
-            Err(found) => refuse(view, found.reason.as_str(), found.message),
+            Err(GivenUp { reason, message }) => refuse(view, reason, message),
         },
         Selection::Refuse { reason, message } => refuse(view, reason, message),
     }

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Config, Evaluators, Worklist};
-use crate::blocked::{Blocked, BlockedReason};
+use crate::blocked::{Blocked, BlockedReason, Lasting, PLAN};
 use crate::budget::{BudgetView, Budgets, Fit, ReservationPhase};
 use crate::digest::Digest;
 use crate::judge::{Case, Judgement};
@@ -125,29 +125,48 @@ impl View<'_> {
         Some(Blocked::new(reason, problem))
     }
 
-    /// As [`View::still_missing`], for what a step needs.
-    pub fn step_still_missing(&self, step: &str, blocked: Blocked) -> Result<Blocked, Blocked> {
-        let since = self.observed.missing_since.get(step).copied().unwrap_or(self.now);
-        self.still_missing(blocked, since)
+    /// What blocks a step goes on doing so, or, once it has lasted for too long, is given up.
+    pub fn step_goes_on(&self, step: &str, blocked: Blocked) -> Result<Blocked, GivenUp> {
+        let since = self.since(step, &blocked);
+        self.goes_on(blocked, since)
     }
 
-    /// What has been missing since then is asked for again, or, past its deadline, given up: that is the error, which
-    /// says how long it was waited for. Anything else that blocks is left as it is.
-    pub fn still_missing(&self, blocked: Blocked, since: Timestamp) -> Result<Blocked, Blocked> {
-        if !blocked.reason.is_missing() {
-            return Ok(blocked);
-        }
-        let deadline = since.checked_add(self.config.planning_deadline).unwrap_or(Timestamp::MAX);
-        if self.now < deadline {
-            return Ok(blocked.missing_since(since, deadline, self.now));
-        }
-        let waited = self.config.planning_deadline;
-        let message = format!(
-            "{}; it was waited for as long as planningDeadlineSeconds in the chart says, {waited:#}",
-            blocked.message
-        );
-        Err(Blocked { message, ..blocked })
+    /// The same of what blocks the Plan of a Task that was adopted then.
+    pub fn plan_goes_on(&self, blocked: Blocked, adopted_at: Timestamp) -> Result<Blocked, GivenUp> {
+        let since = if blocked.reason.is_missing() { adopted_at } else { self.since(PLAN, &blocked) };
+        self.goes_on(blocked, since)
     }
+
+    fn since(&self, of: &str, blocked: &Blocked) -> Timestamp {
+        let known = self.observed.lasts.get(of).filter(|since| Some(since.what) == blocked.reason.lasting());
+        known.map_or(self.now, |since| since.at)
+    }
+
+    /// What has been missing since then is asked for again, what takes too long is tried again, and past its deadline
+    /// either is given up. Anything else that blocks is left as it is.
+    fn goes_on(&self, blocked: Blocked, since: Timestamp) -> Result<Blocked, GivenUp> {
+        let Some(lasting) = blocked.reason.lasting() else { return Ok(blocked) };
+        let deadline = since.checked_add(self.config.planning_deadline).unwrap_or(Timestamp::MAX);
+        let so_long =
+            format!("as long as planningDeadlineSeconds in the chart says, {:#}", self.config.planning_deadline);
+        let message = match lasting {
+            Lasting::Missing if self.now < deadline => return Ok(blocked.missing_since(since, deadline, self.now)),
+            Lasting::TooSlow if self.now < deadline => return Ok(blocked),
+            Lasting::Missing => format!("{}; it was waited for {so_long}", blocked.message),
+            Lasting::TooSlow => format!(
+                "{}; nor was it whenever it was tried, for {so_long}: let the expression go through less, or have a step compute it",
+                blocked.message
+            ),
+        };
+        Err(GivenUp { reason: blocked.reason.as_str(), message })
+    }
+}
+
+/// What was waited for until its deadline.
+pub(crate) struct GivenUp {
+    pub reason: &'static str,
+    /// Says how long it was waited for.
+    pub message: String,
 }
 
 /// The trees of files that the steps that this one needs left, in the order of the Plan. A tree holds what its step

@@ -14,8 +14,9 @@ use crate::agent::{Acting, ActingAgent};
 use crate::binding::{Binding, Seen};
 use crate::blocked::{Blocked, BlockedReason};
 use crate::budget::{BudgetDecision, BudgetView};
-use crate::cel::{CelEvaluator, Variables};
+use crate::cel::{CelEvaluator, EvalError, Variables};
 use crate::digest::Digest;
+use crate::escape::excerpt;
 use crate::fingerprint::Fingerprints;
 use crate::observed::TaskView;
 use crate::payment::PaymentNetwork;
@@ -23,6 +24,9 @@ use crate::plan::{CompiledStep, Ended, task_value, variables};
 use crate::policy::{PolicySet, Verdict, vocabulary};
 use crate::problem;
 use crate::record::{Launch, RecordedPlan, Request, RuleDecision};
+
+/// How much of an expression is told, in characters.
+const EXPRESSION_CHARS: usize = 120;
 
 /// What [`crate::decide`] asks of each step that could start. The real one is [`PolicyJudge`]; the
 /// enumeration tests answer from a table.
@@ -178,14 +182,17 @@ impl PolicyJudge {
             match evaluator.evaluate_bool(when, &variables) {
                 Ok(true) => {}
                 Ok(false) => return Err(Judgement::Skip),
-                Err(error) if error.is_transient() => return Err(busy("its when", &error)),
+                Err(error) if error.is_transient() => {
+                    let what = format!("its when, {},", excerpt(when.source(), EXPRESSION_CHARS));
+                    return Err(busy(&what, Some(&error), &error));
+                }
                 Err(error) => return Err(invalid("InvalidExpression", format!("when: {error}"))),
             }
         }
         match compiled.input.resolve(&evaluator, &variables) {
             Ok(Value::Object(input)) => Ok(input),
             Ok(_) => Err(invalid("InvalidInput", "input: is not an object".to_owned())),
-            Err(error) if error.is_transient() => Err(busy("its input", &error)),
+            Err(error) if error.is_transient() => Err(busy("its input", error.evaluation(), &error)),
             Err(error) => Err(invalid("InvalidInput", error.to_string())),
         }
     }
@@ -193,7 +200,9 @@ impl PolicyJudge {
     fn verdict(&self, case: &Case<'_>, name: &str, contract: &SkillSpec, input: &Map<String, Value>) -> Early<Verdict> {
         let variables = policy_variables(case, name, contract, input);
         let evaluator = self.evaluator.of(&case.task.namespace);
-        case.policies.judge(&case.task.namespace, &variables, &evaluator).map_err(|error| busy("the Policies", &error))
+        case.policies
+            .judge(&case.task.namespace, &variables, &evaluator)
+            .map_err(|(rule, error)| busy(&rule, Some(&error), &error))
     }
 }
 
@@ -229,9 +238,9 @@ fn blocked(reason: BlockedReason, message: String) -> Judgement {
     Judgement::blocked(reason, message)
 }
 
-/// What could not be evaluated for the load of the machine.
-fn busy(what: &str, error: &dyn std::error::Error) -> Judgement {
-    Judgement::blocked(BlockedReason::EvaluatorBusy, format!("{what} cannot be evaluated at this moment: {error}"))
+/// What could not be evaluated, for which the expression need not be at fault.
+fn busy(what: &str, error: Option<&EvalError>, said: &dyn std::fmt::Display) -> Judgement {
+    Judgement::Blocked { blocked: Blocked::evaluation(what, error, said), budget: None }
 }
 
 fn contract<'a>(case: &Case<'a>, name: &str) -> Early<&'a SkillSpec> {

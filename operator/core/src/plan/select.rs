@@ -72,8 +72,8 @@ pub(crate) fn choose(task: &TaskView, observed: &Observed, evaluator: &CelEvalua
     let steps = template.steps.iter().zip(&compiled);
     let evaluator = evaluator.of(&task.namespace);
     let problems = check_static_inputs(task, steps, &observed.skills, (&name, digest), &evaluator).map_err(|busy| {
-        let message = format!("{source}: {busy} cannot be evaluated at this moment");
-        blocked(BlockedReason::EvaluatorBusy, message)
+        let Blocked { reason, message, until: _ } = *busy;
+        blocked(reason, format!("{source}: {message}"))
     })?;
     if !problems.is_empty() {
         return Err(refuse(&source, &problems));
@@ -154,7 +154,7 @@ fn check_static_inputs<'a>(
     skills: &BTreeMap<String, SkillSpec>,
     (plan, digest): (&str, Digest),
     evaluator: &CelEvaluator,
-) -> Result<Vec<Problem>, String> {
+) -> Result<Vec<Problem>, Box<Blocked>> {
     let view = task_value(&task.namespace, &task.name, &task.spec.parameters);
     let variables = variables(view, (plan, &digest.to_string()), std::iter::empty());
     // Many steps use the same few Skills.
@@ -172,7 +172,9 @@ fn check_static_inputs<'a>(
                 let schema = schemas.entry(&step.skill).or_insert_with(|| compile_schema(&skill.input));
                 problems.extend(violations(schema, &input, &field));
             }
-            Err(error) if error.is_transient() => return Err(format!("{field}.input")),
+            Err(error) if error.is_transient() => {
+                return Err(Box::new(Blocked::evaluation(&format!("{field}.input"), error.evaluation(), &error)));
+            }
             Err(error) => problems.push(Problem::new(&field, error.to_string())),
         }
     }

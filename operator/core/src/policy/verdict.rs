@@ -30,12 +30,15 @@ impl PolicySet {
     /// # Errors
     /// Where the evaluator failed at a rule that binds, never the step: it is worth another try, and until then nothing
     /// is allowed.
+    ///
+    /// # Errors
+    /// A rule that binds was not evaluated: which one, and why.
     pub fn judge(
         &self,
         namespace: &str,
         variables: &Variables,
         evaluator: &CelEvaluator,
-    ) -> Result<Verdict, EvalError> {
+    ) -> Result<Verdict, (String, EvalError)> {
         let digest = self.digest(namespace);
         let mut rules = Vec::new();
         let mut risk = RiskClass::default();
@@ -43,7 +46,9 @@ impl PolicySet {
         let (mut cluster, mut own) = (Layer::Silent, Layer::Silent);
         for policy in self.applying(namespace) {
             for (rule, expression) in policy.spec.rules.iter().zip(&policy.rules) {
-                let Some(decision) = decide_rule(policy, rule, expression, variables, evaluator, digest)? else {
+                let Some(decision) = decide_rule(policy, rule, expression, variables, evaluator, digest)
+                    .map_err(|error| (format!("the rule {:?} of the Policy {:?}", rule.name, policy.name), error))?
+                else {
                     continue;
                 };
                 match policy.spec.mode {

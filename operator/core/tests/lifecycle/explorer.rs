@@ -283,7 +283,7 @@ impl<'a> Explorer<'a> {
             outputs: BTreeMap::new(),
             balances: BTreeMap::new(),
             external: Default::default(),
-            missing_since: BTreeMap::new(),
+            lasts: Default::default(),
         };
         let runs = self.rules.judged(state.runs());
         let judge = Table { scope: self.world.scope, runs, asks, skill: &self.skill };

@@ -109,7 +109,7 @@ impl Bed {
         let evaluators = Evaluators::from(&self.judge);
         let evaluators = if self.busy { Evaluators { judge: &Busy, ..evaluators } } else { evaluators };
         let decision = decide(self.now, &self.config, &self.observed, &evaluators).unwrap();
-        self.observed.missing_since = decision.blocked.missing_since(&self.observed.missing_since, self.now);
+        self.observed.lasts = decision.blocked.lasts(&self.observed.lasts, self.now);
         self.observed.record = decision.record.clone();
         for action in &decision.actions {
             match action {

@@ -283,18 +283,23 @@ fn a_time_out_of_the_evaluator_is_never_an_invalid_plan() {
     let numbers: Vec<u32> = (0..20_000).collect();
     let mut bed = Bed::new(json!({"parameters": {"l": numbers},
         "plan": {"steps": [{"name": "only", "skill": "echo", "input": {"a": list}}]}}));
-    bed.judge = PolicyJudge::new(CelEvaluator::with_limit(Duration::from_micros(1)));
-    let decision = bed.reconcile();
-    assert_eq!(phase(&decision).0, "Planning", "{:?}", phase(&decision));
-    assert!(
-        phase(&decision).1.starts_with("EvaluatorBusy: inline plan: steps[0] (only).input"),
-        "{:?}",
-        phase(&decision)
-    );
-    assert_eq!(decision.requeue, Some(bed.now + SignedDuration::from_secs(1)));
-    // It is no deadline's business either.
-    bed.now += SignedDuration::from_hours(24);
-    assert_eq!(phase(&bed.reconcile()).0, "Planning");
+    let never = || PolicyJudge::new(CelEvaluator::with_limit(Duration::from_micros(1)));
+    bed.judge = never();
+    let end = bed.now + bed.config.planning_deadline;
+    while bed.now < end {
+        let decision = bed.reconcile();
+        assert_eq!(phase(&decision).0, "Planning", "{:?}", phase(&decision));
+        let named = "EvaluatorTimedOut: inline plan: steps[0] (only).input";
+        assert!(phase(&decision).1.starts_with(named), "{:?}", phase(&decision));
+        assert_eq!(decision.requeue, Some(bed.now + SignedDuration::from_secs(1)));
+        bed.now += SignedDuration::from_mins(5);
+        // Nobody has used up the turns.
+        bed.judge = never();
+    }
+    // Then it is given up by its own name, and still not as a fault of the Plan.
+    let (phase, message) = phase(&bed.reconcile());
+    assert!(phase == "Failed" && message.starts_with("EvaluatorTimedOut: inline plan: steps[0] (only)"), "{message}");
+    assert!(message.contains("task.parameters.l.all(a,") && message.contains("go through less"), "{message}");
 }
 
 #[test]

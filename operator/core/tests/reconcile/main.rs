@@ -8,4 +8,5 @@ mod budgets;
 mod downgrades;
 mod outcomes;
 mod runs;
+mod slow;
 mod steps;

@@ -224,7 +224,7 @@ impl Simulator {
             outputs: BTreeMap::new(),
             balances,
             external: ExternalState::default(),
-            missing_since: BTreeMap::new(),
+            lasts: Default::default(),
         };
         let skills: Vec<String> = simulate::skills_of(&observed).into_iter().collect();
         let history = store.history(&skills).await?;
