@@ -5,6 +5,9 @@
 #[allow(dead_code, reason = "shared with the tests of the store, which use all of it")]
 #[path = "../store/tests/store/database.rs"]
 mod database;
+#[cfg(test)]
+#[path = "../store/tests/store/silence.rs"]
+mod silence;
 
 mod broker;
 mod keys;

@@ -1,13 +1,18 @@
 //! `/healthz`, `/readyz` and `/metrics`, in plain HTTP for the kubelet and Prometheus.
 
+use std::time::Duration;
+
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use countersign_store::Store;
+use countersign_store::{Store, within};
 
 use crate::metrics::Metrics;
+
+/// For how long PostgreSQL is waited for; whoever asks waits no longer either.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Clone)]
 struct Shared {
@@ -25,7 +30,7 @@ pub fn router(store: Store, metrics: Metrics) -> Router {
 
 /// Whether the record can be reached, and its schema is the one that this version works with.
 async fn ready(State(Shared { store, metrics: _ }): State<Shared>) -> Response {
-    match store.is_migrated().await {
+    match within(PATIENCE, store.is_migrated()).await {
         Ok(true) => "ok".into_response(),
         Ok(false) => (StatusCode::SERVICE_UNAVAILABLE, "the schema is older than this signer").into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
@@ -33,7 +38,7 @@ async fn ready(State(Shared { store, metrics: _ }): State<Shared>) -> Response {
 }
 
 async fn text(State(Shared { store, metrics }): State<Shared>) -> Response {
-    match store.outbox_standing().await {
+    match within(PATIENCE, store.outbox_standing()).await {
         Ok(standing) => metrics.standing(&standing),
         Err(error) => tracing::warn!(%error, "the outbox cannot be counted"),
     }

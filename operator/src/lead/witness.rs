@@ -6,7 +6,7 @@ mod client;
 use std::time::{Duration, Instant};
 
 use countersign_core::tlog::witness::Request;
-use countersign_store::{Store, StoreError, Witnessed};
+use countersign_store::{Store, StoreError, Witnessed, within};
 use futures::future::join_all;
 
 use self::client::{Answer, Client, Failed};
@@ -35,7 +35,7 @@ async fn follow(context: &Context, place: usize, witness: &settings::Witness) {
     let (mut failures, mut again, mut complaint) = (0, Instant::now(), String::new());
     loop {
         ticks.tick().await;
-        let standing = match context.store.witnessed(&witness.key).await {
+        let standing = match within(super::TURN, context.store.witnessed(&witness.key)).await {
             Ok(Some(standing)) => standing,
             Ok(None) => continue,
             Err(error) => {
@@ -49,7 +49,7 @@ async fn follow(context: &Context, place: usize, witness: &settings::Witness) {
         if newest == cosigned || Instant::now() < again {
             continue;
         }
-        let ended = match submit(&context.store, &client, witness, &standing).await {
+        let ended = match submit(&context.store, super::TURN, &client, witness, &standing).await {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::warn!(witness = %witness.key, %error, "its cosignature was not kept; trying again");
@@ -85,9 +85,11 @@ fn pause(failures: u32) -> Duration {
     }
 }
 
-/// Submits the newest checkpoint, and again where the witness says that it cosigned another one last.
+/// Submits the newest checkpoint, and again where the witness says that it cosigned another one last. PostgreSQL is
+/// waited for so long, each time.
 async fn submit(
     store: &Store,
+    patience: Duration,
     client: &Client,
     witness: &settings::Witness,
     standing: &Witnessed,
@@ -95,7 +97,7 @@ async fn submit(
     let Witnessed { newest, note, cosigned, waits_since: _ } = standing;
     let mut old = *cosigned;
     loop {
-        let proof = store.consistency_proof(old, *newest).await?;
+        let proof = within(patience, store.consistency_proof(old, *newest)).await?;
         let answer = client.add(&Request { old, proof, checkpoint: note.clone() }).await;
         let told = match answer {
             Err(failed) => return Ok(Err(failed)),
@@ -104,7 +106,8 @@ async fn submit(
                     Ok(cosignature) => cosignature,
                     Err(error) => return Ok(Err(Failed { outcome: Submitted::Forged, why: error.to_string() })),
                 };
-                store.keep_cosignature(&witness.key, *newest, &cosignature.line, clock::now()).await?;
+                let kept = store.keep_cosignature(&witness.key, *newest, &cosignature.line, clock::now());
+                within(patience, kept).await?;
                 return Ok(Ok(()));
             }
             Ok(Answer::Cosigned { size }) => size,

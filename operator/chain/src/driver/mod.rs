@@ -10,7 +10,7 @@ use alloy_primitives::Address;
 use countersign_core::outbox::{Receipt, Submission};
 use countersign_core::payment::{Payment, PaymentNetwork};
 use countersign_crds::{PaymentMode, PaymentState};
-use countersign_store::{Claim, Item, Limit, Store, StoreError, Work};
+use countersign_store::{Claim, Item, Limit, Store, StoreError, Work, within};
 use futures::StreamExt;
 use futures::stream::iter;
 use jiff::Timestamp;
@@ -66,12 +66,12 @@ impl<N: Network> NetworkWorker<N> {
     /// Takes a batch of what is due and goes one step with each. Whether there may be more.
     pub async fn round(&self, clock: &(impl Fn() -> Timestamp + Sync)) -> Result<bool, StoreError> {
         if let Some(interval) = self.anchors
-            && let Err(error) = self.store.propose_anchor(&self.name, interval, clock()).await
+            && let Err(error) = self.kept(self.store.propose_anchor(&self.name, interval, clock())).await
         {
             // Payments need not wait for it.
             tracing::warn!(network = self.name, %error, "no anchor was proposed; trying again");
         }
-        let items = self.store.take_outbox(&self.name, LEASE, BATCH).await?;
+        let items = self.kept(self.store.take_outbox(&self.name, LEASE, BATCH)).await?;
         let full = i64::try_from(items.len()).is_ok_and(|taken| taken == BATCH);
         let (submitted, waiting): (Vec<Item>, Vec<Item>) =
             items.into_iter().partition(|item| item.submitted && !item.submissions.is_empty());
@@ -107,7 +107,7 @@ impl<N: Network> NetworkWorker<N> {
             Ok(Some(receipt)) => self.confirm(item, &receipt, now).await,
             Ok(None) => self.sign(item, item.claimed, now).await,
             // It was paid, and is not final yet: however long that takes, it is no failure.
-            Err(Trouble::NotNow(_)) => self.store.postpone_outbox(item, None, self.pace.poll).await,
+            Err(Trouble::NotNow(_)) => self.kept(self.store.postpone_outbox(item, None, self.pace.poll)).await,
             Err(trouble) => self.trouble(item, &trouble, now).await,
         }
     }
@@ -130,7 +130,7 @@ impl<N: Network> NetworkWorker<N> {
     async fn follow(&self, item: &Item, now: Timestamp) -> Stepped {
         let newest = item.submissions.last();
         match self.network.poll(&work(item), &item.submissions, now).await {
-            Ok(Polled::Waiting) => self.store.postpone_outbox(item, None, self.pace.poll).await,
+            Ok(Polled::Waiting) => self.kept(self.store.postpone_outbox(item, None, self.pace.poll)).await,
             Ok(Polled::Missing) => match newest {
                 Some(newest) => self.send(item, newest, now).await,
                 None => Ok(()),
@@ -156,15 +156,15 @@ impl<N: Network> NetworkWorker<N> {
         let Some((lowest, nonce)) = lowest.and_then(|lowest| Some((lowest, lowest.nonce?))) else {
             return self.sign(item, item.claimed, now).await;
         };
-        for submission in self.store.signed_between(&account, next_nonce, nonce).await? {
+        for submission in self.kept(self.store.signed_between(&account, next_nonce, nonce)).await? {
             if let Err(trouble) = self.network.submit(&submission).await {
                 return self.trouble(item, &trouble, now).await;
             }
         }
-        match self.store.claim_nonce(item, &account, next_nonce, self.limit(item), now).await? {
+        match self.kept(self.store.claim_nonce(item, &account, next_nonce, self.limit(item), now)).await? {
             Claim::Nonce(free) if free < nonce => self.sign(item, Some(free), now).await,
             Claim::Nonce(_) | Claim::OverLimit(_) => {
-                self.store.give_back_nonce(item.id).await?;
+                self.kept(self.store.give_back_nonce(item.id)).await?;
                 match item.submissions.last() {
                     Some(newest) if newest.nonce == Some(nonce) => self.send(item, newest, now).await,
                     Some(_) | None => self.sign(item, lowest.nonce, now).await,
@@ -181,28 +181,29 @@ impl<N: Network> NetworkWorker<N> {
             (Some(_), Some(nonce)) => Some(nonce),
             (Some(account), None) => match self.network.next_nonce().await {
                 Err(trouble) => return self.trouble(item, &trouble, now).await,
-                Ok(next_nonce) => match self.store.claim_nonce(item, account, next_nonce, self.limit(item), now).await?
-                {
-                    Claim::Nonce(nonce) => Some(nonce),
-                    // Of what was signed already nothing is given up: it waits for the limit.
-                    Claim::OverLimit(why) if item.submitted => {
-                        return self.trouble(item, &Trouble::NotNow(why), now).await;
+                Ok(next_nonce) => {
+                    match self.kept(self.store.claim_nonce(item, account, next_nonce, self.limit(item), now)).await? {
+                        Claim::Nonce(nonce) => Some(nonce),
+                        // Of what was signed already nothing is given up: it waits for the limit.
+                        Claim::OverLimit(why) if item.submitted => {
+                            return self.trouble(item, &Trouble::NotNow(why), now).await;
+                        }
+                        Claim::OverLimit(why) => return self.fail(item, PaymentState::Dead, &why, now).await,
                     }
-                    Claim::OverLimit(why) => return self.fail(item, PaymentState::Dead, &why, now).await,
-                },
+                }
             },
         };
         let submission = match self.network.prepare(&work(item), nonce, &item.submissions, now).await {
             Ok(submission) => submission,
             Err(trouble) => {
                 // Otherwise whatever is signed with later nonces would wait for this one.
-                self.store.give_back_nonce(item.id).await?;
+                self.kept(self.store.give_back_nonce(item.id)).await?;
                 return self.trouble(item, &trouble, now).await;
             }
         };
-        if !self.store.keep_submission(item, account.as_deref(), &submission).await? {
+        if !self.kept(self.store.keep_submission(item, account.as_deref(), &submission)).await? {
             tracing::warn!(network = self.name, item = item.id, "it was ended by others, and is not sent");
-            return self.store.give_back_nonce(item.id).await;
+            return self.kept(self.store.give_back_nonce(item.id)).await;
         }
         let submitted = Item { submitted: true, ..item.clone() };
         self.send(&submitted, &submission, now).await
@@ -213,21 +214,21 @@ impl<N: Network> NetworkWorker<N> {
             Ok(Some(receipt)) => self.confirm(item, &receipt, now).await,
             Ok(None) => {
                 self.metrics.stepped(&self.name, Outcome::Sent);
-                self.store.postpone_outbox(item, None, self.pace.poll).await
+                self.kept(self.store.postpone_outbox(item, None, self.pace.poll)).await
             }
             Err(trouble) => self.trouble(item, &trouble, now).await,
         }
     }
 
     async fn confirm(&self, item: &Item, receipt: &Receipt, now: Timestamp) -> Stepped {
-        self.store.confirm_outbox(item, receipt, now).await?;
+        self.kept(self.store.confirm_outbox(item, receipt, now)).await?;
         self.metrics.stepped(&self.name, Outcome::Confirmed);
         tracing::info!(network = self.name, item = item.id, transaction = receipt.transaction, "confirmed");
         Ok(())
     }
 
     async fn fail(&self, item: &Item, state: PaymentState, why: &str, now: Timestamp) -> Stepped {
-        self.store.fail_outbox(item, state, why, now).await?;
+        self.kept(self.store.fail_outbox(item, state, why, now)).await?;
         self.metrics.stepped(&self.name, if state == PaymentState::Dead { Outcome::Dead } else { Outcome::Refused });
         tracing::error!(network = self.name, item = item.id, why, "given up; nothing was done");
         Ok(())
@@ -245,7 +246,13 @@ impl<N: Network> NetworkWorker<N> {
             return self.fail(item, PaymentState::Dead, &why, now).await;
         }
         tracing::warn!(network = self.name, item = item.id, why, tries = item.tries, "trying again");
-        self.store.postpone_outbox(item, Some(&why), self.pace.again(item.id, item.tries)).await
+        self.kept(self.store.postpone_outbox(item, Some(&why), self.pace.again(item.id, item.tries))).await
+    }
+
+    /// Work with the record that is given up where PostgreSQL does not answer: what is in hand is gone on with by whoever
+    /// claims it next.
+    async fn kept<T>(&self, work: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+        within(self.pace.patience, work).await
     }
 
     fn limit(&self, item: &Item) -> Option<Limit> {

@@ -17,6 +17,8 @@ pub struct Pace {
     pub longest: Duration,
     /// After so many, what nothing was signed for is given up.
     pub tries: u32,
+    /// For how long PostgreSQL is waited for, each time; longer than a statement may take there.
+    pub patience: Duration,
 }
 
 impl Default for Pace {
@@ -28,6 +30,7 @@ impl Default for Pace {
             first: Duration::from_secs(1),
             longest: Duration::from_secs(300),
             tries: 16,
+            patience: Duration::from_secs(40),
         }
     }
 }

@@ -275,6 +275,7 @@ const PACE: Pace = Pace {
     first: Duration::from_millis(5),
     longest: Duration::from_millis(20),
     tries: 0,
+    patience: Duration::from_secs(40),
 };
 
 fn role(name: &str, server: &str, database: &str) -> String {

@@ -14,8 +14,11 @@ mod knife;
 mod node;
 mod postgres;
 mod random;
+mod silence;
 #[path = "../../../store/tests/store/story.rs"]
 #[allow(dead_code, reason = "not all stories are told here")]
 mod story;
 mod truth;
+#[path = "../../../store/tests/store/silence.rs"]
+mod way;
 mod weather;

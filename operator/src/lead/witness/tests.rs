@@ -9,8 +9,10 @@ use countersign_store::LogKeys;
 use countersign_witness::metrics::Metrics;
 use countersign_witness::witness::Witness;
 
+use super::super::TURN;
 use super::*;
 use crate::database::Database;
+use crate::silence::Silence;
 
 fn log_key() -> SigningKey {
     SigningKey::new("countersign.test/log", [7; 32]).unwrap()
@@ -44,7 +46,7 @@ fn witness(folder: &Path, cosigns_with: u8, known_by: u8) -> settings::Witness {
 /// Shows it the newest checkpoint: what came of it, and the size that is cosigned after it.
 async fn show(store: &Store, witness: &settings::Witness) -> (Result<(), Submitted>, u64) {
     let standing = store.witnessed(&witness.key).await.unwrap().unwrap();
-    let ended = submit(store, &Client::new(witness), witness, &standing).await.unwrap();
+    let ended = submit(store, TURN, &Client::new(witness), witness, &standing).await.unwrap();
     let cosigned = store.witnessed(&witness.key).await.unwrap().unwrap().cosigned;
     (ended.map_err(|failed| failed.outcome), cosigned)
 }
@@ -124,4 +126,29 @@ fn a_size_that_is_told_is_begun_with_once_and_what_it_shows_is_named() {
 fn a_witness_that_fails_is_left_alone_longer_each_time() {
     let seconds: Vec<u64> = [0, 1, 2, 3, 6, 7, 8, 4_000_000_000].map(|n| pause(n).as_secs()).to_vec();
     assert_eq!(seconds, [0, 1, 2, 4, 32, 60, 60, 60]);
+}
+
+#[tokio::test]
+async fn a_server_that_answers_nothing_more_is_given_up() {
+    let database = Database::new().await;
+    let url = database.empty().await;
+    let store = crate::database::open(url.clone());
+    store.migrate().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let one = witness(folder.path(), 1, 1);
+    let patience = Duration::from_secs(1);
+    // From nothing, and from what it cosigned before.
+    for (size, text) in [(10, "a"), (20, "b")] {
+        grow(&database, &store, 10, text).await;
+        let way = Silence::before(&url).await;
+        let through = crate::database::open(way.url.clone());
+        let standing = through.witnessed(&one.key).await.unwrap().unwrap();
+        let client = Client::new(&one);
+        way.falls();
+        let submitted = submit(&through, patience, &client, &one, &standing);
+        // Sooner than a pool gives up to connect.
+        let ended = tokio::time::timeout(4 * patience, submitted).await.expect(text);
+        assert!(matches!(ended, Err(StoreError::Unavailable(_))), "{text}");
+        assert_eq!(show(&store, &one).await, (Ok(()), size), "{text}");
+    }
 }
