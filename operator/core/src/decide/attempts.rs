@@ -259,7 +259,7 @@ fn over(
     launch: &Launch,
     result: PodResult,
 ) -> Vec<Change> {
-    let PodResult { outcome, message, output, mut evidence, workspace } = result;
+    let PodResult { outcome, message, output, mut evidence, workspace, reason } = result;
     if let Some(evidence) = &mut evidence {
         evidence.network_policy = match view.observed.network {
             Network::NotTried => None,
@@ -287,7 +287,7 @@ fn over(
         AttemptOutcome::Succeeded => Some((StepOutcome::Succeeded, None)),
         AttemptOutcome::Voided => None,
         AttemptOutcome::Unknown => Some((StepOutcome::Unknown, Some("OutcomeUnknown"))),
-        AttemptOutcome::Failed => Some((StepOutcome::Failed, Some("AttemptFailed"))),
+        AttemptOutcome::Failed => Some((StepOutcome::Failed, Some(reason.unwrap_or("AttemptFailed")))),
         AttemptOutcome::TimedOut => Some((StepOutcome::Failed, Some("TimedOut"))),
         AttemptOutcome::NotStarted => Some((StepOutcome::Failed, Some("NotStarted"))),
         AttemptOutcome::Cancelled => Some((StepOutcome::Failed, Some("Cancelled"))),

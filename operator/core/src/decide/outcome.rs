@@ -23,11 +23,16 @@ pub(super) struct Result {
     pub output: Option<Output>,
     pub evidence: Option<Box<Evidence>>,
     pub workspace: Option<Digest>,
+    /// Why its step fails for it, where that is more than that the attempt failed.
+    pub reason: Option<&'static str>,
 }
+
+/// An output that cannot be kept, whether the runner finds that or we do.
+const OUTPUT_INVALID: &str = "OutputInvalid";
 
 impl Result {
     pub fn failed(outcome: AttemptOutcome, message: impl Into<String>) -> Result {
-        Result { outcome, message: Some(message.into()), output: None, evidence: None, workspace: None }
+        Result { outcome, message: Some(message.into()), output: None, evidence: None, workspace: None, reason: None }
     }
 }
 
@@ -57,15 +62,16 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
                     output: Some(output),
                     evidence: None,
                     workspace: *workspace,
+                    reason: None,
                 },
-                Err(message) => Result::failed(AttemptOutcome::Failed, message),
+                Err(Unfit { reason, message }) => Result { reason, ..Result::failed(AttemptOutcome::Failed, message) },
             }
         }
         ReportStatus::TimedOut => failed(AttemptOutcome::TimedOut),
         ReportStatus::Cancelled => failed(AttemptOutcome::Cancelled),
+        ReportStatus::OutputInvalid => Result { reason: Some(OUTPUT_INVALID), ..failed(AttemptOutcome::Failed) },
         ReportStatus::Failed
         | ReportStatus::OutputTooLarge
-        | ReportStatus::OutputInvalid
         | ReportStatus::InputInvalid
         | ReportStatus::SandboxIncomplete
         | ReportStatus::BrokerRefused => failed(AttemptOutcome::Failed),
@@ -73,26 +79,43 @@ pub(super) fn examine(key: &str, launch: &Launch, end: &PodEnd) -> Result {
     Result { evidence: evidence.clone(), ..result }
 }
 
+/// Why an output is not taken.
+struct Unfit {
+    reason: Option<&'static str>,
+    message: String,
+}
+
+impl From<String> for Unfit {
+    fn from(message: String) -> Unfit {
+        Unfit { reason: None, message }
+    }
+}
+
 /// The output is what the report says it is, and what the contract asks for.
 fn verify(
     launch: &Launch,
     reported: &ReportOutput,
     fetched: Option<&std::result::Result<Arc<[u8]>, String>>,
-) -> std::result::Result<Output, String> {
+) -> std::result::Result<Output, Unfit> {
     let bytes: &[u8] = match (&reported.inline, fetched) {
         (Some(inline), _) => inline.as_bytes(),
         (None, Some(Ok(bytes))) => bytes,
-        (None, Some(Err(error))) => return Err(format!("the output could not be read from the pod's log: {error}")),
-        (None, None) => return Err("the output was not read from the pod's log".to_owned()),
+        (None, Some(Err(error))) => {
+            return Err(format!("the output could not be read from the pod's log: {error}").into());
+        }
+        (None, None) => return Err("the output was not read from the pod's log".to_owned().into()),
     };
     if bytes.len() > OUTPUT_LIMIT_BYTES as usize {
-        return Err(format!("the output is larger than {OUTPUT_LIMIT_BYTES} bytes"));
+        return Err(format!("the output is larger than {OUTPUT_LIMIT_BYTES} bytes").into());
     }
     let digest = Digest::of_bytes(bytes);
     if digest.hex() != reported.sha256 {
-        return Err("the output is not the one that the report's digest is of".to_owned());
+        return Err("the output is not the one that the report's digest is of".to_owned().into());
     }
-    let value: Value = strict::parse(bytes).map_err(|error| format!("the output is not strict JSON: {error}"))?;
+    let value: Value = strict::parse(bytes).map_err(|error| Unfit {
+        reason: Some(OUTPUT_INVALID),
+        message: format!("the output is not strict JSON: {error}"),
+    })?;
     let schema = &launch.contract.output;
     if !schema.is_empty() {
         let schema = Schema::compile(&json!(schema)).map_err(|error| format!("the Skill's output schema: {error}"))?;

@@ -7,6 +7,7 @@ mod blocked;
 mod budgets;
 mod downgrades;
 mod outcomes;
+mod outputs;
 mod runs;
 mod slow;
 mod steps;
