@@ -341,7 +341,9 @@ pub enum Lasting {
 /// Since when something has lasted, without a break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Since {
+    /// What has lasted.
     pub what: Lasting,
+    /// When it was first seen.
     pub at: Timestamp,
 }
 
