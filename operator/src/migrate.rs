@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
+use countersign_service::causes::told;
 use countersign_store::{Rights, Role, Store, StoreError, StoreOptions, Timeouts};
 
 const AGAIN: Duration = Duration::from_secs(2);
@@ -38,7 +39,7 @@ pub async fn run() -> anyhow::Result<()> {
                 return Ok(());
             }
             Err(error) if error.is_unavailable() => {
-                tracing::warn!(%error, "waiting for PostgreSQL");
+                tracing::warn!(error = told(&error), "waiting for PostgreSQL");
                 tokio::time::sleep(AGAIN).await;
             }
             Err(error) => return Err(error.into()),

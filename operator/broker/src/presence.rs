@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use countersign_core::fingerprint::FingerprintKey;
+use countersign_service::causes::told;
 use countersign_store::Store;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -17,7 +18,10 @@ const EVERY: Duration = Duration::from_secs(5);
 pub async fn run(record: Store, secrets: Secrets, key: FingerprintKey, ending: CancellationToken) {
     let mut bytes = [0; 16];
     if let Err(error) = getrandom::fill(&mut bytes) {
-        tracing::error!(%error, "no name could be made for this broker; Secrets wait for one that has one");
+        tracing::error!(
+            %error,
+            "no name could be made for this broker; Secrets wait for one that has one"
+        );
         return;
     }
     let name = countersign_core::digest::hex(&bytes);
@@ -30,10 +34,13 @@ pub async fn run(record: Store, secrets: Secrets, key: FingerprintKey, ending: C
         }
         let has = secrets.fingerprints(key.clone()).await;
         if let Err(error) = record.tell_fingerprints(&name, &has).await {
-            tracing::warn!(%error, "which Secrets there are could not be told; trying again");
+            tracing::warn!(error = told(&error), "which Secrets there are could not be told; trying again");
         }
     }
     if let Err(error) = record.forget_broker(&name).await {
-        tracing::warn!(%error, "that this broker ends could not be told; it counts for nothing in a while");
+        tracing::warn!(
+            error = told(&error),
+            "that this broker ends could not be told; it counts for nothing in a while"
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use countersign_core::digest::Digest;
 use countersign_core::money::Money;
 use countersign_core::payment::Payment;
+use countersign_service::causes::told;
 use countersign_service::clock::now;
 use countersign_store::{Store, StoreError, within};
 use thiserror::Error;
@@ -69,7 +70,7 @@ pub trait Record: Clone + Send + Sync + 'static {
 
 impl From<StoreError> for RecordError {
     fn from(error: StoreError) -> RecordError {
-        RecordError(error.to_string())
+        RecordError(told(&error))
     }
 }
 

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use countersign_service::causes::told;
 use countersign_store::{Store, within};
 
 use crate::metrics::Metrics;
@@ -40,7 +41,7 @@ async fn ready(State(Shared { store, metrics: _ }): State<Shared>) -> Response {
 async fn text(State(Shared { store, metrics }): State<Shared>) -> Response {
     match within(PATIENCE, store.outbox_standing()).await {
         Ok(standing) => metrics.standing(&standing),
-        Err(error) => tracing::warn!(%error, "the outbox cannot be counted"),
+        Err(error) => tracing::warn!(error = told(&error), "the outbox cannot be counted"),
     }
     match metrics.text() {
         Ok(text) => text.into_response(),

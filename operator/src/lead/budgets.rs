@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use countersign_core::budget::{Budgets, LineKey, Scope, agent_status};
 use countersign_crds::{Agent, AgentStatus, LABEL_ATTEMPT, Policy, Task};
+use countersign_service::causes::told;
 use countersign_store::{UnannouncedAlert, Unsettled, within};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::Resource;
@@ -34,7 +35,7 @@ pub async fn run(context: &Context) {
             within(super::TURN, reconcile(context)).await,
         ];
         for error in parts.into_iter().filter_map(Result::err) {
-            tracing::warn!(%error, "budgets were not told of; it is tried again");
+            tracing::warn!(error = told(&error), "budgets were not told of; it is tried again");
         }
     }
 }
@@ -93,7 +94,7 @@ async fn tell(context: &Context) -> Result<(), Error> {
         };
         for reference in about(context, &alert) {
             if let Err(error) = context.recorder.publish(&event, &reference).await {
-                tracing::warn!(%error, "an Event was not written");
+                tracing::warn!(error = told(&error), "an Event was not written");
             }
         }
         context.store.alert_told(*id).await?;

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use countersign_core::observed::Network;
 use countersign_core::status::is_over;
+use countersign_service::causes::told;
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -128,7 +129,7 @@ async fn send(client: &Client, namespace: &str, job: Job) -> anyhow::Result<Repo
     let name = jobs.create(&PostParams::default(), &job).await.context("its Job")?.name_any();
     let report = tokio::time::timeout(PATIENCE, report_of(client, namespace, &name)).await;
     if let Err(error) = jobs.delete(&name, &DeleteParams::background()).await {
-        tracing::debug!(%namespace, %name, %error, "the canary's Job goes when its time to live is up");
+        tracing::debug!(%namespace, %name, error = told(&error), "the canary's Job goes when its time to live is up");
     }
     report.with_context(|| format!("its pod did not end within {} s", PATIENCE.as_secs()))?
 }

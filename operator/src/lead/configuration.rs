@@ -6,6 +6,7 @@ use std::time::Duration;
 use countersign_core::digest;
 use countersign_core::event::{Event, ObjectName};
 use countersign_crds::{Agent, LABEL_TASK_UID, Plan, Policy, Skill};
+use countersign_service::causes::told;
 use countersign_store::{StoreError, within};
 use futures::{Stream, StreamExt};
 use kube::api::{Api, ApiResource, DynamicObject};
@@ -70,7 +71,7 @@ async fn follow(context: &Context, kind: &str, stream: impl Stream<Item = watche
                 let event = Event::Remove { object: named(kind, &object), at: clock::now() };
                 persist(|| context.store.configure(&event)).await;
             }
-            Err(error) => tracing::warn!(kind, %error, "the watch for the log broke; it is resumed"),
+            Err(error) => tracing::warn!(kind, error = told(&error), "the watch for the log broke; it is resumed"),
         }
     }
 }
@@ -79,10 +80,10 @@ async fn follow(context: &Context, kind: &str, stream: impl Stream<Item = watche
 async fn persist<T, F, E>(deed: impl Fn() -> F)
 where
     F: Future<Output = Result<T, E>>,
-    E: std::fmt::Display + From<StoreError>,
+    E: std::error::Error + From<StoreError>,
 {
     while let Err(error) = within(super::TURN, deed()).await {
-        tracing::warn!(%error, "a change of the configuration was not logged; it is tried again");
+        tracing::warn!(error = told(&error), "a change of the configuration was not logged; it is tried again");
         tokio::time::sleep(AGAIN).await;
     }
 }

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::bail;
+use countersign_service::causes::told;
 use futures::{FutureExt, StreamExt};
 use kube::runtime::Controller;
 use kube::runtime::controller;
@@ -49,7 +50,7 @@ fn every(period: Duration) -> Interval {
 async fn each(what: &'static str, deeds: impl Iterator<Item = impl Future<Output = Result<(), Error>>>) {
     for deed in deeds {
         if let Err(error) = deed.await {
-            tracing::warn!(%error, "{what} failed for one; the others go on, and it is repeated");
+            tracing::warn!(error = told(&error), "{what} failed for one; the others go on, and it is repeated");
         }
     }
 }
@@ -108,7 +109,7 @@ async fn lead(
     };
     context.metrics.leading(false);
     if let Err(error) = election.release().await {
-        tracing::warn!(%error, "the lease was not handed over; it expires by itself");
+        tracing::warn!(error = told(&error), "the lease was not handed over; it expires by itself");
     }
     ended
 }

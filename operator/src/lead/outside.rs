@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use countersign_service::causes::told;
 use countersign_store::{StoreError, within};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
@@ -19,7 +20,7 @@ pub async fn run(context: &Context, trigger: &Trigger) {
     loop {
         ticks.tick().await;
         if let Err(error) = within(super::TURN, tell(context, trigger, &mut known)).await {
-            tracing::warn!(%error, "the outbox was not read; it is tried again");
+            tracing::warn!(error = told(&error), "the outbox was not read; it is tried again");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use countersign_service::causes::told;
 use countersign_store::{Differences, within};
 
 use crate::reconciler::context::Context;
@@ -21,7 +22,7 @@ pub async fn run(context: &Context) {
                 }
                 context.metrics.ledger(&summary);
             }
-            Err(error) => tracing::warn!(%error, "the ledger was not read; trying again"),
+            Err(error) => tracing::warn!(error = told(&error), "the ledger was not read; trying again"),
         }
         tokio::time::sleep(EVERY.max(began.elapsed() * SHARE)).await;
     }

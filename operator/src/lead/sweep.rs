@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use countersign_service::causes::told;
 use countersign_store::{StoreError, UnfinishedTask, within};
 use kube::runtime::reflector::ObjectRef;
 
@@ -25,7 +26,7 @@ pub async fn sweep(context: &Context, trigger: &Trigger) {
     loop {
         ticks.tick().await;
         if let Err(error) = sweep_once(context).await {
-            tracing::warn!(%error, "the sweep failed; it is repeated");
+            tracing::warn!(error = told(&error), "the sweep failed; it is repeated");
         }
         round = round.wrapping_add(1);
         if round.is_multiple_of(LOOK_AT_ALL) {

@@ -6,6 +6,7 @@ mod client;
 use std::time::{Duration, Instant};
 
 use countersign_core::tlog::witness::Request;
+use countersign_service::causes::told;
 use countersign_store::{Store, StoreError, Witnessed, within};
 use futures::future::join_all;
 
@@ -39,7 +40,7 @@ async fn follow(context: &Context, place: usize, witness: &settings::Witness) {
             Ok(Some(standing)) => standing,
             Ok(None) => continue,
             Err(error) => {
-                tracing::warn!(witness = %witness.key, %error, "what it cosigned was not read; trying again");
+                tracing::warn!(witness = %witness.key, error = told(&error), "what it cosigned was not read; trying again");
                 continue;
             }
         };
@@ -52,7 +53,7 @@ async fn follow(context: &Context, place: usize, witness: &settings::Witness) {
         let ended = match submit(&context.store, super::TURN, &client, witness, &standing).await {
             Ok(ended) => ended,
             Err(error) => {
-                tracing::warn!(witness = %witness.key, %error, "its cosignature was not kept; trying again");
+                tracing::warn!(witness = %witness.key, error = told(&error), "its cosignature was not kept; trying again");
                 continue;
             }
         };

@@ -6,19 +6,19 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum Error {
-    #[error("postgresql: {0}")]
+    #[error("postgresql")]
     Store(#[from] StoreError),
-    #[error("record: {0}")]
+    #[error("record")]
     Commit(#[from] CommitError),
-    #[error("kubernetes: {0}")]
+    #[error("kubernetes")]
     Kubernetes(#[from] kube::Error),
-    #[error("{action}: {source}")]
+    #[error("{action}")]
     Action { action: &'static str, source: kube::Error },
     #[error("the broker's address, certificate or key is not known yet; see /readyz")]
     NoBroker,
-    #[error("defect: {0}")]
+    #[error("defect")]
     Core(#[from] ApplyError),
-    #[error("defect: a reconciliation ended in a panic: {0}")]
+    #[error("defect: a reconciliation ended in a panic")]
     Panicked(#[from] tokio::task::JoinError),
 }
 

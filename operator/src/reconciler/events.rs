@@ -5,6 +5,7 @@ use countersign_core::blocked::{Blocked, BlockedReasons};
 use countersign_core::escape::{excerpt, shown};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::{Approval, Task, TaskStatus};
+use countersign_service::causes::told;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -29,7 +30,7 @@ pub async fn tell_blocked(
 
 async fn publish(recorder: &Recorder, about: &ObjectReference, event: &Event) {
     if let Err(error) = recorder.publish(event, about).await {
-        tracing::warn!(kind = ?about.kind, name = ?about.name, %error, "an Event was not written");
+        tracing::warn!(kind = ?about.kind, name = ?about.name, error = told(&error), "an Event was not written");
     }
 }
 

@@ -9,6 +9,7 @@ use countersign_core::effect::{ClusterAction, ReconcileOutput};
 use countersign_core::observed::{Observed, TaskView};
 use countersign_core::record::{Change, TaskRecord};
 use countersign_crds::{ANNOTATION_RUN, TaskStatus};
+use countersign_service::causes::told;
 use countersign_store::{CommitError, within};
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -186,8 +187,11 @@ async fn commit(context: &Context, key: &TaskKey, seen: Option<i64>, changes: &[
     for change in changes {
         tracing::info!(change = change.kind(), recorded = result.is_ok(), "change");
     }
-    if let Err(CommitError::Refused(why)) = &result {
-        tracing::error!(%why, "PostgreSQL refused a change that the core decided; nothing of it was done");
+    if let Err(error @ CommitError::Refused(_)) = &result {
+        tracing::error!(
+            error = told(error),
+            "PostgreSQL refused a change that the core decided; nothing of it was done"
+        );
     }
     if result.is_err() {
         context.remembered.forget_record(&key.uid);
@@ -222,7 +226,11 @@ async fn perform_all(
             (ClusterAction::DeleteJob { key }, Ok(())) => context.recent.forget(&owner.uid, key),
             (_, Ok(())) => {}
             (action, Err(error)) => {
-                tracing::warn!(action = action.kind(), %error, "a action failed; the next reconciliation tries it again");
+                tracing::warn!(
+                    action = action.kind(),
+                    error = told(&error),
+                    "an action failed; the next reconciliation tries it again"
+                );
                 failed = failed.or(Some(error));
             }
         }
@@ -243,7 +251,7 @@ pub fn on_error(task: Arc<GuardedTask>, error: &Error, context: Arc<Context>) ->
         Error::Core(_) | Error::Panicked(_) => Duration::from_secs(60),
     };
     if !matches!(error, Error::Commit(CommitError::Conflict | CommitError::OverBudget)) {
-        tracing::warn!(%error, kind = error.kind(), retry_in = ?wait, "a reconciliation of a Task failed");
+        tracing::warn!(error = told(error), kind = error.kind(), retry_in = ?wait, "a reconciliation of a Task failed");
     }
     Action::requeue(wait)
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum_server::tls_rustls::RustlsConfig;
-use countersign_store::{Rights, Store};
+use countersign_service::causes::told;
+use countersign_store::{Rights, Store, within};
 
 use crate::metrics::Metrics;
 use crate::serve::certs::{self, Keeper};
@@ -12,6 +13,8 @@ use crate::serve::http::Readiness;
 use crate::watch::caches::Caches;
 
 const EVERY: Duration = Duration::from_secs(2);
+/// How long PostgreSQL may take to answer.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Waits for a schema of this version, then keeps asking whether PostgreSQL is still there.
 pub async fn watch_postgres(store: Store, readiness: Readiness, metrics: Metrics) {
@@ -19,13 +22,16 @@ pub async fn watch_postgres(store: Store, readiness: Readiness, metrics: Metrics
     readiness.set(NAME, Err("not reached yet".to_owned()));
     let mut migrated = false;
     loop {
-        let result =
-            if migrated { store.ping().await.map_err(|error| error.to_string()) } else { schema(&store).await };
+        let result = if migrated {
+            within(LIMIT, store.ping()).await.map_err(|error| told(&error))
+        } else {
+            schema(&store).await
+        };
         if result.is_ok() && !migrated {
             migrated = true;
-            match store.rights().await {
+            match within(LIMIT, store.rights()).await {
                 Ok(rights) => metrics.protected(rights == Rights::AddOnly),
-                Err(error) => tracing::warn!(%error, "the rights of the operator's role are not known"),
+                Err(error) => tracing::warn!(error = told(&error), "the rights of the operator's role are not known"),
             }
         }
         readiness.set(NAME, result);
@@ -34,10 +40,10 @@ pub async fn watch_postgres(store: Store, readiness: Readiness, metrics: Metrics
 }
 
 async fn schema(store: &Store) -> Result<(), String> {
-    match store.is_migrated().await {
+    match within(LIMIT, store.is_migrated()).await {
         Ok(true) => Ok(()),
         Ok(false) => Err("its schema is of an older version; `countersign migrate` brings it up to date".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(told(&error)),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_service::causes::told;
 use countersign_store::Store;
 use tokio::time::MissedTickBehavior;
 
@@ -24,7 +25,9 @@ pub async fn watch(store: Store, caches: Arc<Caches>, trigger: Arc<Trigger>) {
                     trigger.unfinished(&caches);
                 }
             }
-            Err(error) => tracing::warn!(%error, "what Secrets the brokers have cannot be read; trying again"),
+            Err(error) => {
+                tracing::warn!(error = told(&error), "what Secrets the brokers have cannot be read; trying again")
+            }
         }
     }
 }

@@ -93,7 +93,7 @@ impl Store {
             Ok(Alert {
                 id: row.id,
                 at: timestamp(row.at)?,
-                percent: u8::try_from(row.percent).map_err(|error| StoreError::Corrupt(error.to_string()))?,
+                percent: u8::try_from(row.percent).map_err(|error| StoreError::Corrupt(error.into()))?,
                 scope: from_name(&row.scope)?,
                 subject: row.subject,
                 window: from_name(&row.window)?,

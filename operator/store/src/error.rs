@@ -6,14 +6,14 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// PostgreSQL is away or ends: nothing was concluded, and it is worth another try.
-    #[error("PostgreSQL is not available: {0}")]
-    Unavailable(sqlx::Error),
+    #[error("PostgreSQL is not available")]
+    Unavailable(#[source] sqlx::Error),
     /// PostgreSQL answered with something that only a defect or a foreign hand explains.
-    #[error("{0}")]
-    Database(sqlx::Error),
+    #[error("PostgreSQL did not do as it was asked")]
+    Database(#[source] sqlx::Error),
     /// A migration failed, or those that were run are not those of this version.
-    #[error("the schema cannot be brought up to date: {0}")]
-    Migration(sqlx::migrate::MigrateError),
+    #[error("the schema cannot be brought up to date")]
+    Migration(#[source] sqlx::migrate::MigrateError),
     /// A role that is to work with the record is not there, and was not made.
     #[error("the role {role} cannot be given its rights: {why}")]
     Role {
@@ -23,8 +23,8 @@ pub enum StoreError {
         why: String,
     },
     /// A row holds what this version cannot read.
-    #[error("the record cannot be read: {0}")]
-    Corrupt(String),
+    #[error("the record cannot be read")]
+    Corrupt(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// Why a transaction left no trace. When the connection is lost during the commit itself its outcome is
@@ -38,8 +38,8 @@ pub enum CommitError {
     #[error("a budget was used by others since it was weighed; look again")]
     OverBudget,
     /// A constraint says that the change cannot be: a key used twice, an Approval consumed twice.
-    #[error("refused by constraint: {0}")]
-    Refused(String),
+    #[error("the change cannot be")]
+    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// PostgreSQL does not answer, or the record cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -99,14 +99,12 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 
 impl From<sqlx::Error> for CommitError {
     fn from(error: sqlx::Error) -> Self {
-        match &error {
+        let code = error.as_database_error().and_then(|error| error.code());
+        match code.as_deref() {
             // Class 23: integrity constraint violation.
-            sqlx::Error::Database(database) if database.code().is_some_and(|code| code.starts_with("23")) => {
-                let constraint = database.constraint().unwrap_or("unnamed");
-                CommitError::Refused(format!("{constraint}: {}", database.message()))
-            }
+            Some(code) if code.starts_with("23") => CommitError::Refused(error.into()),
             // A deadlock: PostgreSQL let the other one go on.
-            sqlx::Error::Database(database) if database.code().as_deref() == Some("40P01") => CommitError::Conflict,
+            Some("40P01") => CommitError::Conflict,
             _ => CommitError::Store(error.into()),
         }
     }

@@ -159,7 +159,7 @@ async fn steps(connection: &mut PgConnection, tasks: &mut [PastTask]) -> Result<
     for row in rows {
         let place = usize::try_from(row.n).ok().and_then(|n| n.checked_sub(1));
         let task = place.and_then(|place| tasks.get_mut(place));
-        let task = task.ok_or_else(|| StoreError::Corrupt(format!("step of no Task {:?}", row.name)))?;
+        let task = task.ok_or_else(|| StoreError::Corrupt(format!("step of no Task {:?}", row.name).into()))?;
         let input = match row.input {
             Some(Value::Object(input)) => Some(input),
             Some(_) | None => None,
@@ -210,7 +210,7 @@ async fn outputs(connection: &mut PgConnection, tasks: &mut [PastTask]) -> Resul
     for row in rows {
         let task = usize::try_from(row.place).ok().and_then(|place| tasks.get_mut(place));
         let step = task.and_then(|task| task.steps.get_mut(&row.name));
-        let step = step.ok_or_else(|| StoreError::Corrupt(format!("output of no step {:?}", row.name)))?;
+        let step = step.ok_or_else(|| StoreError::Corrupt(format!("output of no step {:?}", row.name).into()))?;
         step.output = Some(Arc::new(from_bytes(&row.body)?));
     }
     Ok(())

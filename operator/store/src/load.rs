@@ -165,7 +165,9 @@ async fn attempts(
             launch: row.launch.map(from_json).transpose()?,
         };
         let step = steps.get_mut(&row.step);
-        step.ok_or_else(|| StoreError::Corrupt(format!("attempt of no step {:?}", row.step)))?.attempts.push(attempt);
+        step.ok_or_else(|| StoreError::Corrupt(format!("attempt of no step {:?}", row.step).into()))?
+            .attempts
+            .push(attempt);
     }
     Ok(())
 }
@@ -222,6 +224,6 @@ fn approval_state(state: &str, changed: Option<Value>) -> Result<ApprovalState, 
         "Expired" => Ok(ApprovalState::Expired),
         "Superseded" => Ok(ApprovalState::Superseded { changed: from_json(changed.unwrap_or_default())? }),
         "Withdrawn" => Ok(ApprovalState::Withdrawn),
-        other => Err(StoreError::Corrupt(format!("approval state {other:?}"))),
+        other => Err(StoreError::Corrupt(format!("approval state {other:?}").into())),
     }
 }

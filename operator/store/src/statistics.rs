@@ -270,7 +270,7 @@ impl Store {
         );
         let rows = rows.fetch_all(&self.pool).await?.into_iter().map(|row| {
             Ok(Decisions {
-                day: row.day.parse().map_err(|error| StoreError::Corrupt(format!("{:?}: {error}", row.day)))?,
+                day: row.day.parse().map_err(|error| StoreError::Corrupt(format!("{:?}: {error}", row.day).into()))?,
                 namespace: row.namespace,
                 agent: row.agent,
                 priority: from_name(&row.priority)?,

@@ -16,15 +16,15 @@ pub(crate) fn micros(at: Timestamp) -> i64 {
 }
 
 pub(crate) fn timestamp(micros: i64) -> Result<Timestamp, StoreError> {
-    Timestamp::from_microsecond(micros).map_err(|error| StoreError::Corrupt(error.to_string()))
+    Timestamp::from_microsecond(micros).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
 pub(crate) fn digest(text: &str) -> Result<Digest, StoreError> {
-    Digest::from_str(text).map_err(|error| StoreError::Corrupt(format!("{text:?}: {error}")))
+    Digest::from_str(text).map_err(|error| StoreError::Corrupt(format!("{text:?}: {error}").into()))
 }
 
 pub(crate) fn count(number: i32) -> Result<u32, StoreError> {
-    u32::try_from(number).map_err(|error| StoreError::Corrupt(error.to_string()))
+    u32::try_from(number).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
 /// Of an error that is kept.
@@ -39,7 +39,7 @@ pub(crate) fn kept_error(why: &str) -> String {
 pub(crate) fn named<T: Serialize>(value: &T) -> Result<String, StoreError> {
     match json(value)? {
         Value::String(name) => Ok(name),
-        other => Err(StoreError::Corrupt(format!("{other} is not a name"))),
+        other => Err(StoreError::Corrupt(format!("{other} is not a name").into())),
     }
 }
 
@@ -48,13 +48,13 @@ pub(crate) fn from_name<T: DeserializeOwned>(name: &str) -> Result<T, StoreError
 }
 
 pub(crate) fn json<T: Serialize>(value: &T) -> Result<Value, StoreError> {
-    serde_json::to_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+    serde_json::to_value(value).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
 pub(crate) fn from_json<T: DeserializeOwned>(value: Value) -> Result<T, StoreError> {
-    serde_json::from_value(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+    serde_json::from_value(value).map_err(|error| StoreError::Corrupt(error.into()))
 }
 
 pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Value, StoreError> {
-    countersign_core::json::strict::parse(bytes).map_err(|error| StoreError::Corrupt(error.to_string()))
+    countersign_core::json::strict::parse(bytes).map_err(|error| StoreError::Corrupt(error.into()))
 }

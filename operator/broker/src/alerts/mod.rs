@@ -8,6 +8,7 @@ pub mod webhook;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_service::causes::told;
 use countersign_store::{Alert, Store, StoreError};
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ pub async fn run(broker: Arc<Broker<Store>>, webhook: Webhook, ending: Cancellat
             Ok(0) => IDLE,
             Ok(_) => BUSY,
             Err(error) => {
-                tracing::warn!(%error, "the outbox of alerts cannot be read; trying again");
+                tracing::warn!(error = told(&error), "the outbox of alerts cannot be read; trying again");
                 IDLE
             }
         };

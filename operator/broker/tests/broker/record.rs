@@ -123,7 +123,9 @@ impl Record for Memory {
                 Ok(Begun::Number(_)) => self.with(|state| state.paid.push(payment.clone())),
                 Ok(Begun::CeilingReached { cost }) => return Err(PaymentProblem::CeilingReached(cost)),
                 Ok(Begun::Over) => return Err(PaymentProblem::Over),
-                Err(error) => return Err(PaymentProblem::Store(countersign_store::StoreError::Corrupt(error.0))),
+                Err(error) => {
+                    return Err(PaymentProblem::Store(countersign_store::StoreError::Corrupt(error.0.into())));
+                }
             }
         }
         Ok(self.with(|state| {

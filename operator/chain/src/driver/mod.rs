@@ -10,6 +10,7 @@ use alloy_primitives::Address;
 use countersign_core::outbox::{Receipt, Submission};
 use countersign_core::payment::{Payment, PaymentNetwork};
 use countersign_crds::{PaymentMode, PaymentState};
+use countersign_service::causes::told;
 use countersign_store::{Claim, Item, Limit, Store, StoreError, Work, within};
 use futures::StreamExt;
 use futures::stream::iter;
@@ -52,7 +53,11 @@ impl<N: Network> NetworkWorker<N> {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => self.pace.idle,
                 Err(error) => {
-                    tracing::warn!(network = self.name, %error, "the outbox cannot be read or written; trying again");
+                    tracing::warn!(
+                        network = self.name,
+                        error = told(&error),
+                        "the outbox cannot be read or written; trying again"
+                    );
                     self.pace.first
                 }
             };
@@ -69,7 +74,7 @@ impl<N: Network> NetworkWorker<N> {
             && let Err(error) = self.kept(self.store.propose_anchor(&self.name, interval, clock())).await
         {
             // Payments need not wait for it.
-            tracing::warn!(network = self.name, %error, "no anchor was proposed; trying again");
+            tracing::warn!(network = self.name, error = told(&error), "no anchor was proposed; trying again");
         }
         let items = self.kept(self.store.take_outbox(&self.name, LEASE, BATCH)).await?;
         let full = i64::try_from(items.len()).is_ok_and(|taken| taken == BATCH);

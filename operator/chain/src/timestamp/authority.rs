@@ -2,6 +2,7 @@
 
 use alloy_primitives::hex;
 use aws_lc_rs::digest;
+use countersign_service::causes::told;
 use der::asn1::ObjectIdentifier;
 use der::{Decode, Encode};
 use jiff::Timestamp;
@@ -60,14 +61,6 @@ impl Authority {
             answer.extend_from_slice(&chunk);
         }
         Ok(answer)
-    }
-}
-
-/// An error with what caused it.
-fn told(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", told(cause)),
-        None => error.to_string(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::body::Bytes;
 use axum::http::{HeaderValue, Request as HttpRequest, StatusCode, header};
 use countersign_core::tlog::witness::Request;
+use countersign_service::causes::told;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client as Http;
@@ -66,7 +67,7 @@ impl Client {
             .body(Full::new(Bytes::from(request.encode())));
         let request = request.map_err(|error| failed(Submitted::Unreachable, error.to_string()))?;
         let response = self.http.request(request).await;
-        let response = response.map_err(|error| failed(Submitted::Unreachable, said(&error)))?;
+        let response = response.map_err(|error| failed(Submitted::Unreachable, told(&error)))?;
         let status = response.status();
         let is_size = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == SIZE);
         let body = Limited::new(response.into_body(), MOST_BYTES).collect().await;
@@ -84,12 +85,6 @@ impl Client {
             }
         }
     }
-}
-
-/// The error with what it was caused by, which hyper leaves out.
-fn said(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |said, cause| format!("{said}: {cause}"))
 }
 
 #[cfg(test)]

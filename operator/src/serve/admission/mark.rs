@@ -5,6 +5,7 @@ use std::sync::Arc;
 use countersign_core::mark::{Mark, MarkError};
 use countersign_core::run::PriorRun;
 use countersign_crds::{ANNOTATION_RUN, Identity};
+use countersign_service::causes::told;
 use countersign_store::{Store, StoreError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -87,8 +88,10 @@ fn refused(error: MarkError) -> Refusal {
 }
 
 fn unknown(error: &dyn std::error::Error) -> Refusal {
-    let message =
-        format!("metadata.annotations[{ANNOTATION_RUN}]: it cannot be known whose run this is ({error}); try again");
+    let message = format!(
+        "metadata.annotations[{ANNOTATION_RUN}]: it cannot be known whose run this is ({}); try again",
+        told(error)
+    );
     Refusal { code: 503, message }
 }
 

@@ -73,7 +73,7 @@ pub fn decode(text: &str) -> Result<Cursor, Problem> {
 pub fn seal<T: Serialize>(cursor: Option<T>) -> Result<Option<String>, Problem> {
     let seal = |cursor: T| serde_json::to_vec(&cursor).map(|json| URL_SAFE_NO_PAD.encode(json));
     let sealed = cursor.map(seal).transpose();
-    sealed.map_err(|error| StoreError::Corrupt(format!("a page cannot be continued: {error}")).into())
+    sealed.map_err(|error| StoreError::Corrupt(format!("a page cannot be continued: {error}").into()).into())
 }
 
 pub fn open<T: DeserializeOwned>(text: Option<&str>) -> Result<Option<T>, Problem> {

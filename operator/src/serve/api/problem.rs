@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use countersign_service::causes::told;
 use countersign_service::problem;
 use countersign_store::StoreError;
 
@@ -54,7 +55,7 @@ impl From<StoreError> for Problem {
             return Problem::unavailable("the record cannot be read just now: PostgreSQL does not answer");
         }
         // What PostgreSQL said is for the operator's own log.
-        tracing::error!(%error, "a reader was not answered");
+        tracing::error!(error = told(&error), "a reader was not answered");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the record could not be read; the operator's log says why")
     }
 }

@@ -23,6 +23,7 @@ use countersign_core::policy::PolicySet;
 use countersign_core::schema::Schema;
 use countersign_core::simulate::{self, Inputs, Replay, Simulation, Surroundings, Trial};
 use countersign_crds::{Policy, PolicySpec, Task, TaskSpec};
+use countersign_service::causes::told;
 use countersign_store::{Past, Store};
 use jiff::Timestamp;
 use kube::{CustomResourceExt, ResourceExt};
@@ -194,7 +195,7 @@ impl Simulator {
             return Err(Problem::unavailable("the operator has not seen yet what is installed; try again"));
         }
         let template = template(client, operator_namespace, &task).await.map_err(|error| {
-            tracing::warn!(%error, "the Plan of a simulation was not read");
+            tracing::warn!(error = told(&error), "the Plan of a simulation was not read");
             Problem::unavailable("the API server cannot be asked for the Task's Plan; try again")
         })?;
         let agent = caches.acting(&task.namespace, task.spec.agent_ref.as_ref(), task.spec.requester.as_ref());

@@ -319,7 +319,7 @@ async fn finish_attempt(
 
 /// Outputs are content-addressed: the same output is kept once.
 async fn keep(connection: &mut PgConnection, output: &Output) -> Result<(), CommitError> {
-    let body = canonical::to_vec(&output.value).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let body = canonical::to_vec(&output.value).map_err(|error| StoreError::Corrupt(error.into()))?;
     sqlx::query!(
         "insert into outputs (digest, body) values ($1, $2) on conflict (digest) do nothing",
         output.reference.digest.to_string(),
@@ -338,9 +338,9 @@ fn one(result: PgQueryResult, change: &Change) -> Result<(), CommitError> {
 }
 
 fn untouched(change: &Change, rows: u64) -> CommitError {
-    CommitError::Refused(format!("{} touched {rows} rows instead of one", change.kind()))
+    CommitError::Refused(format!("{} touched {rows} rows instead of one", change.kind()).into())
 }
 
 fn small(number: u32) -> Result<i32, StoreError> {
-    i32::try_from(number).map_err(|error| StoreError::Corrupt(error.to_string()))
+    i32::try_from(number).map_err(|error| StoreError::Corrupt(error.into()))
 }

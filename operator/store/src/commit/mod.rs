@@ -48,6 +48,6 @@ fn adopted(uid: &str, changes: &[Change]) -> Result<TaskName, CommitError> {
         Some(Change::Adopt { namespace, name, .. }) => {
             Ok(TaskName { namespace: namespace.clone(), name: name.clone(), uid: uid.to_owned() })
         }
-        _ => Err(CommitError::Refused("a record begins with adopt".to_owned())),
+        _ => Err(CommitError::Refused("a record begins with adopt".into())),
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn close(
     at: Timestamp,
     moves: &mut Moves,
 ) -> Result<Option<Event>, CommitError> {
-    let number = i32::try_from(number).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let number = i32::try_from(number).map_err(|error| StoreError::Corrupt(error.into()))?;
     let row = sqlx::query!(
         "select r.attempt, r.skill, r.amount, r.per_attempt, r.budgets, a.pod_uid
          from reservations r join attempts a on a.key = r.attempt
@@ -62,7 +62,7 @@ pub(super) async fn close(
         AttemptOutcome::Unknown => false,
     };
     if known && !under_way(connection, &open.attempt).await? {
-        let cost = open.per_attempt.checked_add(calls).ok_or_else(|| StoreError::Corrupt("a cost".to_owned()))?;
+        let cost = open.per_attempt.checked_add(calls).ok_or_else(|| StoreError::Corrupt("a cost".into()))?;
         return settle(connection, &open, cost, "Settled", at, moves).await.map(Some);
     }
     sqlx::query!(
@@ -79,7 +79,7 @@ pub(super) async fn close(
 /// No call begins from here on; what those so far cost, or may cost at most.
 async fn end_session(connection: &mut PgConnection, attempt: &str) -> Result<i64, CommitError> {
     let mut nobodys = [0; 32];
-    getrandom::fill(&mut nobodys).map_err(|error| StoreError::Corrupt(format!("no random numbers: {error}")))?;
+    getrandom::fill(&mut nobodys).map_err(|error| StoreError::Corrupt(format!("no random numbers: {error}").into()))?;
     // Where it never asked for a session, the one that it could have is taken.
     let cost = sqlx::query_scalar!(
         "insert into sessions (attempt, secret, closed) values ($1, $2, true)

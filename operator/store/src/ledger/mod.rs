@@ -83,9 +83,9 @@ pub(crate) async fn move_rows(
 
 /// As PostgreSQL keeps it.
 pub(crate) fn amount(money: Money) -> Result<i64, StoreError> {
-    i64::try_from(money.micros()).map_err(|_| StoreError::Corrupt(format!("{money} is more than can be kept")))
+    i64::try_from(money.micros()).map_err(|_| StoreError::Corrupt(format!("{money} is more than can be kept").into()))
 }
 
 pub(crate) fn money(micros: i64) -> Result<Money, StoreError> {
-    u64::try_from(micros).map(Money::from_micros).map_err(|error| StoreError::Corrupt(error.to_string()))
+    u64::try_from(micros).map(Money::from_micros).map_err(|error| StoreError::Corrupt(error.into()))
 }

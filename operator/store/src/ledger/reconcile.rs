@@ -61,7 +61,7 @@ impl Store {
             budgets: row.budgets,
         };
         let cost = open.per_attempt.checked_add(row.calls);
-        let cost = cost.ok_or_else(|| StoreError::Corrupt(format!("the cost of {}", open.attempt)))?;
+        let cost = cost.ok_or_else(|| StoreError::Corrupt(format!("the cost of {}", open.attempt).into()))?;
         let mut moves = Moves::default();
         let event: Event = settle(&mut transaction, &open, cost, "Settled", at, &mut moves).await?;
         append(&mut transaction, Some(&of.task), &[LogEvent::event(&event)?]).await?;

@@ -21,7 +21,7 @@ pub(super) async fn reserve(
 ) -> Result<(), CommitError> {
     let mut ids = Vec::new();
     for line in &decision.lines {
-        let missing = || StoreError::Corrupt(format!("no row of budgets for {:?}", line.key()));
+        let missing = || StoreError::Corrupt(format!("no row of budgets for {:?}", line.key()).into());
         let row = *rows.get(&line.key()).ok_or_else(missing)?;
         moves.reserve(row, line, decision.amount)?;
         ids.push(row);

@@ -135,7 +135,7 @@ pub(super) async fn apply(connection: &mut PgConnection, moves: Moves, at: Times
     let mut alerts = Vec::new();
     for row in &locked {
         let Some(Move { held, spent, asked }) = moves.0.get(&row.id) else { continue };
-        let beyond = || StoreError::Corrupt(format!("row {} of budgets is more than can be kept", row.id));
+        let beyond = || StoreError::Corrupt(format!("row {} of budgets is more than can be kept", row.id).into());
         let held = row.held.checked_add(*held).ok_or_else(beyond)?;
         let spent = row.spent.checked_add(*spent).ok_or_else(beyond)?;
         let filled = held.checked_add(spent).ok_or_else(beyond)?;

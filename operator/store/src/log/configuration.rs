@@ -50,7 +50,7 @@ impl Store {
             | Event::RevivePayment { .. }
             | Event::Settle { .. }
             | Event::Erase { .. } => {
-                return Err(StoreError::Corrupt(format!("{} is no configuration", event.kind())));
+                return Err(StoreError::Corrupt(format!("{} is no configuration", event.kind()).into()));
             }
         };
         if changed.rows_affected() == 0 {

@@ -163,7 +163,7 @@ impl Store {
             let made: Result<Vec<_>, _> = indexes.iter().map(|index| inclusion(&mut asked, *index, size)).collect();
             match made {
                 Ok(proofs) if asked.missing.is_empty() => return Ok(proofs),
-                Err(error) if asked.missing.is_empty() => return Err(StoreError::Corrupt(error.to_string())),
+                Err(error) if asked.missing.is_empty() => return Err(StoreError::Corrupt(error.into())),
                 Ok(_) | Err(_) => {
                     // Each of them may lack its own.
                     for index in indexes {
@@ -182,7 +182,7 @@ impl Store {
         loop {
             match consistency(&mut asked, old, new) {
                 Ok(proof) if asked.missing.is_empty() => return Ok(proof),
-                Err(error) if asked.missing.is_empty() => return Err(StoreError::Corrupt(error.to_string())),
+                Err(error) if asked.missing.is_empty() => return Err(StoreError::Corrupt(error.into())),
                 Ok(_) | Err(_) => asked.fetch(&mut connection).await?,
             }
         }
@@ -235,5 +235,5 @@ impl TryFrom<Row> for Line {
 }
 
 pub(crate) fn unsigned(value: i64) -> Result<u64, StoreError> {
-    u64::try_from(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+    u64::try_from(value).map_err(|error| StoreError::Corrupt(error.into()))
 }

@@ -120,7 +120,7 @@ async fn rotate_to(
     new: &SigningKey,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let note = rotate(old, new).map_err(|error| StoreError::Corrupt(format!("the log's next key: {error}")))?;
+    let note = rotate(old, new).map_err(|error| StoreError::Corrupt(format!("the log's next key: {error}").into()))?;
     let (old, new) = (old.verifying_key().to_string(), new.verifying_key().to_string());
     append(connection, None, &[LogEvent::event(&Event::RotateKey { old, new, note, at: now })?]).await
 }
@@ -186,7 +186,7 @@ async fn load(connection: &mut PgConnection, key: &SigningKey) -> Result<Compact
 }
 
 fn altered(how: &str) -> StoreError {
-    StoreError::Corrupt(format!("the log was altered: {how}; nothing more is signed"))
+    StoreError::Corrupt(format!("the log was altered: {how}; nothing more is signed").into())
 }
 
 /// Those of the tiles that are there.
@@ -202,10 +202,10 @@ pub(super) async fn read_tiles(connection: &mut PgConnection, tiles: &[Tile]) ->
     );
     let mut read = Tiles::new();
     for row in rows.fetch_all(connection).await? {
-        let level = u8::try_from(row.level).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let level = u8::try_from(row.level).map_err(|error| StoreError::Corrupt(error.into()))?;
         let tile = Tile { level, index: unsigned(row.index)? };
         let hashes = Tile::decode(&row.hashes);
-        let cut = || StoreError::Corrupt(format!("tile {level}/{}: its last hash is cut off", tile.index));
+        let cut = || StoreError::Corrupt(format!("tile {level}/{}: its last hash is cut off", tile.index).into());
         read.insert(tile, hashes.ok_or_else(cut)?);
     }
     Ok(read)
@@ -245,5 +245,5 @@ async fn write(
 }
 
 pub(super) fn number(value: u64) -> Result<i64, StoreError> {
-    i64::try_from(value).map_err(|error| StoreError::Corrupt(error.to_string()))
+    i64::try_from(value).map_err(|error| StoreError::Corrupt(error.into()))
 }

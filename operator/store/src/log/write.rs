@@ -39,7 +39,7 @@ pub(crate) async fn append(
     let (mut bodies, mut payloads) = (Vec::new(), Vec::new());
     for LogEvent { kind, at, event } in events {
         let closed = close(kind, *at, task.cloned(), event, [salt()?, salt()?]);
-        let Sealed { body, payload } = closed.map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let Sealed { body, payload } = closed.map_err(|error| StoreError::Corrupt(error.into()))?;
         bodies.push(body);
         payloads.push(payload);
     }
@@ -76,6 +76,6 @@ impl Store {
 
 fn salt() -> Result<[u8; SALT_BYTES], StoreError> {
     let mut salt = [0; SALT_BYTES];
-    getrandom::fill(&mut salt).map_err(|error| StoreError::Corrupt(format!("no random numbers: {error}")))?;
+    getrandom::fill(&mut salt).map_err(|error| StoreError::Corrupt(format!("no random numbers: {error}").into()))?;
     Ok(salt)
 }

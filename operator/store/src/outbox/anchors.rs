@@ -31,7 +31,7 @@ impl Store {
         );
         let Some(newest) = newest.fetch_optional(&mut *transaction).await? else { return Ok(false) };
         let digest = Checkpoint::anchored(&newest.note)
-            .map_err(|error| StoreError::Corrupt(format!("a checkpoint: {error}")))?;
+            .map_err(|error| StoreError::Corrupt(format!("a checkpoint: {error}").into()))?;
         sqlx::query!(
             "with made as (
                  insert into anchors (network, size, digest, at)

@@ -108,13 +108,13 @@ impl Store {
         for row in rows.fetch_all(&self.pool).await? {
             let work = match (row.digest, row.size, row.terms) {
                 (Some(digest), Some(size), _) => Work::Anchor {
-                    digest: digest.try_into().map_err(|_| StoreError::Corrupt("an anchor's digest".to_owned()))?,
+                    digest: digest.try_into().map_err(|_| StoreError::Corrupt("an anchor's digest".into()))?,
                     size: unsigned(size)?,
                 },
                 (_, _, Some(terms)) => {
                     let task = (row.namespace, row.name, row.uid);
                     let (Some(namespace), Some(name), Some(uid)) = task else {
-                        return Err(StoreError::Corrupt(format!("outbox {}: its payment has no Task", row.id)));
+                        return Err(StoreError::Corrupt(format!("outbox {}: its payment has no Task", row.id).into()));
                     };
                     let unauthorised = match (&row.launched, row.admitted, row.over) {
                         (Some(launched), Some(true), _) if *launched != terms => {
@@ -129,7 +129,9 @@ impl Store {
                     let payment = Box::new(from_json(terms)?);
                     Work::Pay { payment, task: TaskName { namespace, name, uid }, unauthorised }
                 }
-                (_, _, None) => return Err(StoreError::Corrupt(format!("outbox {}: it is for nothing", row.id))),
+                (_, _, None) => {
+                    return Err(StoreError::Corrupt(format!("outbox {}: it is for nothing", row.id).into()));
+                }
             };
             items.push(Item {
                 id: row.id,
@@ -183,7 +185,7 @@ impl Store {
         {
             return Ok(Claim::OverLimit(over));
         }
-        let floor = i64::try_from(floor).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let floor = i64::try_from(floor).map_err(|error| StoreError::Corrupt(error.into()))?;
         // The lowest that is free: whatever waits with a higher one waits for it. So is what was claimed for something
         // that ended before anything was signed with it.
         let nonce = sqlx::query_scalar!(
@@ -210,7 +212,7 @@ impl Store {
     /// What was signed with an account's nonces from `floor` on and before `end`: of each
     /// the newest, in their order, sixteen at most.
     pub async fn signed_between(&self, account: &str, floor: u64, end: u64) -> Result<Vec<Submission>, StoreError> {
-        let place = |nonce: u64| i64::try_from(nonce).map_err(|error| StoreError::Corrupt(error.to_string()));
+        let place = |nonce: u64| i64::try_from(nonce).map_err(|error| StoreError::Corrupt(error.into()));
         let rows = sqlx::query_as!(
             SubmissionRow,
             r#"select distinct on (nonce) outbox, nonce, body, transaction, max_fee::text, tip::text, place,
@@ -247,7 +249,7 @@ impl Store {
         let Submission { body, transaction: hash, nonce, max_fee, tip, place, at } = submission;
         let mut transaction = self.pool.begin().await?;
         let nonce_kept = nonce.map(i64::try_from).transpose();
-        let nonce_kept = nonce_kept.map_err(|error| StoreError::Corrupt(error.to_string()))?;
+        let nonce_kept = nonce_kept.map_err(|error| StoreError::Corrupt(error.into()))?;
         let open = sqlx::query!(
             "update outbox o set state = 'Submitted', last_error = null
              where id = $1 and state in ('Waiting', 'Submitted')
@@ -387,7 +389,7 @@ impl SubmissionRow {
     fn read(self) -> Result<Submission, StoreError> {
         let SubmissionRow { outbox: _, nonce, body, transaction, max_fee, tip, place, at } = self;
         let number = |text: Option<String>| {
-            let read = |text: String| text.parse().map_err(|_| StoreError::Corrupt(format!("{text} is no fee")));
+            let read = |text: String| text.parse().map_err(|_| StoreError::Corrupt(format!("{text} is no fee").into()));
             text.map(read).transpose()
         };
         Ok(Submission {
@@ -429,7 +431,7 @@ async fn over_limit(
         micros(now)
     );
     let signed = signed.fetch_one(connection).await?;
-    let signed = U256::from_str_radix(&signed, 10).map_err(|error| StoreError::Corrupt(error.to_string()))?;
+    let signed = U256::from_str_radix(&signed, 10).map_err(|error| StoreError::Corrupt(error.into()))?;
     let over = signed.checked_add(wanted).is_none_or(|sum| sum > daily);
     Ok(over.then(|| {
         format!("{wanted} with the {signed} of the last 24 hours is more than the signer's limit of {daily} a day")

@@ -81,7 +81,8 @@ impl Store {
         );
         let mut payments = BTreeMap::new();
         for row in rows.fetch_all(&self.pool).await? {
-            let id: B256 = row.id.parse().map_err(|_| StoreError::Corrupt(format!("{} is no payment's id", row.id)))?;
+            let id: B256 =
+                row.id.parse().map_err(|_| StoreError::Corrupt(format!("{} is no payment's id", row.id).into()))?;
             let view = PaymentView {
                 id: PaymentId(id),
                 mode: from_name(&row.mode)?,
@@ -181,7 +182,8 @@ impl Store {
                 payment
             );
             let TaskRow { namespace, name, uid } = task.fetch_one(&mut *transaction).await?;
-            let id: B256 = payment.parse().map_err(|_| StoreError::Corrupt(format!("{payment} is no payment's id")))?;
+            let id: B256 =
+                payment.parse().map_err(|_| StoreError::Corrupt(format!("{payment} is no payment's id").into()))?;
             let event = Event::RevivePayment { payment: PaymentId(id), by: by.clone(), at: now };
             append(&mut transaction, Some(&TaskName { namespace, name, uid }), &[LogEvent::event(&event)?]).await?;
         }
