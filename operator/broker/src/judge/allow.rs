@@ -19,7 +19,7 @@ pub struct Asked<'a> {
     pub body: Option<&'a [u8]>,
 }
 
-/// What the first reconciliation says.
+/// What the first look says.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict<'a> {
     /// By this entry of the egress.

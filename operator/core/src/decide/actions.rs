@@ -196,7 +196,7 @@ fn attempt_action(
             | AttemptOutcome::NotStarted
             | AttemptOutcome::Cancelled
             | AttemptOutcome::Unknown => delete(),
-            // Those are over and kept for a reconciliation until their time to live is up.
+            // Those are over and kept to be looked at until their time to live is up.
             AttemptOutcome::Succeeded | AttemptOutcome::Failed | AttemptOutcome::TimedOut => None,
         },
     }

@@ -24,7 +24,7 @@ use crate::watch::views::SKILL_CONTAINER;
 pub struct JobSettings {
     /// The runner's image, by digest.
     pub runner_image: String,
-    /// How long a finished Job is kept for a reconciliation.
+    /// How long a finished Job is kept to be looked at.
     pub ttl_seconds: i32,
     /// Whether pods get a user namespace of their own (KEP-127).
     pub user_namespaces: bool,
