@@ -397,7 +397,7 @@ fn an_image_of_ones_own_and_an_output_that_only_the_log_can_hold() {
 fn the_sandbox_is_what_it_says() {
     let ns = Namespace::new("sandbox");
     jq_skill("e2e-endless-sandbox", "def f: f; f", r#""timeout": "10m""#);
-    ns.apply(&one_step("reconcile", "e2e-endless-sandbox", "{}"));
+    ns.apply(&one_step("look", "e2e-endless-sandbox", "{}"));
     wait_until("its pod runs", countersign_e2e::SOON, || {
         ns.kubectl(&["get", "pods", "-l", "countersign.dev/step", "-o", "jsonpath={.items[*].status.phase}"])
             == "Running"

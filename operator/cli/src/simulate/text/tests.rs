@@ -24,9 +24,9 @@ fn answer() -> Value {
         "obstacles": [],
         "plan": {"source": "plan team/weekly", "digest": format!("sha256:{}", "0".repeat(64)), "steps": 3, "parallelism": 2},
         "cost": {"minimum": "0.1", "expected": "0.5", "maximum": "2.1", "complete": true},
-        "duration": {"p50Seconds": 50410.8, "p95Seconds": 50460.0, "criticalPath": ["reconcile", "buy"]},
+        "duration": {"p50Seconds": 50410.8, "p95Seconds": 50460.0, "criticalPath": ["look", "buy"]},
         "steps": [
-            step("reconcile", json!({})),
+            step("look", json!({})),
             step("buy", json!({"skill": "small", "downgradedFrom": "large", "effect": "Irreversible", "decision": "RequireApproval",
                 "cost": {"minimum": "0.1", "expected": "0.5", "maximum": "2", "attempts": 1, "source": "Contract"},
                 "budget": {"verdict": "Deferred", "amount": "2", "until": "2026-11-21T23:00:00Z", "message": "spent"},

@@ -54,11 +54,11 @@ async fn api_server(writes: Writes, request: Request<kube::client::Body>) -> Res
         return std::future::pending().await;
     }
     let weekly = json!({"metadata": {"name": "weekly", "namespace": "team"}, "spec": {"steps": [
-        {"name": "reconcile", "skill": "reconcile"}, {"name": "buy", "skill": "buy", "needs": ["reconcile"]}]}});
+        {"name": "look", "skill": "look"}, {"name": "buy", "skill": "buy", "needs": ["look"]}]}});
     let items = match path.rsplit('/').next().unwrap() {
         "weekly" => return answer(StatusCode::OK, weekly),
         "skills" => json!([
-            skill("reconcile", json!({})),
+            skill("look", json!({})),
             skill(
                 "buy",
                 json!({"cost": {"ceiling": "2", "perAttempt": "0.5"},
@@ -74,7 +74,7 @@ async fn api_server(writes: Writes, request: Request<kube::client::Body>) -> Res
             "budget": {"namespace": {"daily": "10"}}})
         )]),
         "agents" => {
-            json!([{"metadata": {"name": "batch", "namespace": "team"}, "spec": {"allowedSkills": ["reconcile"]}}])
+            json!([{"metadata": {"name": "batch", "namespace": "team"}, "spec": {"allowedSkills": ["look"]}}])
         }
         name if path.contains("/plans/") => {
             let message = format!("plans {name:?} not found");
@@ -235,7 +235,7 @@ async fn history_and_what_others_spent_count() {
 #[tokio::test]
 async fn policies_can_be_tried_on_a_task() {
     let bench = Bench::new().await;
-    let steps = json!([{"name": "reconcile", "skill": "reconcile"}, {"name": "buy", "skill": "buy"}]);
+    let steps = json!([{"name": "look", "skill": "look"}, {"name": "buy", "skill": "buy"}]);
     let task = task(json!({"plan": {"steps": steps}}));
     let strict = json!({"rules": [{"name": "no", "match": "skill.name == 'look'", "effect": "Deny"}]});
     // In no namespace of its own it is tried in the Task's, beside those that there are.
@@ -249,7 +249,7 @@ async fn policies_can_be_tried_on_a_task() {
     assert_eq!(comparison["differences"].as_array().unwrap().len(), 1);
     assert_eq!(
         (&difference["step"], &difference["today"]["decision"], &difference["tried"]["decision"]),
-        (&json!("reconcile"), &json!("Allow"), &json!("Deny"))
+        (&json!("look"), &json!("Allow"), &json!("Deny"))
     );
     // In the place of the one of its name.
     let found = bench.simulate(json!({"task": task, "policies": [policy("ops", "starter", strict)]})).await;
@@ -287,7 +287,7 @@ async fn what_would_not_be_admitted_is_refused_with_field_and_fix() {
     let bench = Bench::new().await;
     let of = |spec: Value| json!({"task": task(spec)});
     let step = |more: Value| {
-        let mut step = json!({"name": "a", "skill": "reconcile"});
+        let mut step = json!({"name": "a", "skill": "look"});
         step.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         of(json!({"plan": {"steps": [step]}}))
     };
@@ -299,7 +299,7 @@ async fn what_would_not_be_admitted_is_refused_with_field_and_fix() {
     let tried = |policy: Value| json!({"task": task(json!({"type": "t"})), "policies": [policy]});
     let mut nameless = policy("team", "p", rule("true"));
     nameless["metadata"] = json!({});
-    let many: Vec<Value> = (0..2001).map(|n| json!({"name": format!("s{n}"), "skill": "reconcile"})).collect();
+    let many: Vec<Value> = (0..2001).map(|n| json!({"name": format!("s{n}"), "skill": "look"})).collect();
     for (body, words) in [
         (json!({}), "missing field `task`"),
         (json!({"task": task(json!({"type": "t"})), "polices": []}), "unknown field `polices`"),
@@ -352,7 +352,7 @@ async fn what_would_not_be_admitted_is_refused_with_field_and_fix() {
 #[tokio::test]
 async fn policies_can_be_tried_on_what_is_on_record() {
     let bench = Bench::new().await;
-    let steps = json!([{"name": "reconcile", "skill": "reconcile", "input": {"n": "${task.parameters.n}"}}]);
+    let steps = json!([{"name": "look", "skill": "look", "input": {"n": "${task.parameters.n}"}}]);
     let digest = format!("sha256:{}", "0".repeat(64));
     for n in 0..3 {
         let spec = json!({"plan": {"steps": steps}, "parameters": {"n": n}});
@@ -363,7 +363,7 @@ async fn policies_can_be_tried_on_what_is_on_record() {
                values ('u{n}', 'plan', '{digest}', 'inline plan', 1, '{steps}', '{{"n": {n}}}', now());
                insert into steps (task_uid, name, position, outcome, finished_at) values ('u{n}', 'look', 1, 'Succeeded', now());
                insert into attempts (key, task_uid, step, number, digest, input_digest, intended_at, launch)
-               values ('k{n}', 'u{n}', 'look', 1, '{digest}', '{digest}', now(), '{{"skill": "reconcile", "input": {{"n": {n}}}}}')"#
+               values ('k{n}', 'u{n}', 'look', 1, '{digest}', '{digest}', now(), '{{"skill": "look", "input": {{"n": {n}}}}}')"#
         );
         sqlx::raw_sql(sqlx::AssertSqlSafe(rows)).execute(bench.store.pool()).await.unwrap();
     }
