@@ -50,7 +50,8 @@ async fn every_checkpoint_is_proved_to_follow_from_every_one_before() {
     }
     assert_eq!(proofs, 45);
     let error = store.consistency_proof(checkpoints[8].size + 1, checkpoints[8].size).await.unwrap_err();
-    assert!(error.to_string().contains("is no beginning of"), "{error}");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("is no beginning of"), "{cause}");
 }
 
 #[tokio::test]
