@@ -182,7 +182,8 @@ fn attempt_action(
             }
             let launch = attempt.launch.as_ref()?;
             let pod = view.observed.pods_of(&key).find(|pod| pod.uid == *pod_uid)?;
-            let begins = pod.state == PodState::Gated && view.nothing_begins().is_none();
+            // Said of what was compared in this reconciliation, as above.
+            let begins = pod.state == PodState::Gated && blocked.of(step).is_none();
             begins.then(|| ClusterAction::AdmitPod {
                 key: key.clone(),
                 pod: pod.name.clone(),

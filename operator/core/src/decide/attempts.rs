@@ -26,7 +26,7 @@ pub(super) fn follow(view: &View<'_>, record: &Worklist, blocked: &mut BlockedRe
             AttemptState::Intended => intended(view, record, step, attempt, places, blocked),
             AttemptState::Admitted { pod_uid, at } => {
                 let cause = called_off_by_name(record, step);
-                admitted(view, record, cause, attempt, launch, pod_uid, *at)
+                admitted(view, record, step, cause, attempt, launch, pod_uid, *at, blocked)
             }
             AttemptState::Finished { .. } => continue,
         };
@@ -187,14 +187,17 @@ pub(super) fn broken_guard(view: &View<'_>) -> Option<Blocked> {
 }
 
 /// Exactly one pod was let in; what it did is what the attempt did.
+#[expect(clippy::too_many_arguments, reason = "one attempt, with all that it is followed by")]
 fn admitted(
     view: &View<'_>,
-    record: &TaskRecord,
+    record: &Worklist,
+    step: &str,
     called_off: Option<EndingCause>,
     attempt: &AttemptRecord,
     launch: &Launch,
     pod_uid: &str,
     at: jiff::Timestamp,
+    blocked: &BlockedReasons,
 ) -> Next {
     let cause = called_off.filter(|cause| ends_what_runs(*cause));
     let Some(pod) = view.observed.pods_of(&attempt.key).find(|pod| pod.uid == pod_uid) else {
@@ -212,7 +215,10 @@ fn admitted(
         return over_with(AttemptOutcome::Cancelled, "told to end, and did not say in time that it had");
     }
     // The record says that it may run, and its gate says that it does not yet.
-    if let (PodState::Gated, Some(why)) = (&pod.state, view.nothing_begins()) {
+    if pod.state == PodState::Gated
+        && view.now < at + view.config.start_deadline
+        && let Some(why) = held_back(view, record, step, attempt, blocked)
+    {
         return Next::Wait(why);
     }
     let run = SignedDuration::from_secs(i64::from(launch.timeout_seconds));
@@ -240,6 +246,31 @@ fn admitted(
         | PodState::Altered { .. }
         | PodState::Waiting { .. }
         | PodState::Running => Next::GoesOn,
+    }
+}
+
+/// Why the gate of a pod that was let in is not lifted now: a crash may lie between the two, in which what was decided
+/// has changed. It stays behind its gate, and has not started when its time to start is up.
+fn held_back(
+    view: &View<'_>,
+    record: &Worklist,
+    step: &str,
+    attempt: &AttemptRecord,
+    blocked: &BlockedReasons,
+) -> Option<Blocked> {
+    let differs = |changed: &str| {
+        let message = format!("was let in, and is not what would be decided now ({changed}); its gate stays");
+        Some(Blocked::new(BlockedReason::PodUnchecked, message))
+    };
+    if let Some(why) = view.nothing_begins().or_else(|| blocked.evaluator_busy()) {
+        return Some(why);
+    }
+    match verdict_on(view, record, step, attempt) {
+        // A Task without object or Plan is ended, and its Job deleted.
+        AttemptVerdict::Same | AttemptVerdict::Gone => attempt.approval.as_ref().and_then(|_| broken_guard(view)),
+        AttemptVerdict::NotNow(why) => Some(why),
+        AttemptVerdict::OtherLimits => differs("where Skills may go"),
+        AttemptVerdict::Other(changed) => differs(&changed.join(", ")),
     }
 }
 

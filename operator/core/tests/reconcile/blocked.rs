@@ -226,6 +226,21 @@ fn what_was_let_in_on_record_stays_behind_its_gate_while_suspended() {
 }
 
 #[test]
+fn what_was_let_in_on_record_stays_behind_its_gate_once_it_would_be_decided_otherwise() {
+    let mut bed = intended();
+    bed.reconcile();
+    bed.observed.pods[0].state = PodState::Gated;
+    bed.rules(json!([{"name": "no", "match": "true", "effect": "Deny"}]));
+    let decision = bed.reconcile();
+    assert!(!begins(&decision), "{:?}", decision.actions);
+    let why = decision.blocked.of("only").unwrap();
+    assert!(why.reason.as_str() == "PodUnchecked" && why.message.contains("policies"), "{why:?}");
+    bed.now += bed.config.start_deadline;
+    let decision = bed.reconcile();
+    assert!(!begins(&decision) && phase(&decision).1.starts_with("NotStarted"), "{:?}", phase(&decision));
+}
+
+#[test]
 fn a_task_that_is_being_deleted_starts_nothing_and_ends() {
     // Before its Plan, before anything is intended, and before a pod is let in.
     let mut beds = [Bed::step(json!({})), Bed::step(json!({"approval": "Always"})), intended()];
