@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::digest::{self, Digest};
 use crate::observed::TaskView;
-use crate::record::{Finished, TaskOutcome, TaskRecord};
+use crate::record::{ApprovalState, Finished, TaskOutcome, TaskRecord};
 
 /// What makes two Tasks the same request: the place by the namespace's uid, the name, who asks, and what for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -107,12 +107,16 @@ impl PriorRun {
 }
 
 /// Whether a Task that is over used its request up: something of it was launched, it came to a good end without that, or
-/// a person said no. What failed or was called off before anything began may be asked for again as it is.
+/// a person said no. What a rule or a budget refused, failed or was called off before anything began may be asked for again
+/// as it is.
 pub fn ran(record: &TaskRecord, outcome: TaskOutcome) -> bool {
     let launched = record.steps.values().flat_map(|step| &step.attempts).any(|attempt| attempt.launched());
+    let refused = record.approvals.values().any(|approval| approval.state == ApprovalState::Rejected);
     launched
         || match outcome {
-            TaskOutcome::Completed | TaskOutcome::Rejected => true,
+            TaskOutcome::Completed => true,
+            // A Policy, a budget or an Approval that expired may say otherwise the next time.
+            TaskOutcome::Rejected => refused,
             TaskOutcome::Failed | TaskOutcome::Cancelled => false,
         }
 }
