@@ -148,13 +148,13 @@ fn may_last(reason: &BlockedReason) -> bool {
     }
 }
 
-/// When something came of the Task last, or will.
+/// When something came of the Task last, or will: an attempt under way counts from where it is.
 fn last_event(record: &TaskRecord) -> Timestamp {
     let ended = record.ending.iter().map(|ending| ending.at);
     let of_steps = record.steps.values().flat_map(|step| {
-        let attempt = step.attempts.last().and_then(|attempt| match &attempt.state {
-            AttemptState::Finished { at, .. } => Some(*at),
-            AttemptState::Intended | AttemptState::Admitted { .. } => None,
+        let attempt = step.attempts.last().map(|attempt| match &attempt.state {
+            AttemptState::Finished { at, .. } | AttemptState::Admitted { at, .. } => *at,
+            AttemptState::Intended => attempt.intended_at,
         });
         [step.finished_at, step.not_before, attempt].into_iter().flatten()
     });
