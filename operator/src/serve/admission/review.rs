@@ -78,6 +78,8 @@ pub fn mutate(
     if !matches!(request.operation, Operation::Create | Operation::Update) {
         return freely(Admitted::AsIs);
     }
+    // Here as well as where it is validated, which may be skipped: what cannot be kept would be recorded again and again.
+    request.object.as_ref().map_or(Ok(()), validate::storable)?;
     let user = user(request);
     let ours = user.username.as_deref() == Some(service_account);
     match resource(request) {
@@ -154,7 +156,6 @@ fn stamped(requester: Option<Value>, request: &Review) -> Option<Value> {
 }
 
 fn mutate_approval(now: Timestamp, operator: &str, seal: &Seal, request: &Review) -> Result<Mutation, Refusal> {
-    request.object.as_ref().map_or(Ok(()), validate::storable)?;
     let new: Approval = object(request.object.as_ref())?;
     let Some(old) = optional::<Approval>(request.old_object.as_ref())? else {
         stamp::check_new(&user(request), operator, &new.spec)?;
