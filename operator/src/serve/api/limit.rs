@@ -19,10 +19,11 @@ const AT_ONCE: usize = 16;
 const BURST_SECONDS: u32 = 5;
 /// Callers, and addresses, that are remembered before the quiet ones are forgotten.
 const REMEMBERED: usize = 1024;
-/// How many callers' worth of tokens one address may send: several readers share one behind a proxy.
-const CALLERS_OF_ADDRESS: u32 = 2;
+/// How many callers' worth of tokens one address may send: several readers share one behind a proxy, and one that asks too
+/// much is to keep nothing from the others.
+const CALLERS_OF_ADDRESS: u32 = 10;
 /// The same of all addresses together.
-const CALLERS_IN_ALL: u32 = 5;
+const CALLERS_IN_ALL: u32 = 40;
 /// Tokens of one address that are reviewed at once; more of them wait.
 const REVIEWS_OF_ADDRESS: usize = 4;
 /// The same of all addresses together.
