@@ -147,7 +147,7 @@ pub async fn load<K: Kept>(secrets: &Api<Secret>) -> anyhow::Result<K> {
             let metadata = ObjectMeta { name: Some(K::SECRET.to_owned()), ..ObjectMeta::default() };
             let data = K::make()?.into_iter().map(|(name, value)| (name.to_owned(), ByteString(value))).collect();
             let secret = Secret { metadata, data: Some(data), ..Secret::default() };
-            // A conflict means that another replica was faster; the next reconciliation takes what it made.
+            // A conflict means that another replica was faster; the next look takes what it made.
             secrets.create(&PostParams::default(), &secret).await?
         }
     };

@@ -41,7 +41,10 @@ impl Metrics {
         let histogram = |name: &str, help: &str| HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
         let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let metrics = Metrics {
-            reconcile: HistogramVec::new(histogram("reconcile_seconds", "Looks at a Task, by result"), &["result"])?,
+            reconcile: HistogramVec::new(
+                histogram("reconcile_seconds", "Reconciliations of a Task, by result"),
+                &["result"],
+            )?,
             transaction: Histogram::with_opts(histogram("transaction_seconds", "Transactions on the record"))?,
             changes: counter("changes_total", "Changes recorded, by kind", &["kind"])?,
             steps: counter("steps_finished_total", "Steps finished, by outcome", &["outcome"])?,

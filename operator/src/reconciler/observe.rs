@@ -127,7 +127,7 @@ fn may_cost(record: Option<&TaskRecord>, skills: &BTreeMap<String, SkillSpec>) -
         || plan.steps.iter().filter(open).filter_map(|step| skills.get(&step.skill)).any(priced)
 }
 
-/// Whether anything of the Task can be known on a network external: what it pays, and, once it is over, its anchors.
+/// Whether anything of the Task can be known on a network beyond the cluster: what it pays, and, once it is over, its anchors.
 fn may_be_external(record: &TaskRecord, skills: &BTreeMap<String, SkillSpec>) -> bool {
     let pays = |attempt: &AttemptRecord| skills.get(&attempt.skill).is_some_and(|skill| skill.payment.is_some());
     record.finished.is_some() || record.steps.values().flat_map(|step| &step.attempts).any(pays)

@@ -84,7 +84,7 @@ async fn a_name_that_changes_between_two_looks_never_leads_astray() {
     assert_eq!(
         (upstream.connections(), decoy.connections()),
         (2, 0),
-        "one reconciliation for each call, and it is the one that counts"
+        "one lookup for each call, and it is the one that counts"
     );
 }
 

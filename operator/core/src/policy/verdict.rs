@@ -30,9 +30,6 @@ impl PolicySet {
     /// # Errors
     /// Where the evaluator failed at a rule that binds, never the step: it is worth another try, and until then nothing
     /// is allowed.
-    ///
-    /// # Errors
-    /// A rule that binds was not evaluated: which one, and why.
     pub fn judge(
         &self,
         namespace: &str,

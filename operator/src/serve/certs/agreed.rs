@@ -39,7 +39,7 @@ pub async fn agreed<T: Serialize + DeserializeOwned>(
         }
         Some(secret) => secrets.replace(name, &params, &Secret { data, ..secret }).await,
     };
-    // A conflict means that another replica was faster; the next reconciliation takes what it made.
+    // A conflict means that another replica was faster; the next look takes what it made.
     written.with_context(|| format!("Secret {name}"))?;
     Ok(document)
 }
