@@ -66,6 +66,23 @@ fn what_ran_shows_how_it_ended_and_how_to_ask_for_another_run() {
 }
 
 #[test]
+fn only_a_persons_no_uses_up_a_request_of_which_nothing_ran() {
+    let ran = |decision: &ReconcileOutput| {
+        decision.changes.iter().find_map(|change| match change {
+            Change::FinishTask { finished, ran } => Some((finished.outcome, *ran)),
+            _ => None,
+        })
+    };
+    let mut denied = Bed::step(json!({}));
+    denied.rules(json!([{"name": "no", "match": "true", "effect": "Deny"}]));
+    assert_eq!(ran(&denied.reconcile()), Some((TaskOutcome::Rejected, false)));
+    let mut refused = Bed::step(json!({"approval": "Always"}));
+    refused.reconcile();
+    refused.sign("alice", false);
+    assert_eq!(ran(&refused.reconcile()), Some((TaskOutcome::Rejected, true)));
+}
+
+#[test]
 fn while_its_run_is_being_ended_it_waits_and_says_so() {
     let mut bed = Bed::step(json!({}));
     bed.observed.prior = Some(prior(&bed, None));
