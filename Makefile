@@ -28,7 +28,7 @@ clean-demo: ## Takes the demo's cluster down and removes its state.
 	@e2e/cluster/down.sh
 
 .PHONY: test
-test: ## Everything that must hold (55 min cold, 30 min warm).
+test: ## Everything that must hold (45 min cold, 30 min with compiled dependencies).
 	@e2e/test.sh
 
 .PHONY: soak
