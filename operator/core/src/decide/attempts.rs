@@ -113,14 +113,7 @@ fn intended(
     if let Some(changed) = superseded(record, attempt) {
         return Next::Void { changed: changed.to_vec() };
     }
-    if let Some(why) = view.nothing_begins() {
-        return Next::Wait(why);
-    }
-    // What has no time for one has none for the next.
-    if let Some(busy) = blocked.evaluator_busy() {
-        return Next::Wait(busy);
-    }
-    match verdict_on(view, record, step, attempt) {
+    match still_decided(view, record, step, attempt, blocked) {
         AttemptVerdict::Same => {}
         AttemptVerdict::Other(changed) => return Next::Void { changed },
         AttemptVerdict::OtherLimits => {
@@ -138,13 +131,28 @@ fn intended(
         // A Task without object or Plan has nothing under way that could be let in: its end began above.
         AttemptVerdict::Gone => return Next::GoesOn,
     }
-    // What a signature rests on is looked at again as well.
-    if attempt.approval.is_some()
-        && let Some(why) = broken_guard(view)
-    {
-        return Next::Wait(why);
-    }
     let_in(view, record, attempt, &pods, places)
+}
+
+/// Whether the attempt may begin as it was decided, with all that may keep it back for a while.
+fn still_decided(
+    view: &View<'_>,
+    record: &Worklist,
+    step: &str,
+    attempt: &AttemptRecord,
+    blocked: &BlockedReasons,
+) -> AttemptVerdict {
+    // What has no time for one has none for the next.
+    if let Some(why) = view.nothing_begins().or_else(|| blocked.evaluator_busy()) {
+        return AttemptVerdict::NotNow(why);
+    }
+    match verdict_on(view, record, step, attempt) {
+        // What a signature rests on is looked at again as well.
+        AttemptVerdict::Same if attempt.approval.is_some() => {
+            broken_guard(view).map_or(AttemptVerdict::Same, AttemptVerdict::NotNow)
+        }
+        verdict => verdict,
+    }
 }
 
 /// All that was decided still holds: the pod is let in once it is there, was checked, and has a place.
@@ -262,12 +270,9 @@ fn held_back(
         let message = format!("was let in, and is not what would be decided now ({changed}); its gate stays");
         Some(Blocked::new(BlockedReason::PodUnchecked, message))
     };
-    if let Some(why) = view.nothing_begins().or_else(|| blocked.evaluator_busy()) {
-        return Some(why);
-    }
-    match verdict_on(view, record, step, attempt) {
+    match still_decided(view, record, step, attempt, blocked) {
         // A Task without object or Plan is ended, and its Job deleted.
-        AttemptVerdict::Same | AttemptVerdict::Gone => attempt.approval.as_ref().and_then(|_| broken_guard(view)),
+        AttemptVerdict::Same | AttemptVerdict::Gone => None,
         AttemptVerdict::NotNow(why) => Some(why),
         AttemptVerdict::OtherLimits => differs("where Skills may go"),
         AttemptVerdict::Other(changed) => differs(&changed.join(", ")),

@@ -89,7 +89,7 @@ fn gather(
             return;
         }
         let Some(state) = record.steps.get(&step.name) else { continue };
-        let asked = record.approvals.values().any(|approval| approval.awaits(&step.name));
+        let asked = record.awaited(&step.name).is_some();
         let free = state.is_open() && state.live_attempt().is_none() && !asked && !covers.contains_key(&step.name);
         if !free || !known(record, step) {
             continue;

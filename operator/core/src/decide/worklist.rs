@@ -283,7 +283,7 @@ impl Worklist {
             self.open_work -= 1;
         }
         let waits = state.is_open() && !live;
-        let (ready, never) = match (Turns { record: &self.record, work_is_over: self.open_work == 0 }).of_step(step) {
+        let (ready, never) = match self.turns().of_step(step) {
             Turn::Later => (false, false),
             Turn::Now => (waits, false),
             Turn::Never { .. } => (false, waits),
