@@ -3,6 +3,7 @@
 use countersign_crds::Step;
 use jiff::Timestamp;
 
+use super::launch::close;
 use super::turn::{Turns, called_off, called_off_by_name};
 use super::view::View;
 use super::{Worklist, attempts, turn};
@@ -65,22 +66,9 @@ pub(super) fn wind_up(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons
         // A step that was tried and whose Task was cancelled has failed, not been skipped.
         let tried = state.attempts.iter().any(|a| a.launched());
         let outcome = if tried { StepOutcome::Failed } else { StepOutcome::Skipped };
-        Some(close(view, step, outcome, reason, message.to_owned()))
+        Some(close(view, step, outcome, reason, message.to_owned(), Vec::new()))
     });
     withdrawn.chain(closed).collect()
-}
-
-fn close(view: &View<'_>, step: &Step, outcome: StepOutcome, reason: &str, message: String) -> Change {
-    Change::FinishStep {
-        step: step.name.clone(),
-        outcome,
-        reason: Some(reason.to_owned()),
-        message: Some(message),
-        output: None,
-        rules: Vec::new(),
-        budget: None,
-        at: view.now,
-    }
 }
 
 /// Reason and message of a step, or a Task, that ended for this cause.
@@ -103,7 +91,7 @@ pub(super) fn give_up(view: &View<'_>, record: &Worklist, blocked: &mut BlockedR
     let give_up = |step: &Step| {
         let why = blocked.of(&step.name).filter(|why| may_last(&why.reason))?;
         let message = format!("a finally step waits no longer than a pod may take to start: {}", why.message);
-        let close = |message| vec![close(view, step, StepOutcome::Failed, "NotStarted", message)];
+        let close = |message| vec![close(view, step, StepOutcome::Failed, "NotStarted", message, Vec::new())];
         Some(attempts::give_up(view, record, &step.name, &message).unwrap_or_else(|| close(message)))
     };
     plan.steps.iter().filter_map(give_up).flatten().collect()

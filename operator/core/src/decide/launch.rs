@@ -273,7 +273,8 @@ fn intend(
     }
 }
 
-fn close(
+/// A step ends, and not by what an attempt came to.
+pub(super) fn close(
     view: &View<'_>,
     step: &Step,
     outcome: StepOutcome,

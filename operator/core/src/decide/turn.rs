@@ -3,6 +3,7 @@
 use countersign_crds::{Outcome, Step};
 
 use super::Worklist;
+use super::launch::close;
 use super::view::View;
 use crate::blocked::BlockedReasons;
 use crate::record::{Change, EndingCause, StepOutcome, StepRecord, TaskRecord};
@@ -96,16 +97,7 @@ pub(super) fn skip(view: &View<'_>, record: &Worklist, _: &mut BlockedReasons) -
     let turns = record.turns();
     let skipped = |step: &Step| match turns.of_step(step) {
         Turn::Later | Turn::Now => None,
-        Turn::Never { message } => Some(Change::FinishStep {
-            step: step.name.clone(),
-            outcome: StepOutcome::Skipped,
-            reason: Some(NEED_NOT_MET.to_owned()),
-            message: Some(message),
-            output: None,
-            rules: Vec::new(),
-            budget: None,
-            at: view.now,
-        }),
+        Turn::Never { message } => Some(close(view, step, StepOutcome::Skipped, NEED_NOT_MET, message, Vec::new())),
     };
     record.never().filter_map(skipped).collect()
 }
